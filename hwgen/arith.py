@@ -1,0 +1,214 @@
+"""Integer arithmetic, written once: the same functions run on NumPy arrays, on Amaranth values and on C expressions.
+
+Functions use plain operators and `select`, which the RTL and C readers extend by `select.register`. A compound operation is a
+tuple of stages; folding them over NumPy int64 arrays is the golden model, one register after each stage is the pipeline in RTL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from hwgen.errors import QuantizationError
+
+
+class Rounding(Enum):
+    """What a right shift does with the bits that it drops."""
+
+    HALF_EVEN = "half_even"
+    HALF_UP = "half_up"
+
+
+@dataclass(frozen=True)
+class IntType:
+    """An integer of `bits` bits in two's complement (`signed`) or plain binary."""
+
+    bits: int
+    signed: bool = True
+
+    @property
+    def min(self) -> int:
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def max(self) -> int:
+        return (1 << (self.bits - self.signed)) - 1
+
+    def holds(self, low: int, high: int) -> bool:
+        return self.min <= low and high <= self.max
+
+    def __str__(self) -> str:
+        return f"{'' if self.signed else 'u'}int{self.bits}"
+
+
+INT8 = IntType(8)
+
+
+@singledispatch
+def select(condition: Any, if_true: Any, if_false: Any) -> Any:
+    """`if_true` where `condition` holds, else `if_false`; element by element."""
+    return np.where(condition, if_true, if_false)
+
+
+def clamp(x: Any, low: Any, high: Any) -> Any:
+    """x limited to [low, high]; high wins where low > high."""
+    at_least = select(x < low, low, x)
+    return select(at_least > high, high, at_least)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a compound operation: `function(**operands)` gives the named outputs, whose types are declared."""
+
+    outputs: Mapping[str, IntType]
+    function: Callable[..., Mapping[str, Any]]
+
+
+def fold(stages: tuple[Stage, ...], operands: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Run the stages over NumPy integers, and check every declared range on the way.
+
+    Raises QuantizationError when a value leaves its declared range: a width error is found here before RTL exists.
+    """
+    for stage in stages:
+        operands = stage.function(**operands)
+        for name, kind in stage.outputs.items():
+            value = np.asarray(operands[name])
+            if value.size and not kind.holds(int(value.min()), int(value.max())):
+                raise QuantizationError(f"{name}: must fit {kind}, found {int(value.min())}..{int(value.max())}; widen the type")
+    return operands
+
+
+def _round_then_shift(value: str, value_type: IntType, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
+    """Two stages: `out = value / 2**shift`, rounded; operands named in `carry` travel along unchanged."""
+    rounded_type = IntType(value_type.bits + 1)
+
+    def add_half(**o: Any) -> dict[str, Any]:
+        v, s = o[value], o["shift"]
+        half = (1 << s) >> 1
+        tie = ((v & ((1 << s) - 1)) == half) & (s != 0) if rounding is Rounding.HALF_EVEN else s < 0
+        return {"rounded": v + half, "tie": select(tie, 1, 0), "shift": s, **{name: o[name] for name in carry}}
+
+    def shift_right(**o: Any) -> dict[str, Any]:
+        q = o["rounded"] >> o["shift"]
+        return {out: q - (q & o["tie"]), **{name: o[name] for name in carry}}
+
+    return (
+        Stage({"rounded": rounded_type, "tie": IntType(1, False), "shift": shift_type, **carry}, add_half),
+        Stage({out: rounded_type, **carry}, shift_right),
+    )
+
+
+SHIFT = IntType(6, False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requantize:
+    """accumulator -> int8:  y = clamp(round(acc * multiplier / 2**shift) + zero_point, low, high).
+
+    `multiplier_bits` 0 means power-of-two scales only: operand `multiplier` is then ignored and no multiplier is built.
+    Source: design of the integer inference rule of Jacob et al., CVPR 2018, section 2.2, with per-channel clamps.
+    """
+
+    accumulator: IntType = IntType(32)
+    multiplier_bits: int = 16
+    rounding: Rounding = Rounding.HALF_EVEN
+
+    @property
+    def inputs(self) -> dict[str, IntType]:
+        return {"acc": self.accumulator, "multiplier": IntType(max(self.multiplier_bits, 1), False), "shift": SHIFT, **self._tail}
+
+    @property
+    def _tail(self) -> dict[str, IntType]:
+        return {"zero_point": INT8, "low": INT8, "high": INT8}
+
+    @property
+    def product(self) -> IntType:
+        return IntType(self.accumulator.bits + self.multiplier_bits)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        keep = {"shift": SHIFT, **self._tail}
+        half_bits = self.accumulator.bits // 2
+
+        def partial_products(acc: Any, multiplier: Any, **rest: Any) -> dict[str, Any]:
+            return {"lower": (acc & ((1 << half_bits) - 1)) * multiplier, "upper": (acc >> half_bits) * multiplier, **rest}
+
+        def join(lower: Any, upper: Any, **rest: Any) -> dict[str, Any]:
+            return {"product": (upper << half_bits) + lower, **rest}
+
+        def pass_through(acc: Any, multiplier: Any, **rest: Any) -> dict[str, Any]:
+            return {"product": acc, **rest}
+
+        multiply: tuple[Stage, ...]
+        if self.multiplier_bits:
+            lower = IntType(half_bits + self.multiplier_bits, False)
+            upper = IntType(self.accumulator.bits - half_bits + self.multiplier_bits)
+            multiply = (Stage({"lower": lower, "upper": upper, **keep}, partial_products), Stage({"product": self.product, **keep}, join))
+        else:
+            multiply = (Stage({"product": self.product, **keep}, pass_through),)
+
+        def finish(scaled: Any, zero_point: Any, low: Any, high: Any) -> dict[str, Any]:
+            return {"y": clamp(scaled + zero_point, low, high)}
+
+        return (*multiply, *_round_then_shift("product", self.product, SHIFT, "scaled", self.rounding, self._tail), Stage({"y": INT8}, finish))
+
+    def compute(self, **operands: Any) -> Any:
+        """Golden meaning on int64 arrays; operands as in `inputs`, broadcast together."""
+        return fold(self.stages, operands)["y"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddRequantize:
+    """Elementwise addition: y = clamp(round((a * multiplier_a + b * multiplier_b + offset) / 2**shift), low, high).
+
+    offset = (zero_point_y << shift) - zero_point_a * multiplier_a - zero_point_b * multiplier_b: the zero point lies inside the
+    rounding, as in ONNX Runtime's QLinearAdd. With `multiplier_bits` 0 the multipliers are powers of two, and the operands
+    `multiplier_a`, `multiplier_b` hold their exponents.
+    """
+
+    multiplier_bits: int = 16
+    rounding: Rounding = Rounding.HALF_EVEN
+
+    OFFSET = IntType(48)
+
+    @property
+    def _multiplier(self) -> IntType:
+        return IntType(self.multiplier_bits, False) if self.multiplier_bits else IntType(5, False)
+
+    @property
+    def inputs(self) -> dict[str, IntType]:
+        m = self._multiplier
+        return {"a": INT8, "b": INT8, "multiplier_a": m, "multiplier_b": m, "offset": self.OFFSET, "shift": SHIFT, "low": INT8, "high": INT8}
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        tail = {"low": INT8, "high": INT8}
+        product = IntType(8 + (self.multiplier_bits or 31))
+        total = IntType(self.OFFSET.bits + 1)
+
+        def multiply(a: Any, b: Any, multiplier_a: Any, multiplier_b: Any, **rest: Any) -> dict[str, Any]:
+            if self.multiplier_bits:
+                return {"a": a * multiplier_a, "b": b * multiplier_b, **rest}
+            return {"a": a << multiplier_a, "b": b << multiplier_b, **rest}
+
+        def add(a: Any, b: Any, offset: Any, **rest: Any) -> dict[str, Any]:
+            return {"total": a + b + offset, **rest}
+
+        def finish(scaled: Any, low: Any, high: Any) -> dict[str, Any]:
+            return {"y": clamp(scaled, low, high)}
+
+        return (
+            Stage({"a": product, "b": product, "offset": self.OFFSET, "shift": SHIFT, **tail}, multiply),
+            Stage({"total": total, "shift": SHIFT, **tail}, add),
+            *_round_then_shift("total", total, SHIFT, "scaled", self.rounding, tail),
+            Stage({"y": INT8}, finish),
+        )
+
+    def compute(self, **operands: Any) -> Any:
+        """Golden meaning on int64 arrays; operands as in `inputs`, broadcast together."""
+        return fold(self.stages, operands)["y"]

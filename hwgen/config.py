@@ -1,0 +1,195 @@
+"""The hardware's parameters: one frozen value that the compiler, the simulator and the RTL generator share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hwgen.arith import AddRequantize, IntType, Requantize, Rounding
+from hwgen.errors import ConfigError
+
+BANKS = 4  # activation buffer banks: word address modulo 4
+PARAMETER_BYTES = 16  # one record per output channel, in memory
+
+
+def _is_power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig:
+    """One accelerator. Sizes in words of the memory in question; see docs/accelerator.md.
+
+    out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
+    activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records.
+    """
+
+    name: str = "custom"
+    out_lanes: int = 16
+    in_lanes: int = 16
+    activation_words: int = 16384
+    weight_words: int = 2048
+    parameter_words: int = 1024
+    accumulator_depth: int = 128
+    accumulator_bits: int = 32
+    requantize_lanes: int = 0  # 0: min(out_lanes, in_lanes)
+    multiplier_bits: int = 16
+    rounding: Rounding = Rounding.HALF_EVEN
+    bus_bits: int = 0  # 0: 8 * in_lanes, at most 128
+    address_bits: int = 32
+    watchdog_bits: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.requantize_lanes:
+            object.__setattr__(self, "requantize_lanes", min(self.out_lanes, self.in_lanes))
+        if not self.bus_bits:
+            object.__setattr__(self, "bus_bits", min(128, 8 * self.in_lanes))
+        rules: list[tuple[str, bool, str]] = [
+            ("out_lanes", _is_power_of_two(self.out_lanes) and 1 <= self.out_lanes <= 64, "a power of two from 1 to 64"),
+            ("in_lanes", _is_power_of_two(self.in_lanes) and 4 <= self.in_lanes <= 64, "a power of two from 4 to 64"),
+            ("activation_words", _is_power_of_two(self.activation_words) and 64 <= self.activation_words <= 1 << 20, "a power of two from 64 to 1048576"),
+            ("weight_words", _is_power_of_two(self.weight_words) and 16 <= self.weight_words <= 1 << 20, "a power of two from 16 to 1048576"),
+            ("parameter_words", _is_power_of_two(self.parameter_words) and 8 <= self.parameter_words <= 1 << 16, "a power of two from 8 to 65536"),
+            ("accumulator_depth", _is_power_of_two(self.accumulator_depth) and 8 <= self.accumulator_depth <= 4096, "a power of two from 8 to 4096"),
+            ("accumulator_bits", 20 <= self.accumulator_bits <= 32, "from 20 to 32"),
+            ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= min(self.out_lanes, self.in_lanes), "a power of two, at most out_lanes and in_lanes"),
+            ("multiplier_bits", self.multiplier_bits in (0, 8, 10, 12, 16, 24), "one of 0 (power-of-two scales only), 8, 10, 12, 16, 24"),
+            ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= 8 * self.in_lanes, "32, 64, 128, 256 or 512, and at most 8 * in_lanes"),
+            ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
+            ("watchdog_bits", 8 <= self.watchdog_bits <= 32, "from 8 to 32"),
+        ]
+        for field, holds, rule in rules:
+            if not holds:
+                raise ConfigError(f"hardware {self.name!r}: {field} must be {rule}, not {getattr(self, field)}")
+
+    @property
+    def weight_rows(self) -> int:
+        """Weight rows (and parameter records) that move into the array per cycle."""
+        return max(1, self.out_lanes // 4)
+
+    @property
+    def weight_load_cycles(self) -> int:
+        """Cycles to fill one set of weight registers."""
+        return self.out_lanes // self.weight_rows
+
+    @property
+    def taps(self) -> int:
+        """Kernel columns that depthwise mode takes per cycle."""
+        return min(BANKS, self.in_lanes)
+
+    @property
+    def depthwise_lanes(self) -> int:
+        """Channels per tile in depthwise mode."""
+        return min(self.out_lanes, self.in_lanes)
+
+    @property
+    def slices(self) -> int:
+        """Requantization beats per pixel of a full tile."""
+        return self.out_lanes // self.requantize_lanes
+
+    @property
+    def weight_word_bytes(self) -> int:
+        return self.weight_rows * self.in_lanes
+
+    @property
+    def parameter_word_bytes(self) -> int:
+        return self.weight_rows * PARAMETER_BYTES
+
+    @property
+    def bus_bytes(self) -> int:
+        return self.bus_bits // 8
+
+    @property
+    def multipliers(self) -> int:
+        return self.out_lanes * self.in_lanes
+
+    @property
+    def accumulator(self) -> IntType:
+        return IntType(self.accumulator_bits)
+
+    @property
+    def requantize(self) -> Requantize:
+        return Requantize(accumulator=self.accumulator, multiplier_bits=self.multiplier_bits, rounding=self.rounding)
+
+    @property
+    def add_requantize(self) -> AddRequantize:
+        return AddRequantize(multiplier_bits=self.multiplier_bits, rounding=self.rounding)
+
+    def hash(self) -> str:
+        """SHA-256 over every parameter except the name: equal hashes mean equal hardware."""
+        content = {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+PRESETS = {
+    config.name: config
+    for config in (
+        HardwareConfig(name="4x4", out_lanes=4, in_lanes=4, activation_words=16384, weight_words=16384, parameter_words=4096, accumulator_depth=64),
+        HardwareConfig(name="8x8", out_lanes=8, in_lanes=8, activation_words=16384, weight_words=8192, parameter_words=2048, accumulator_depth=64),
+        HardwareConfig(name="16x16", out_lanes=16, in_lanes=16, activation_words=16384, weight_words=2048, parameter_words=1024),
+        HardwareConfig(name="32x32", out_lanes=32, in_lanes=32, activation_words=16384, weight_words=1024, parameter_words=512),
+    )
+}
+DEFAULT_PRESET = "16x16"
+
+
+def with_array(config: HardwareConfig, array: str) -> HardwareConfig:
+    """`config` with the array shape `OUTxIN`; memories keep their bytes where the rules allow it."""
+    parts = array.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise ConfigError(f"array {array!r}: must be OUTxIN, two numbers, for example 16x16")
+    out_lanes, in_lanes = int(parts[0]), int(parts[1])
+    if not (out_lanes and in_lanes):
+        raise ConfigError(f"array {array!r}: must be OUTxIN with both at least 1")
+    if (out_lanes, in_lanes) == (config.out_lanes, config.in_lanes):
+        return config
+    rows = max(1, out_lanes // 4)
+    return replace(
+        config,
+        name=f"{out_lanes}x{in_lanes}",
+        out_lanes=out_lanes,
+        in_lanes=in_lanes,
+        activation_words=max(64, config.activation_words * config.in_lanes // in_lanes),
+        weight_words=max(16, config.weight_words * config.weight_word_bytes // (rows * in_lanes)),
+        parameter_words=max(8, config.parameter_words * config.weight_rows // rows),
+        requantize_lanes=0,
+        bus_bits=0,
+    )
+
+
+def from_toml(path: Path) -> HardwareConfig:
+    """Read a configuration file: keys as in HardwareConfig, optionally `preset` to start from."""
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"hardware file {path.name!r}: cannot be read ({error.strerror}); name a preset ({', '.join(PRESETS)}) or a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"hardware file {path.name!r}: is not TOML ({error})") from error
+    preset = content.pop("preset", DEFAULT_PRESET)
+    if preset not in PRESETS:
+        raise ConfigError(f"hardware file {path.name!r}: preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    base = PRESETS[preset]
+    known = {field.name: field for field in fields(HardwareConfig)}
+    for key, value in content.items():
+        if key not in known:
+            raise ConfigError(f"hardware file {path.name!r}: unknown key {key!r}; known keys: {', '.join(known)}")
+        if key == "rounding":
+            if value not in [rounding.value for rounding in Rounding]:
+                raise ConfigError(f"hardware file {path.name!r}: rounding must be half_even or half_up, not {value!r}")
+            content[key] = Rounding(value)
+        elif not isinstance(value, type(getattr(base, key))) or isinstance(value, bool):
+            raise ConfigError(f"hardware file {path.name!r}: {key} must be of type {type(getattr(base, key)).__name__}, not {value!r}")
+    if "in_lanes" in content or "out_lanes" in content:
+        content = {"requantize_lanes": 0, "bus_bits": 0, **content}
+    return replace(base, **{"name": path.stem, **content})
+
+
+def load_hardware(hardware: str, array: str | None = None) -> HardwareConfig:
+    """A preset's name or a TOML file, optionally with another array shape."""
+    config = PRESETS[hardware] if hardware in PRESETS else from_toml(Path(hardware))
+    return with_array(config, array) if array else config

@@ -1,0 +1,31 @@
+"""Elementwise addition of two activations of the same shape (the residual add)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwgen.errors import ModelError
+from hwgen.ir.types import FloatArray, TensorType
+from hwgen.ops.base import UNLIMITED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add:
+    """a + b, then limited to the real interval `clamp`."""
+
+    clamp: tuple[float, float] = UNLIMITED
+
+    def infer(self, *types: TensorType) -> TensorType:
+        a, b = types
+        if a != b:
+            raise ModelError(f"Add: both inputs must have one shape, not {a.shape} and {b.shape}")
+        return a
+
+    def reference(self, *arrays: FloatArray) -> FloatArray:
+        a, b = arrays
+        return np.clip(a + b, *self.clamp)
+
+    def work(self, *types: TensorType) -> int:
+        return 0
