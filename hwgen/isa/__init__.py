@@ -1,0 +1,1 @@
+"""The instruction set: the narrow waist between operators and hardware."""
