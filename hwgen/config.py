@@ -57,7 +57,7 @@ class HardwareConfig:
             ("parameter_words", _is_power_of_two(self.parameter_words) and 8 <= self.parameter_words <= 1 << 16, "a power of two from 8 to 65536"),
             ("accumulator_depth", _is_power_of_two(self.accumulator_depth) and 8 <= self.accumulator_depth <= 4096, "a power of two from 8 to 4096"),
             ("accumulator_bits", 20 <= self.accumulator_bits <= 32, "from 20 to 32"),
-            ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= min(self.out_lanes, self.in_lanes), "a power of two, at most out_lanes and in_lanes"),
+            ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= self.depthwise_lanes, f"a power of two, at most {self.depthwise_lanes}"),
             ("multiplier_bits", self.multiplier_bits in (0, 8, 10, 12, 16, 24), "one of 0 (power-of-two scales only), 8, 10, 12, 16, 24"),
             ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= 8 * self.in_lanes, "32, 64, 128, 256 or 512, and at most 8 * in_lanes"),
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),

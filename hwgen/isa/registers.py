@@ -61,6 +61,7 @@ def _r(offset: int, name: str, access: Access, meaning: str, *fields: BitField, 
     return Register(name=name, offset=offset, access=access, meaning=meaning, reset=reset, fields=fields)
 
 
+_SOURCES = (_bit("done", 0, "program reached END"), _bit("failed", 1, "program stopped with an error"))
 _RO, _RW = Access.READ_ONLY, Access.READ_WRITE
 
 _CONTROL = (
@@ -84,11 +85,18 @@ _CONTROL = (
         _bit("done", 1, "the last program reached END; cleared by start"),
         _bit("failed", 2, "the last program stopped with an error; cleared by start"),
     ),
-    _r(0x14, "error", _RO, "why the last program stopped; cleared by start", _bit("code", 0, "ErrorCode", 8), _bit("engine", 8, "0 load, 1 compute, 2 store, 3 sequencer", 2)),
+    _r(
+        0x14,
+        "error",
+        _RO,
+        "why the last program stopped; cleared by start",
+        _bit("code", 0, "ErrorCode", 8),
+        _bit("engine", 8, "0 load, 1 compute, 2 store, 3 sequencer", 2),
+    ),
     _r(0x18, "error_command", _RO, "index of the command that failed (position in the program, from program_entry)"),
     _r(0x1C, "error_address", _RO, "memory address (low 32 bits) or buffer address of the failing access"),
-    _r(0x20, "interrupt_enable", _RW, "interrupt sources that raise irq", _bit("done", 0, "program reached END"), _bit("failed", 1, "program stopped with an error")),
-    _r(0x24, "interrupt_status", Access.WRITE_ONE_TO_CLEAR, "pending interrupts; write 1 to clear", _bit("done", 0, "program reached END"), _bit("failed", 1, "program stopped with an error")),
+    _r(0x20, "interrupt_enable", _RW, "interrupt sources that raise irq", *_SOURCES),
+    _r(0x24, "interrupt_status", Access.WRITE_ONE_TO_CLEAR, "pending interrupts; write 1 to clear", *_SOURCES),
     _r(0x28, "watchdog", _RW, "most cycles a program may take; 0 switches the watchdog off", reset=0),
     _r(0x2C, "program_entry", _RW, "byte offset of the first command in the program region"),
 )

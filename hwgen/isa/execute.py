@@ -1,0 +1,229 @@
+"""What each command does to the memories: the instruction set's meaning, in NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hwgen.config import BANKS, HardwareConfig
+from hwgen.errors import HwgenError
+from hwgen.isa.fields import Buffer, Mode, Reduce, Region
+from hwgen.isa.instructions import Conv, Load, Store
+from hwgen.isa.machine import ADDRESS_MASK, Int64Array, Memories, ProgramError
+from hwgen.isa.registers import ErrorCode
+
+
+def check_conv(command: Conv, config: HardwareConfig) -> None:
+    """The compiler's side of the contract: what hardware need not check. Raises HwgenError naming the broken rule."""
+    c = command
+    rules = [
+        (c.reduce == Reduce.SUM or c.mode == Mode.DEPTHWISE, "maximum needs depthwise mode"),
+        (c.input_blocks == 1 or c.mode == Mode.DENSE, "input_blocks must be 1 outside dense mode"),
+        (1 <= c.taps <= config.taps, f"taps must be 1..{config.taps}"),
+        (c.mode != Mode.DEPTHWISE or len({t * c.dilation_columns % BANKS for t in range(c.taps)}) == c.taps, "taps must lie in different banks"),
+        (1 <= c.pixels_per_tile <= config.accumulator_depth, f"pixels_per_tile must be 1..{config.accumulator_depth}"),
+        (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes, c.kernel_columns) >= 1, "counts must be at least 1"),
+        (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),
+    ]
+    for holds, rule in rules:
+        if not holds:
+            raise HwgenError(f"CONV command: {rule}; found {command}")
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Word addresses (already wrapped to the buffer) and validity of one kernel position: (pixels,)."""
+
+    words: Int64Array
+    inside: npt.NDArray[np.bool_]
+
+
+def _pixels(c: Conv) -> tuple[Int64Array, Int64Array]:
+    y, x = np.divmod(np.arange(c.output_rows * c.output_columns), c.output_columns)
+    return y.astype(np.int64), x.astype(np.int64)
+
+
+def _position(c: Conv, config: HardwareConfig, row: int, kernel_column: int, block: int) -> _Window:
+    y, x = _pixels(c)
+    image_row = c.origin_row + y * c.stride_rows + row * c.dilation_rows
+    column = c.origin_column + x * c.stride_columns + kernel_column * c.dilation_columns
+    inside = (image_row >= 0) & (image_row < c.input_rows) & (column >= 0) & (column < c.input_columns)
+    words = c.input_address + y * c.input_row_step + row * c.kernel_row_step + block * c.input_block_stride + column
+    return _Window((words & ADDRESS_MASK) % config.activation_words, inside)
+
+
+def _dense_operands(c: Conv, memories: Memories) -> npt.NDArray[np.int8]:
+    """(passes, pixels, N) in the order of the passes."""
+    operands = []
+    for row in range(c.kernel_rows):
+        for step in range(c.kernel_steps):
+            for block in range(c.input_blocks):
+                window = _position(c, memories.config, row, step, block)
+                operands.append(np.where(window.inside[:, None], memories.activation[window.words], np.int8(c.pad_value)))
+    return np.stack(operands)
+
+
+def _packed_operands(c: Conv, memories: Memories) -> npt.NDArray[np.int8]:
+    config, lanes = memories.config, memories.config.in_lanes
+    y, x = _pixels(c)
+    flat = memories.activation.reshape(-1)
+    operands = []
+    for row in range(c.kernel_rows):
+        image_row = c.origin_row + y * c.stride_rows + row * c.dilation_rows
+        inside = (image_row >= 0) & (image_row < c.input_rows)
+        words = c.input_address + y * c.input_row_step + row * c.kernel_row_step
+        for step in range(c.kernel_steps):
+            first = c.origin_column + x * c.stride_columns + step * lanes
+            start = ((words + first // lanes) & ADDRESS_MASK) * lanes + first % lanes
+            at = (start[:, None] + np.arange(lanes)) % (config.activation_words * lanes)
+            operands.append(np.where(inside[:, None], flat[at], np.int8(c.pad_value)))
+    return np.stack(operands)
+
+
+def _array_sums(c: Conv, memories: Memories) -> Int64Array:
+    """Dense and packed: sums without bias, (tiles, pixels, M)."""
+    operands = _dense_operands(c, memories) if c.mode == Mode.DENSE else _packed_operands(c, memories)
+    passes, pixels, lanes = operands.shape
+    rows = memories.config.out_lanes
+    matrix = operands.transpose(1, 0, 2).reshape(pixels, passes * lanes).astype(np.float64)  # |sum| < 2**53: exact in float64
+    tiles = []
+    for tile in range(c.output_tiles):
+        first = 0 if c.weights_held else tile * passes
+        sets = memories.weight_sets(c.weight_address + first * memories.config.weight_load_cycles, 1 if c.weights_held else passes)
+        weights = np.broadcast_to(sets, (passes, rows, lanes)).transpose(0, 2, 1).reshape(passes * lanes, rows)
+        tiles.append((matrix @ weights.astype(np.float64)).astype(np.int64))
+    return np.stack(tiles)
+
+
+def _tap_sums(c: Conv, memories: Memories, bias: Int64Array) -> Int64Array:
+    """Depthwise: accumulators with bias, (tiles, pixels, K)."""
+    config = memories.config
+    channels, lanes = config.depthwise_lanes, config.in_lanes
+    tiles = []
+    for tile in range(c.output_tiles):
+        block, first = divmod(tile * channels, lanes)
+        acc = np.broadcast_to(bias[tile, :channels], (c.output_rows * c.output_columns, channels)).copy()
+        for row in range(c.kernel_rows):
+            for step in range(c.kernel_steps):
+                index = 0 if c.weights_held else (tile * c.kernel_rows + row) * c.kernel_steps + step
+                weights = memories.weight_sets(c.weight_address + index * config.weight_load_cycles, 1)[0].astype(np.int64)
+                for tap in range(min(c.taps, c.kernel_columns - step * c.taps)):
+                    window = _position(c, config, row, step * c.taps + tap, block)
+                    x = np.where(window.inside[:, None], memories.activation[window.words, first : first + channels], np.int8(c.pad_value)).astype(np.int64)
+                    acc = np.maximum(acc, x) if c.reduce == Reduce.MAX else acc + x * weights[:channels, tap]
+        tiles.append(acc)
+    return np.stack(tiles)
+
+
+def _wrap(acc: Int64Array, bits: int) -> Int64Array:
+    return ((acc + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1))
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Where one slice of Q channels goes: channels of the tile, block and first byte in the word."""
+
+    first: int
+    block: int
+    byte: int
+
+
+def _slices(c: Conv, config: HardwareConfig, tile: int) -> list[_Slice]:
+    per_tile = config.depthwise_lanes if c.mode == Mode.DEPTHWISE else config.out_lanes
+    starts = range(0, per_tile, config.requantize_lanes)
+    places = [(k, *divmod(tile * per_tile + k, config.in_lanes)) for k in starts]
+    return [_Slice(k, block, byte) for k, block, byte in places if block < c.output_blocks]
+
+
+def result_addresses(c: Conv, config: HardwareConfig, block: int) -> Int64Array:
+    """Words of the output's pixels in raster order."""
+    y, x = _pixels(c)
+    return ((c.output_address + block * c.output_block_stride + y * c.output_row_stride + x) & ADDRESS_MASK) % config.activation_words
+
+
+def _residual_addresses(c: Conv, config: HardwareConfig, block: int) -> Int64Array:
+    y, x = _pixels(c)
+    return ((c.residual_address + block * c.residual_block_stride + y * c.residual_row_stride + x) & ADDRESS_MASK) % config.activation_words
+
+
+def run_conv(command: Conv, memories: Memories) -> None:
+    """Execute one CONV command."""
+    config = memories.config
+    check_conv(command, config)
+    tiles = command.output_tiles
+    sets = memories.parameter_sets(command.parameter_address, 1 if command.parameters_held else tiles)
+    p = {name: np.broadcast_to(value, (tiles, value.shape[1])) for name, value in sets.items()}
+    depthwise = command.mode == Mode.DEPTHWISE
+    acc = _tap_sums(command, memories, p["bias"]) if depthwise else _array_sums(command, memories) + p["bias"][:, None, :]
+    acc = _wrap(acc, config.accumulator_bits)
+    writes = []
+    for tile in range(tiles):
+        for s in _slices(command, config, tile):
+            channels = slice(s.first, s.first + config.requantize_lanes)
+            lane = slice(s.byte, s.byte + config.requantize_lanes)
+            y = config.requantize.compute(acc=acc[tile][:, channels], **{n: p[n][tile, channels] for n in ("multiplier", "shift", "zero_point", "low", "high")})
+            if command.residual:
+                b = memories.activation[_residual_addresses(command, config, s.block), lane].astype(np.int64)
+                y = _add_residual(command, config, y, b)
+            writes.append((result_addresses(command, config, s.block), lane, y))
+    for words, lane, y in writes:
+        memories.activation[words, lane] = y
+
+
+def _add_residual(c: Conv, config: HardwareConfig, a: Int64Array, b: Int64Array) -> Int64Array:
+    y: Int64Array = config.add_requantize.compute(
+        a=a,
+        b=b,
+        multiplier_a=np.int64(c.residual_multiplier_a),
+        multiplier_b=np.int64(c.residual_multiplier_b),
+        offset=np.int64(c.residual_offset),
+        shift=np.int64(c.residual_shift),
+        low=np.int64(c.residual_low),
+        high=np.int64(c.residual_high),
+    )
+    return y
+
+
+def _check_transfer(command: Load | Store, index: int, memories: Memories, words: int, word_bytes: int) -> None:
+    bus = memories.config.bus_bytes
+    strided = command.memory_row_stride if command.rows > 1 else 0
+    if not command.row_bytes or not command.rows or command.row_bytes % bus or command.memory_offset % bus or strided % bus:
+        raise ProgramError(ErrorCode.ALIGNMENT, index, command.memory_offset, f"offsets and lengths must be multiples of {bus} bytes and not 0")
+    region = memories.regions.get(Region(command.region)) if command.region in list(Region) else None
+    size = 0 if region is None else len(region)
+    per_row = -(-command.row_bytes // word_bytes)
+    for row in range(command.rows):
+        first = command.memory_offset + row * command.memory_row_stride
+        if first + command.row_bytes > size:
+            raise ProgramError(ErrorCode.REGION, index, first, f"region {command.region} holds {size} bytes, the row needs {first + command.row_bytes}")
+        word = command.buffer_address + row * command.buffer_row_stride
+        if word + per_row > words:
+            raise ProgramError(ErrorCode.BUFFER, index, word, f"the buffer holds {words} words, the row needs {word + per_row}")
+
+
+def run_load(command: Load, index: int, memories: Memories) -> None:
+    """Execute one LOAD; raises ProgramError as the hardware would."""
+    buffers: dict[int, npt.NDArray[Any]] = {Buffer.ACTIVATION: memories.activation, Buffer.WEIGHT: memories.weight, Buffer.PARAMETER: memories.parameter}
+    target = buffers.get(command.destination)
+    if target is None:
+        raise ProgramError(ErrorCode.BUFFER, index, command.buffer_address, f"destination must be 0, 1 or 2, not {command.destination}")
+    _check_transfer(command, index, memories, *target.shape)
+    memory, flat, word_bytes = memories.regions[Region(command.region)], target.view(np.uint8).reshape(-1), target.shape[1]
+    for row in range(command.rows):
+        first = command.memory_offset + row * command.memory_row_stride
+        at = (command.buffer_address + row * command.buffer_row_stride) * word_bytes
+        flat[at : at + command.row_bytes] = memory[first : first + command.row_bytes]
+
+
+def run_store(command: Store, index: int, memories: Memories) -> None:
+    """Execute one STORE; raises ProgramError as the hardware would."""
+    source = memories.activation
+    _check_transfer(command, index, memories, *source.shape)
+    memory, flat = memories.regions[Region(command.region)], source.view(np.uint8).reshape(-1)
+    for row in range(command.rows):
+        first = command.memory_offset + row * command.memory_row_stride
+        at = (command.buffer_address + row * command.buffer_row_stride) * source.shape[1]
+        memory[first : first + command.row_bytes] = flat[at : at + command.row_bytes]

@@ -1,0 +1,72 @@
+"""Memories of the simulated accelerator, and how numbers lie in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hwgen.config import HardwareConfig
+from hwgen.errors import HwgenError
+from hwgen.isa.fields import Region
+from hwgen.isa.registers import ErrorCode
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+ADDRESS_MASK = (1 << 24) - 1
+
+
+class ProgramError(HwgenError):
+    """The machine stops: what the error registers would hold."""
+
+    def __init__(self, code: ErrorCode, command: int, address: int, detail: str) -> None:
+        self.code, self.command, self.address = code, command, address
+        super().__init__(f"program stopped at command {command}: {code.name}, address {address:#x}; {detail}")
+
+
+@dataclass(kw_only=True, eq=False)
+class Memories:
+    """Buffers (words, bytes per word) as int8 or bytes, and the regions of system memory as uint8 arrays."""
+
+    config: HardwareConfig
+    activation: Int8Array = field(init=False)
+    weight: Int8Array = field(init=False)
+    parameter: npt.NDArray[np.uint8] = field(init=False)
+    regions: dict[Region, npt.NDArray[np.uint8]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        c = self.config
+        self.activation = np.zeros((c.activation_words, c.in_lanes), np.int8)
+        self.weight = np.zeros((c.weight_words, c.weight_word_bytes), np.int8)
+        self.parameter = np.zeros((c.parameter_words, c.parameter_word_bytes), np.uint8)
+
+    def fill_randomly(self, seed: int) -> None:
+        """Give every buffer word an arbitrary content: what a program must not depend on."""
+        rng = np.random.default_rng(seed)
+        for memory in (self.activation, self.weight, self.parameter):
+            memory[...] = rng.integers(0, 256, memory.shape, np.uint8).view(memory.dtype)
+
+    def weight_sets(self, address: int, count: int) -> Int8Array:
+        """`count` consecutive weight sets: (count, M, N)."""
+        c = self.config
+        words = (address + np.arange(count * c.weight_load_cycles)) % c.weight_words
+        return self.weight[words].reshape(count, c.out_lanes, c.in_lanes)
+
+    def parameter_sets(self, address: int, count: int) -> dict[str, Int64Array]:
+        """`count` consecutive parameter sets, each array (count, M)."""
+        c = self.config
+        words = (address + np.arange(count * c.weight_load_cycles)) % c.parameter_words
+        records = self.parameter[words].reshape(count, c.out_lanes, 16)
+        bias = np.ascontiguousarray(records[..., 0:4]).view("<i4")[..., 0]
+        multiplier = np.ascontiguousarray(records[..., 4:8]).view("<u4")[..., 0]
+        signed = np.ascontiguousarray(records[..., 9:12]).view(np.int8)
+        return {
+            "bias": bias.astype(np.int64),
+            "multiplier": multiplier.astype(np.int64) & ((1 << c.multiplier_bits) - 1),
+            "shift": records[..., 8].astype(np.int64) & 63,
+            "low": signed[..., 0].astype(np.int64),
+            "high": signed[..., 1].astype(np.int64),
+            "zero_point": signed[..., 2].astype(np.int64),
+        }
