@@ -51,7 +51,8 @@ class Softmax:
 
     def apply(self, x: FloatArray) -> FloatArray:
         e = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        return e / e.sum(axis=self.axis, keepdims=True)
+        probabilities: FloatArray = e / e.sum(axis=self.axis, keepdims=True)
+        return probabilities
 
 
 HostStep = Reshape | Transpose | Affine | Softmax

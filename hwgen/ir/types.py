@@ -47,7 +47,8 @@ class Quantization:
     def quantize(self, real: FloatArray) -> npt.NDArray[np.int8]:
         """Nearest int8 (ties to even) as ONNX QuantizeLinear: saturate(rint(x / scale) + zero_point), divided in float32."""
         q = np.rint(np.asarray(real, np.float32) / self.scale) + np.float32(self.zero_point)
-        return np.clip(q, -128, 127).astype(np.int8)
+        saturated: npt.NDArray[np.int8] = np.clip(q, -128, 127).astype(np.int8)
+        return saturated
 
     def dequantize(self, q: IntArray) -> npt.NDArray[np.float32]:
         """As ONNX DequantizeLinear, in float32."""

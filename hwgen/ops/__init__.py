@@ -1,0 +1,15 @@
+"""The operators of the canonical graph, one per file. This table is the register: a new operator is one file and one line."""
+
+from __future__ import annotations
+
+from hwgen.ops.add import Add
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+
+OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp)
+
+__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "MaxPool", "Pad"]

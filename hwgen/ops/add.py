@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, TensorType
-from hwgen.ops.base import UNLIMITED
+from hwgen.ops.base import UNLIMITED, Example, limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +23,12 @@ class Add:
 
     def reference(self, *arrays: FloatArray) -> FloatArray:
         a, b = arrays
-        return np.clip(a + b, *self.clamp)
+        return limit(a + b, self.clamp)
 
     def work(self, *types: TensorType) -> int:
         return 0
+
+    @staticmethod
+    def examples() -> tuple[Example, ...]:
+        image, vector = TensorType(5, 4, 19), TensorType(1, 1, 7)
+        return (Example(op=Add(), inputs=(image, image)), Example(op=Add(clamp=(0.0, 1.0)), inputs=(vector, vector)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwgen.ir.types import TensorType
-from hwgen.ops.base import UNLIMITED, Pads, Window
+import numpy as np
+
+from hwgen.ir.types import FloatArray, IntArray, TensorType
+from hwgen.ops.base import UNLIMITED, Example, Pads, Window, limit, require_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,34 @@ class AveragePool:
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        return TensorType(*self.window.output_size(x.height, x.width), x.channels)
+        y = self.window.infer("AveragePool", x, x.channels)
+        require_cells("AveragePool", self.window, x)
+        return y
+
+    def divisors(self, x: TensorType) -> IntArray:
+        """(OH, OW): number of cells that the mean of each window divides by, for inputs of type `x`."""
+        return self.window.counts(x, self.counted_pads)
+
+    def reference(self, *arrays: FloatArray) -> FloatArray:
+        (x,) = arrays
+        if self.window.kernel == x.shape[1:3] and not any(self.window.pads):
+            total = x.sum(axis=(1, 2), keepdims=True, dtype=np.float32)  # global pooling: one pass
+        else:
+            taps = (tap for _, _, tap in self.window.taps(x, 0.0))
+            total = next(taps).astype(np.float32)
+            for tap in taps:
+                total += tap
+        return limit(total / self.divisors(TensorType(*x.shape[1:])).astype(np.float32)[:, :, None], self.clamp)
 
     def work(self, *types: TensorType) -> int:
         return 0
+
+    @staticmethod
+    def examples() -> tuple[Example, ...]:
+        x = TensorType(7, 6, 5)
+        return (
+            Example(op=AveragePool(window=Window(kernel=(7, 6))), inputs=(x,)),
+            Example(op=AveragePool(window=Window(kernel=(3, 2), strides=(2, 2), pads=(1, 0, 1, 1))), inputs=(x,)),
+            Example(op=AveragePool(window=Window(kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 2)), counted_pads=(1, 1, 1, 1)), inputs=(x,)),
+            Example(op=AveragePool(window=Window(kernel=(2, 2), dilations=(2, 3)), clamp=(0.0, 6.0)), inputs=(x,)),
+        )

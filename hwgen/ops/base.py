@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from hwgen.ir.types import FloatArray, TensorType
+from hwgen.errors import ModelError
+from hwgen.ir.types import FloatArray, IntArray, TensorType
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 UNLIMITED = (-np.inf, np.inf)
+MAX_ELEMENTS = 1 << 28  # of one activation; a hostile shape must not exhaust the memory
 
 
 class Operator(Protocol):
@@ -29,6 +33,14 @@ class Operator(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """A small legal use of an operator, for conformance tests of every stage."""
+
+    op: Operator
+    inputs: tuple[TensorType, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Window:
     """A kernel sliding over an image: pairs are (rows, columns), pads are (top, left, bottom, right)."""
 
@@ -42,9 +54,95 @@ class Window:
         """Rows and columns that the dilated kernel spans."""
         return ((self.kernel[0] - 1) * self.dilations[0] + 1, (self.kernel[1] - 1) * self.dilations[1] + 1)
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Each output cell reads exactly the input cell at the same place."""
+        return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads)
+
     def output_size(self, height: int, width: int) -> Pair:
         top, left, bottom, right = self.pads
         return (
             (height + top + bottom - self.extent[0]) // self.strides[0] + 1,
             (width + left + right - self.extent[1]) // self.strides[1] + 1,
         )
+
+    def infer(self, operator: str, x: TensorType, channels: int) -> TensorType:
+        """Type of an output of `channels` channels; raises ModelError for a kernel that does not fit or a result too large."""
+        if min(*self.kernel, *self.strides, *self.dilations) < 1 or min(self.pads) < 0:
+            raise ModelError(f"{operator}: kernel, strides and dilations must be at least 1 and pads at least 0, not {self}")
+        height, width = self.output_size(x.height, x.width)
+        if height < 1 or width < 1:
+            raise ModelError(f"{operator}: kernel {self.extent} with pads {self.pads} is larger than the image {x.height}x{x.width}")
+        return limited(operator, TensorType(height, width, channels))
+
+    def counts(self, x: TensorType, counted_pads: Pads = (0, 0, 0, 0)) -> IntArray:
+        """(OH, OW): how many cells of each window lie inside the image enlarged by `counted_pads`."""
+        rows, columns = self._counts_by_axis(x, counted_pads)
+        return rows[:, None] * columns
+
+    def _counts_by_axis(self, x: TensorType, counted: Pads) -> tuple[IntArray, IntArray]:
+        def along(axis: int, outputs: int, length: int) -> IntArray:
+            starts = np.arange(outputs) * self.strides[axis] - self.pads[axis]
+            first = -((starts + counted[axis]) // self.dilations[axis])  # smallest k with start + k * dilation >= -counted
+            beyond = -((starts - length - counted[axis + 2]) // self.dilations[axis])
+            return np.maximum(np.minimum(beyond, self.kernel[axis]) - np.maximum(first, 0), 0)
+
+        size = self.output_size(x.height, x.width)
+        return along(0, size[0], x.height), along(1, size[1], x.width)
+
+    def meets(self, x: TensorType) -> bool:
+        """Every window covers at least one cell of the image: none lies in padding only."""
+        rows, columns = self._counts_by_axis(x, (0, 0, 0, 0))
+        return bool(rows.min() > 0 and columns.min() > 0)
+
+    def taps(self, x: npt.NDArray[Any], fill: float) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+        """For each kernel cell (row, column): the strided view (N, OH, OW, C) of what it meets, outside cells being `fill`."""
+        height, width = self.output_size(x.shape[1], x.shape[2])
+        image = padded(x, self.pads, fill)
+        for row in range(self.kernel[0]):
+            for column in range(self.kernel[1]):
+                top, left = row * self.dilations[0], column * self.dilations[1]
+                rows = slice(top, top + (height - 1) * self.strides[0] + 1, self.strides[0])
+                columns = slice(left, left + (width - 1) * self.strides[1] + 1, self.strides[1])
+                yield row, column, image[:, rows, columns]
+
+    def patches(self, x: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """(N, OH, OW, kernel rows, kernel columns, C), a copy; of a pointwise window a view."""
+        if self.is_pointwise:
+            return x[:, :, :, None, None]
+        height, width = self.output_size(x.shape[1], x.shape[2])
+        result = np.empty((len(x), height, width, *self.kernel, x.shape[3]), x.dtype)
+        for row, column, tap in self.taps(x, fill):
+            result[:, :, :, row, column] = tap
+        return result
+
+
+def limited(operator: str, kind: TensorType) -> TensorType:
+    """`kind`, or a ModelError when it holds more elements than hwgen ever handles."""
+    if kind.elements > MAX_ELEMENTS:
+        raise ModelError(f"{operator}: result {kind.shape} must hold at most {MAX_ELEMENTS} elements")
+    return kind
+
+
+def padded(x: npt.NDArray[Any], pads: Pads, fill: float) -> npt.NDArray[Any]:
+    """x (N, H, W, C) with borders of `fill`; negative pads crop."""
+    top, left, bottom, right = pads
+    cropped = x[:, max(-top, 0) : x.shape[1] - max(-bottom, 0), max(-left, 0) : x.shape[2] - max(-right, 0)]
+    top, left, bottom, right = (max(pad, 0) for pad in pads)
+    if not (top or left or bottom or right):
+        return cropped
+    n, height, width, channels = cropped.shape
+    result = np.full((n, height + top + bottom, width + left + right, channels), fill, x.dtype)
+    result[:, top : top + height, left : left + width] = cropped
+    return result
+
+
+def limit(x: FloatArray, clamp: tuple[float, float]) -> FloatArray:
+    """x inside the real interval `clamp`; high wins where low > high."""
+    return x if clamp == UNLIMITED else np.minimum(np.maximum(x, np.float32(clamp[0])), np.float32(clamp[1]))
+
+
+def require_cells(operator: str, window: Window, x: TensorType) -> None:
+    """Raises ModelError when some window of a pooling covers padding only: its result would have no meaning."""
+    if not window.meets(x):
+        raise ModelError(f"{operator}: every window must meet the image {x.height}x{x.width}; kernel {window.kernel} with pads {window.pads} does not")

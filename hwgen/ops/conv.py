@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, IntArray, TensorType
-from hwgen.ops.base import UNLIMITED, Window
+from hwgen.ops.base import UNLIMITED, Example, Window, limit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,15 +31,65 @@ class Conv:
     def channels(self) -> int:
         return int(self.weight.shape[0])
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Each output channel reads one input channel, and there is more than one of them."""
+        return self.group > 1 and self.weight.shape[3] == 1
+
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
+        if self.group < 1 or self.channels % self.group:
+            raise ModelError(f"Conv: group must be at least 1 and divide the {self.channels} output channels, not {self.group}")
         if x.channels != self.weight.shape[3] * self.group:
             raise ModelError(f"Conv: input channels must be {self.weight.shape[3] * self.group} (weights x group), not {x.channels}")
-        height, width = self.window.output_size(x.height, x.width)
-        if height < 1 or width < 1:
-            raise ModelError(f"Conv: kernel {self.window.extent} with pads {self.window.pads} is larger than the image {x.height}x{x.width}")
-        return TensorType(height, width, self.channels)
+        return self.window.infer("Conv", x, self.channels)
+
+    def reference(self, *arrays: FloatArray) -> FloatArray:
+        (x,) = arrays
+        y = self._depthwise(x) if self.is_depthwise else self._dense(x)
+        y += self.bias
+        return limit(y, self.clamp)
+
+    def _depthwise(self, x: FloatArray) -> FloatArray:
+        multiplier = self.channels // self.group
+        y: FloatArray | None = None
+        for row, column, tap in self.window.taps(x, 0.0):
+            product = (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * self.weight[:, row, column, 0]
+            y = product if y is None else np.add(y, product, out=y)
+        assert y is not None
+        return y
+
+    def _dense(self, x: FloatArray) -> FloatArray:
+        patches = self.window.patches(x, 0.0)
+        outputs, inputs = self.channels // self.group, int(self.weight.shape[3])
+        y = np.empty((*patches.shape[:3], self.channels), np.float32)
+        for g in range(self.group):
+            weight = self.weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1)
+            rows = patches[..., g * inputs : (g + 1) * inputs].reshape(-1, weight.shape[1])
+            y[..., g * outputs : (g + 1) * outputs] = (rows @ weight.T).reshape(*patches.shape[:3], outputs)
+        return y
 
     def work(self, *types: TensorType) -> int:
         y = self.infer(*types)
         return y.elements * int(self.weight[0].size)
+
+    @staticmethod
+    def examples() -> tuple[Example, ...]:
+        def example(x: TensorType, channels: int, window: Window, group: int = 1, clamp: tuple[float, float] = UNLIMITED) -> Example:
+            rng = np.random.default_rng(channels)
+            weight = rng.normal(size=(channels, *window.kernel, x.channels // group)).astype(np.float32)
+            bias = rng.normal(size=channels).astype(np.float32)
+            return Example(op=Conv(weight=weight, bias=bias, window=window, group=group, clamp=clamp), inputs=(x,))
+
+        image = TensorType(7, 6, 6)
+        return (
+            example(image, 5, Window(kernel=(3, 3), pads=(1, 1, 1, 1)), clamp=(0.0, np.inf)),
+            example(image, 17, Window(kernel=(1, 1), strides=(2, 2)), clamp=(0.0, 6.0)),
+            example(image, 4, Window(kernel=(3, 2), strides=(2, 1), pads=(0, 1, 2, 0), dilations=(2, 3))),
+            example(image, 6, Window(kernel=(3, 3), strides=(2, 2), pads=(0, 0, 1, 1)), group=6),
+            example(image, 12, Window(kernel=(5, 1), pads=(2, 0, 2, 0)), group=6),
+            example(image, 9, Window(kernel=(2, 2)), group=3),
+            example(image, 10, Window(kernel=(7, 6))),
+            example(TensorType(9, 8, 1), 3, Window(kernel=(5, 5))),
+            example(TensorType(1, 1, 40), 1, Window(kernel=(1, 1))),
+        )

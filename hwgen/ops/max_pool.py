@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hwgen.ir.types import TensorType
-from hwgen.ops.base import UNLIMITED, Window
+import numpy as np
+
+from hwgen.ir.types import FloatArray, TensorType
+from hwgen.ops.base import UNLIMITED, Example, Window, limit, require_cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,27 @@ class MaxPool:
 
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
-        return TensorType(*self.window.output_size(x.height, x.width), x.channels)
+        y = self.window.infer("MaxPool", x, x.channels)
+        require_cells("MaxPool", self.window, x)
+        return y
+
+    def reference(self, *arrays: FloatArray) -> FloatArray:
+        (x,) = arrays
+        taps = (tap for _, _, tap in self.window.taps(x, -np.inf))
+        best = next(taps).copy()
+        for tap in taps:
+            np.maximum(best, tap, out=best)
+        return limit(best, self.clamp)
 
     def work(self, *types: TensorType) -> int:
         return 0
+
+    @staticmethod
+    def examples() -> tuple[Example, ...]:
+        x = TensorType(7, 6, 5)
+        return (
+            Example(op=MaxPool(window=Window(kernel=(2, 2), strides=(2, 2))), inputs=(x,)),
+            Example(op=MaxPool(window=Window(kernel=(3, 3), strides=(2, 2), pads=(1, 0, 1, 2))), inputs=(x,)),
+            Example(op=MaxPool(window=Window(kernel=(2, 3), dilations=(3, 2)), clamp=(0.0, np.inf)), inputs=(x,)),
+            Example(op=MaxPool(window=Window(kernel=(7, 6))), inputs=(x,)),
+        )
