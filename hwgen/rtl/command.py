@@ -1,0 +1,73 @@
+"""Commands and buffer accesses as hardware layouts, read off the instruction set's one table of fields."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Value, ValueLike, signed, unsigned
+from amaranth.lib import data
+from amaranth.utils import ceil_log2
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import COMMAND_BYTES, Buffer, Engine, Field, fields_of
+
+BUFFER_ADDRESS_BITS = 24  # words of a buffer
+INDEX_BITS = 25  # position of a command in the program: 4 GiB of records
+_ENGINES = tuple(engine.name.lower() for engine in Engine)
+
+
+def record_slice(record: ValueLike, field: Field) -> Value:
+    """The bits of `field` in a record whose bit 0 is bit 0 of word 0."""
+    return Value.cast(record)[field.bit : field.bit + field.width]
+
+
+def _operands(command: type) -> tuple[Field, ...]:
+    return tuple(field for field in fields_of(command) if not field.name.startswith(("wait_", "signal_")))
+
+
+def _tokens(command: type, prefix: str) -> tuple[Field, ...]:
+    """The three token bits `prefix`_load, _compute, _store in engine order."""
+    by_name = {field.name: field for field in fields_of(command)}
+    return tuple(by_name[f"{prefix}_{engine}"] for engine in _ENGINES)
+
+
+def command_layout(command: type) -> data.StructLayout:
+    """What an engine needs of a command: its fields in order of position, without opcode and tokens."""
+    return data.StructLayout({field.name: signed(field.width) if field.signed else unsigned(field.width) for field in _operands(command)})
+
+
+def dispatch_layout(command: type) -> data.StructLayout:
+    """A command on its way to an engine: `wait` and `signal` (one bit per Engine), `index` in the program, `operands`."""
+    return data.StructLayout({"wait": 3, "signal": 3, "index": INDEX_BITS, "operands": command_layout(command)})
+
+
+def dispatch_of(command: type, record: ValueLike, index: ValueLike) -> Value:
+    """The bits of `dispatch_layout(command)` out of a program record."""
+    tokens = [record_slice(record, field) for prefix in ("wait", "signal") for field in _tokens(command, prefix)]
+    operands = [record_slice(record, field) for field in _operands(command)]
+    return Cat(*tokens, Value.cast(index)[:INDEX_BITS], *operands)
+
+
+def record_bits(commands: tuple[type, ...]) -> int:
+    """Bits of a record that any of the commands uses, from bit 0."""
+    used = max(field.bit + field.width for command in commands for field in fields_of(command))
+    assert used <= 8 * COMMAND_BYTES
+    return used
+
+
+def buffer_words(config: HardwareConfig) -> dict[Buffer, int]:
+    return {Buffer.ACTIVATION: config.activation_words, Buffer.WEIGHT: config.weight_words, Buffer.PARAMETER: config.parameter_words}
+
+
+def buffer_chunks(config: HardwareConfig) -> dict[Buffer, int]:
+    """Bus words per buffer word; powers of two."""
+    sizes = {Buffer.ACTIVATION: config.in_lanes, Buffer.WEIGHT: config.weight_word_bytes, Buffer.PARAMETER: config.parameter_word_bytes}
+    assert all(size % config.bus_bytes == 0 for size in sizes.values()), "a buffer word must hold whole bus words"
+    return {buffer: size // config.bus_bytes for buffer, size in sizes.items()}
+
+
+def load_write_layout(config: HardwareConfig) -> data.StructLayout:
+    """One bus word on its way into a buffer: bus word number `chunk` (lowest bytes first) of word `address` of `buffer`."""
+    chunk_bits = max(1, ceil_log2(max(buffer_chunks(config).values())))
+    return data.StructLayout({"buffer": 2, "address": BUFFER_ADDRESS_BITS, "chunk": chunk_bits, "data": config.bus_bits})
+
+
+STORE_READ_LAYOUT = data.StructLayout({"address": BUFFER_ADDRESS_BITS})  # word of the activation buffer
