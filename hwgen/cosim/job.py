@@ -1,0 +1,119 @@
+"""A co-simulation as data: what is to run, and what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from hwgen.config import HardwareConfig
+from hwgen.errors import MismatchError
+from hwgen.isa.fields import Engine
+from hwgen.isa.registers import ErrorCode
+
+COUNTERS = ("cycles", "array_busy", "compute_wait", "load_busy", "store_busy", "read_beats", "write_beats", "commands")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryModel:
+    """How the system memory behaves. `stall_probability` (0..1) holds every handshake of both buses back, at random from `seed`;
+    an access to the bus word of `read_error` or `write_error` (byte addresses) gets an error response."""
+
+    latency_cycles: int = 1
+    stall_probability: float = 0.0
+    seed: int = 1
+    read_error: int | None = None
+    write_error: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationJob:
+    """One program and the inferences to run on it. `inputs` holds the image of the input region for each inference."""
+
+    verilog: str
+    config: HardwareConfig
+    program: bytes
+    weights: bytes
+    arena_bytes: int
+    inputs: tuple[bytes, ...]
+    output_bytes: int
+    program_entry: int = 0
+    watchdog_cycles: int = 0
+    cycle_limit: int = 1 << 28  # per inference, enforced by the bench
+    wall_limit_seconds: float = 3600.0
+    memory: MemoryModel = field(default_factory=MemoryModel)
+    trace: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Every result written by the compute engine, in order; n records of the N lanes of an activation word.
+
+    inference, command (index among the compute commands of the inference), address (word): (n,) int; mask: (n, N) bool; data: (n, N) int8.
+    """
+
+    inference: npt.NDArray[np.int64]
+    command: npt.NDArray[np.int64]
+    address: npt.NDArray[np.int64]
+    mask: npt.NDArray[np.bool_]
+    data: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceResult:
+    """What one inference left: the output region, the registers at its end, and the cycles from start to irq as the bench counted."""
+
+    output: bytes
+    registers: Mapping[str, int]
+    bench_cycles: int
+    finished: bool
+
+    @property
+    def cycles(self) -> int:
+        return self.registers["cycles"]
+
+    @property
+    def error(self) -> ErrorCode | None:
+        """Why it failed; None when it did not."""
+        if not self.registers["status"] >> 2 & 1:
+            return None
+        code = self.registers["error"] & 0xFF
+        return ErrorCode(code) if code in list(ErrorCode) else ErrorCode.NONE
+
+    def explain(self) -> str:
+        """One line on how the inference ended."""
+        if not self.finished:
+            return f"no interrupt within {self.bench_cycles} cycles"
+        if self.error is None:
+            return "done"
+        engine = self.registers["error"] >> 8 & 3
+        name = Engine(engine).name.lower() + " engine" if engine in list(Engine) else "sequencer"
+        return f"stopped with error {self.error.name} ({name}) at command {self.registers['error_command']}, address {self.registers['error_address']:#x}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationResult:
+    """All inferences of a job. `violations` are rules of AXI that the accelerator broke."""
+
+    inferences: tuple[InferenceResult, ...]
+    trace: Trace | None
+    violations: tuple[str, ...]
+    total_cycles: int
+    wall_seconds: float
+    cpu_seconds: float
+    build_seconds: float
+
+    @property
+    def cycles_per_second(self) -> float:
+        """Simulated cycles per second of wall time, start of the simulation program to its end."""
+        return self.total_cycles / max(self.wall_seconds, 1e-9)
+
+    def check(self) -> None:
+        """Raises MismatchError when an inference failed or did not end, or a bus rule was broken."""
+        for index, inference in enumerate(self.inferences):
+            if not inference.finished or inference.error is not None:
+                raise MismatchError(f"co-simulation, inference {index}: the accelerator must reach END, {inference.explain()}")
+        if self.violations:
+            raise MismatchError(f"co-simulation: the accelerator must keep the rules of AXI, {len(self.violations)} violations; first: {self.violations[0]}")

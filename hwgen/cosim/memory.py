@@ -1,0 +1,71 @@
+"""Where the regions of a job lie in the simulated memory, and the memory's first contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwgen.cosim.job import SimulationJob
+from hwgen.isa.fields import Region
+
+FILL = 0xA5  # in output regions and behind the last byte of an image
+_BASE_BYTES = 0x1C40  # first region; not 4 KiB aligned, so that bursts meet the boundary
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryMap:
+    """Where the regions lie. Input and output are per inference."""
+
+    regions: Mapping[Region, tuple[int, int]]  # base, size; of inference 0
+    input_stride: int
+    output_stride: int
+    end: int
+
+    def base(self, region: Region, inference: int = 0) -> int:
+        stride = {Region.INPUT: self.input_stride, Region.OUTPUT: self.output_stride}.get(region, 0)
+        return self.regions[region][0] + stride * inference
+
+    def size(self, region: Region) -> int:
+        return self.regions[region][1]
+
+
+def memory_map(job: SimulationJob) -> MemoryMap:
+    """One region after the other with a gap, at addresses that are multiples of the bus word and of nothing else."""
+    word = job.config.bus_bytes
+    sizes = {
+        Region.PROGRAM: len(job.program),
+        Region.WEIGHTS: len(job.weights),
+        Region.ARENA: job.arena_bytes,
+        Region.INPUT: max((len(image) for image in job.inputs), default=0),
+        Region.OUTPUT: job.output_bytes,
+    }
+    regions, position = {}, -(-_BASE_BYTES // word) * word
+    strides = {}
+    for region, size in sizes.items():
+        stride = -(-size // word) * word + word
+        count = len(job.inputs) if region in (Region.INPUT, Region.OUTPUT) else 1
+        regions[region] = (position, size)
+        strides[region] = stride
+        position += stride * count + 5 * word
+    return MemoryMap(regions=regions, input_stride=strides[Region.INPUT], output_stride=strides[Region.OUTPUT], end=position)
+
+
+def memory_image(segments: Sequence[tuple[int, bytes]], word_bytes: int) -> str:
+    """$readmemh text of byte segments at addresses that are multiples of the word; the highest byte of a word is written first."""
+    lines = []
+    for address, content in segments:
+        padded = content + bytes([FILL]) * (-len(content) % word_bytes)
+        words = np.frombuffer(padded, np.uint8).reshape(-1, word_bytes)[:, ::-1].tobytes().hex()
+        lines.append(f"@{address // word_bytes:x}")
+        lines += [words[k : k + 2 * word_bytes] for k in range(0, len(words), 2 * word_bytes)]
+    return "\n".join(lines) + "\n"
+
+
+def segments(job: SimulationJob, places: MemoryMap) -> list[tuple[int, bytes]]:
+    """What memory holds before the first inference: byte address and content. Output regions hold a pattern that shows what was not written."""
+    found = [(places.base(Region.PROGRAM), job.program), (places.base(Region.WEIGHTS), job.weights)]
+    for index, image in enumerate(job.inputs):
+        found += [(places.base(Region.INPUT, index), image), (places.base(Region.OUTPUT, index), bytes([FILL]) * job.output_bytes)]
+    return [(address, content) for address, content in found if content]

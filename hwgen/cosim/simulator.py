@@ -1,0 +1,126 @@
+"""Verilog -> a compiled simulation, kept in a cache by the hash of everything that it depends on: the hardware, not the network."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwgen.config import HardwareConfig
+from hwgen.cosim.toolchain import ToolStatus, environment, require
+from hwgen.emit.render import template_root
+from hwgen.errors import OutputError, ToolError
+
+MEMORY_BYTES = 1 << 26  # simulated system memory; grows by factors of four for networks that need more
+_BENCH = "bench.v"
+_MAIN = "bench_main.cpp"
+_VERILATE = (
+    *("--cc", "--exe", "-Mdir", "obj", "--top-module", "bench", "--prefix", "Vbench", "-o", "sim"),
+    *("-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-Wno-style"),
+)
+_MAKE = ("make", "-C", "obj", "-f", "Vbench.mk", "-j", "2", "OPT_FAST=-O2", "OPT_GLOBAL=-O2")
+_BUILD_LIMIT_SECONDS = 1800
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulator:
+    """A compiled simulation. `build_seconds` is 0.0 when it came from the cache."""
+
+    program: Path
+    memory_bytes: int
+    build_seconds: float
+
+
+def cache_root() -> Path:
+    """Where compiled simulations are kept: $HWGEN_CACHE, else hwgen below $XDG_CACHE_HOME, else ~/.cache/hwgen."""
+    if os.environ.get("HWGEN_CACHE"):
+        return Path(os.environ["HWGEN_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hwgen"
+
+
+def memory_size(needed_bytes: int) -> int:
+    """Size of the simulated memory: few sizes, so that networks share compiled simulations."""
+    size = MEMORY_BYTES
+    while size < needed_bytes:
+        size *= 4
+    return size
+
+
+def _parameters(config: HardwareConfig, memory_bytes: int) -> tuple[str, ...]:
+    words_log2 = (memory_bytes // config.bus_bytes - 1).bit_length()
+    return (
+        f"-GBUS_BITS={config.bus_bits}",
+        f"-GADDRESS_BITS={config.address_bits}",
+        f"-GLANES={config.in_lanes}",
+        f"-GMEMORY_WORDS_LOG2={words_log2}",
+    )
+
+
+def _key(verilog: str, flags: tuple[str, ...], tools: tuple[ToolStatus, ...]) -> str:
+    sources = [(template_root() / "rtl" / name).read_text(encoding="utf-8") for name in (_BENCH, _MAIN)]
+    versions = [f"{s.tool.name} {s.version}" for s in tools]
+    return hashlib.sha256("\0".join([verilog, *sources, *flags, *_MAKE, *versions]).encode()).hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One process at a time compiles one simulation; the others wait and find it done."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: tuple[str, ...], folder: Path) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=_BUILD_LIMIT_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ToolError(f"{command[0]}: must compile the simulation in {_BUILD_LIMIT_SECONDS} s; stopped; try a smaller array") from error
+    if done.returncode:
+        text = (done.stderr + done.stdout).strip().splitlines()
+        errors = [line for line in text if "rror" in line] or text
+        raise ToolError(f"{command[0]}: failed with exit code {done.returncode} while compiling the simulation:\n" + "\n".join(f"  {line}" for line in errors[:20]))
+
+
+def _build(verilog: str, flags: tuple[str, ...], target: Path) -> None:
+    """Compile in a folder beside `target`, then move the program there in one step."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as name:
+        folder = Path(name)
+        (folder / "accelerator.v").write_text(verilog, encoding="utf-8")
+        for source in (_BENCH, _MAIN):
+            shutil.copyfile(template_root() / "rtl" / source, folder / source)
+        _run(("verilator", *_VERILATE, *flags, _BENCH, "accelerator.v", _MAIN), folder)
+        _run(_MAKE, folder)
+        (folder / "obj" / "sim").replace(target)
+
+
+def compile_simulator(verilog: str, config: HardwareConfig, *, needed_bytes: int = 0) -> Simulator:
+    """The simulation of `verilog` (module hwgen_accelerator) under the bench, with at least `needed_bytes` of memory.
+
+    Raises ToolError when a tool is missing or refuses the Verilog, OutputError when the cache cannot be written.
+    """
+    memory_bytes = memory_size(needed_bytes)
+    flags = _parameters(config, memory_bytes)
+    root = cache_root() / "simulations"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        known = _key(verilog, flags, require())
+        target = root / known
+        if target.is_file():
+            return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
+        with _locked(root / f"{known}.lock"):
+            if target.is_file():
+                return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
+            start = time.perf_counter()
+            _build(verilog, flags, target)
+            return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=time.perf_counter() - start)
+    except OSError as error:
+        raise OutputError(f"cache folder {root}: must be writable, {error.strerror}; set HWGEN_CACHE to another folder") from error
