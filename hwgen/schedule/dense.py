@@ -1,0 +1,109 @@
+"""Convolutions on the full array: input channels (dense) or consecutive bytes of a packed row in the lanes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Mode
+from hwgen.isa.instructions import Conv as ConvCommand
+from hwgen.isa.machine import ADDRESS_MASK
+from hwgen.layout import PackedLayout
+from hwgen.ops.conv import Conv
+from hwgen.schedule.jobs import Int8Array, Int64Array, Job, parameter_sets
+from hwgen.schedule.prepare import Positions, blocks_of
+
+
+def _full_weight(op: Conv, positions: Positions, width: int) -> Int8Array:
+    """(C_out, rows, columns, width): weights over physical input channels, zero where a group does not reach."""
+    full = np.zeros((op.channels, *op.window.kernel, width), np.int8)
+    inputs, outputs = op.weight.shape[3], op.channels // op.group
+    for group in range(op.group):
+        at = list(positions[group * inputs : (group + 1) * inputs])
+        full[group * outputs : (group + 1) * outputs, :, :, at] = op.weight[group * outputs : (group + 1) * outputs]
+    return full
+
+
+def _tiled(weight: Int8Array, config: HardwareConfig) -> Int8Array:
+    """(C_out, ...) -> (tiles, M, ...), zero rows at the end."""
+    tiles = -(-len(weight) // config.out_lanes)
+    padded = np.zeros((tiles * config.out_lanes, *weight.shape[1:]), np.int8)
+    padded[: len(weight)] = weight
+    return padded.reshape(tiles, config.out_lanes, *weight.shape[1:])
+
+
+def _block_ranges(op: Conv, positions: Positions, config: HardwareConfig) -> list[tuple[int, int]]:
+    """For every tile of output channels, the input blocks [first, end) that its groups read."""
+    inputs, outputs = op.weight.shape[3], op.channels // op.group
+    ranges = []
+    for first in range(0, op.channels, config.out_lanes):
+        last = min(first + config.out_lanes, op.channels) - 1
+        at = positions[first // outputs * inputs : (last // outputs + 1) * inputs]
+        ranges.append((min(at) // config.in_lanes, max(at) // config.in_lanes + 1))
+    return ranges
+
+
+def _aligned_ranges(ranges: list[tuple[int, int]], granule: int) -> list[tuple[int, int, int, int]]:
+    """(first tile, end tile, first block, end block): neighbouring tiles with equal blocks together, cut only at multiples of `granule` tiles."""
+    merged: list[tuple[int, int, int, int]] = []
+    for first in range(0, len(ranges), granule):
+        part = ranges[first : first + granule]
+        low, high = min(r[0] for r in part), max(r[1] for r in part)
+        if merged and merged[-1][2:] == (low, high):
+            merged[-1] = (merged[-1][0], first + len(part), low, high)
+        else:
+            merged.append((first, first + len(part), low, high))
+    return merged
+
+
+def dense_jobs(op: Conv, command: ConvCommand, positions: Positions, columns: dict[str, Int64Array], config: HardwareConfig) -> tuple[Job, ...]:
+    """One job, or for grouped convolutions one per range of tiles that reads the same input blocks."""
+    lanes, granule = config.in_lanes, max(1, config.in_lanes // config.out_lanes)
+    full = _tiled(_full_weight(op, positions, blocks_of(positions, lanes) * lanes), config)
+    parameters = parameter_sets(columns, config.out_lanes, config)
+    command = replace(command, mode=Mode.DENSE, kernel_steps=op.window.kernel[1])
+    jobs = []
+    for first, end, low, high in _aligned_ranges(_block_ranges(op, positions, config), granule):
+        block = first * config.out_lanes // lanes
+        part = replace(
+            command,
+            input_blocks=high - low,
+            input_address=(command.input_address + low * command.input_block_stride) & ADDRESS_MASK,
+            output_tiles=end - first,
+            output_address=command.output_address + block * command.output_block_stride,
+            output_blocks=command.output_blocks - block,
+        )
+        weight = full[first:end, ..., low * lanes : high * lanes]  # (tiles, M, rows, columns, blocks * N)
+        split = weight.reshape(*weight.shape[:4], high - low, lanes).transpose(0, 2, 3, 4, 1, 5)
+        sets = np.ascontiguousarray(split).reshape(-1, config.out_lanes, lanes)
+        jobs.append(Job(command=part, weights=sets, parameters={name: value[first:end] for name, value in parameters.items()}))
+    return tuple(jobs)
+
+
+def packed_steps(op: Conv, channels: int, lanes: int) -> int:
+    """Passes per kernel row when the lanes hold consecutive bytes of a packed row."""
+    return -(-op.window.extent[1] * channels // lanes)
+
+
+def packed_jobs(op: Conv, command: ConvCommand, layout: PackedLayout, columns: dict[str, Int64Array], config: HardwareConfig) -> tuple[Job, ...]:
+    """Kernel columns and channels together in the lanes; a dilated kernel has zeros between its columns."""
+    lanes, channels = config.in_lanes, layout.channels
+    steps = packed_steps(op, channels, lanes)
+    spread = np.zeros((op.channels, op.window.kernel[0], op.window.extent[1], channels), np.int8)
+    spread[:, :, :: op.window.dilations[1]] = _full_weight(op, tuple(range(channels)), channels)
+    rows = np.zeros((op.channels, op.window.kernel[0], steps * lanes), np.int8)
+    rows[..., : op.window.extent[1] * channels] = spread.reshape(op.channels, op.window.kernel[0], -1)
+    split = _tiled(rows, config).reshape(-1, config.out_lanes, op.window.kernel[0], steps, lanes).transpose(0, 2, 3, 1, 4)
+    command = replace(
+        command,
+        mode=Mode.PACKED,
+        kernel_steps=steps,
+        stride_columns=op.window.strides[1] * channels,
+        origin_column=layout.left_bytes - op.window.pads[1] * channels,
+        input_columns=min(layout.row_words * lanes, 65535),
+        output_tiles=len(split),
+    )
+    sets = np.ascontiguousarray(split).reshape(-1, config.out_lanes, lanes)
+    return (Job(command=command, weights=sets, parameters=parameter_sets(columns, config.out_lanes, config)),)

@@ -1,0 +1,78 @@
+"""A CONV command together with the weights and parameters that it reads, before these have addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.instructions import Conv
+from hwgen.isa.machine import ADDRESS_MASK
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """`weights` (sets, M, N), none for maximum; `parameters` arrays (sets, M). Sets in the order in which the command uses them."""
+
+    command: Conv
+    weights: Int8Array | None
+    parameters: dict[str, Int64Array]
+
+    def weight_words(self, config: HardwareConfig) -> int:
+        return 0 if self.weights is None else len(self.weights) * config.weight_load_cycles
+
+    def parameter_words(self, config: HardwareConfig) -> int:
+        return len(self.parameters["bias"]) * config.weight_load_cycles
+
+
+def tile_channels(command: Conv, config: HardwareConfig) -> int:
+    return config.depthwise_lanes if command.mode == Mode.DEPTHWISE else config.out_lanes
+
+
+def pixels_per_tile(pixels: int, config: HardwareConfig) -> int:
+    """Equal pixel tiles, as few as the accumulator memory allows."""
+    tiles = -(-pixels // config.accumulator_depth)
+    return -(-pixels // tiles)
+
+
+def parameter_sets(columns: dict[str, Int64Array], channels_per_tile: int, config: HardwareConfig) -> dict[str, Int64Array]:
+    """Per-channel arrays (physical channels,) -> sets (tiles, M); rows without a channel hold zero (multiplier and shift of a legal record)."""
+    sets = {}
+    for name, column in columns.items():
+        tiles = -(-len(column) // channels_per_tile)
+        padded = np.zeros(tiles * channels_per_tile, np.int64)
+        padded[: len(column)] = column
+        rows = np.zeros((tiles, config.out_lanes), np.int64)
+        rows[:, :channels_per_tile] = padded.reshape(tiles, channels_per_tile)
+        sets[name] = rows
+    return sets
+
+
+def tile_range(job: Job, first: int, end: int, config: HardwareConfig) -> Job:
+    """The part of a job that computes tiles first..end-1; `first` must lie at a block boundary of the output."""
+    command = job.command
+    channels = tile_channels(command, config)
+    block, rest = divmod(first * channels, config.in_lanes)
+    assert rest == 0, "tile ranges begin at block boundaries"
+    moved_input = block * command.input_block_stride if command.mode == Mode.DEPTHWISE else 0
+    part = replace(
+        command,
+        output_tiles=end - first,
+        output_blocks=command.output_blocks - block,
+        output_address=command.output_address + block * command.output_block_stride,
+        residual_address=command.residual_address + block * command.residual_block_stride,
+        input_address=(command.input_address + moved_input) & ADDRESS_MASK,
+    )
+    weights = job.weights if command.weights_held or job.weights is None else job.weights[first * command.passes : end * command.passes]
+    parameters = job.parameters if command.parameters_held else {name: sets[first:end] for name, sets in job.parameters.items()}
+    return Job(command=part, weights=weights, parameters=parameters)
+
+
+def uses_weights(command: Conv) -> bool:
+    return command.reduce == Reduce.SUM

@@ -1,0 +1,227 @@
+"""One operation -> CONV jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwgen.arith import INT8
+from hwgen.config import BANKS, HardwareConfig
+from hwgen.ir.graph import Graph, Node
+from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.instructions import Conv as ConvCommand
+from hwgen.isa.machine import ADDRESS_MASK
+from hwgen.layout import Layout, PackedLayout
+from hwgen.ops.add import Add
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Window
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.conv import Conv
+from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+from hwgen.schedule.dense import dense_jobs, packed_jobs
+from hwgen.schedule.jobs import Int64Array, Job, parameter_sets, pixels_per_tile
+from hwgen.schedule.operations import Operation
+from hwgen.schedule.prepare import Positions, is_lane_wise_conv
+from hwgen.schedule.storage import View
+
+POINT = Window(kernel=(1, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """All that lowering needs to know of where things lie."""
+
+    graph: Graph
+    config: HardwareConfig
+    positions: Mapping[str, Positions]
+    layouts: Mapping[str, Layout]
+    views: Mapping[str, View]
+
+
+def lower(operation: Operation, place: Place) -> tuple[Job, ...]:
+    """The jobs of one operation, residual addition included."""
+    jobs = _main_jobs(operation, place)
+    if operation.add is None:
+        return jobs
+    assert operation.residual is not None
+    stage = add_stage(operation.add, place.graph)
+    if operation.main is not None and operation.add.inputs[0] == operation.residual:
+        stage = replace(stage, multiplier_a=stage.multiplier_b, multiplier_b=stage.multiplier_a)
+    return tuple(replace(job, command=_with_residual(job.command, stage, place, operation)) for job in jobs)
+
+
+def _with_residual(command: ConvCommand, stage: AddStage, place: Place, operation: Operation) -> ConvCommand:
+    """The command's output rectangle may start inside the output; the residual's starts at the same pixel."""
+    assert operation.residual is not None
+    out, residual = place.views[operation.output], place.views[operation.residual]
+    block, pixel = divmod(command.output_address - out.address, out.block_stride)
+    row, column = divmod(pixel, out.row_stride)
+    return replace(
+        command,
+        residual=1,
+        residual_address=residual.address + block * residual.block_stride + row * residual.row_stride + column,
+        residual_row_stride=residual.row_stride,
+        residual_block_stride=residual.block_stride,
+        residual_low=stage.low,
+        residual_high=stage.high,
+        residual_shift=stage.shift,
+        residual_multiplier_a=stage.multiplier_a,
+        residual_multiplier_b=stage.multiplier_b,
+        residual_offset=stage.offset,
+    )
+
+
+def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
+    node = operation.main
+    if node is None:
+        assert operation.add is not None
+        source = place.graph.values[operation.input]
+        full = OutputStage(**_constant_stage(source.type.channels, place.graph.arithmetic.multiplier_bits))
+        return (_maximum_job(operation, place, POINT, full, INT8.min),)
+    op = node.op
+    if isinstance(op, Conv):
+        return _conv_jobs(node, op, operation, place)
+    if isinstance(op, AveragePool):
+        return _average_jobs(node, op, operation, place)
+    stage = identity_stage(node, place.graph)
+    if isinstance(op, MaxPool):
+        return (_maximum_job(operation, place, op.window, stage, INT8.min),)
+    if isinstance(op, Pad):
+        quantization = place.graph.values[node.output].quantized
+        fill = int(quantization.quantize(np.array([op.value]))[0])
+        return (_maximum_job(operation, place, Window(kernel=(1, 1), pads=op.pads), stage, fill),)
+    assert isinstance(op, Clamp) and not isinstance(op, Add)
+    return (_maximum_job(operation, place, POINT, stage, INT8.min),)
+
+
+def _constant_stage(channels: int, multiplier_bits: int) -> dict[str, Int64Array]:
+    """Factor one, full range: a code goes through unchanged."""
+    shift = max(multiplier_bits - 1, 0)
+    numbers = {"multiplier": 1 << shift, "shift": shift, "zero_point": 0, "low": INT8.min, "high": INT8.max}
+    return {name: np.full(channels, number, np.int64) for name, number in numbers.items()}
+
+
+def stage_columns(stage: OutputStage, bias: Int64Array) -> dict[str, Int64Array]:
+    return {"bias": bias, **{name: getattr(stage, name) for name in ("multiplier", "shift", "zero_point", "low", "high")}}
+
+
+def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand:
+    """The fields that describe the images, for dense and depthwise modes."""
+    source, target = place.views[operation.input], place.views[operation.output]
+    source_type, target_type = (place.graph.values[name].type for name in (operation.input, operation.output))
+    top, left = window.pads[:2]
+    return ConvCommand(
+        input_address=(source.address - top * source.row_stride) & ADDRESS_MASK,
+        input_rows=source_type.height,
+        input_columns=source_type.width,
+        input_row_step=window.strides[0] * source.row_stride,
+        stride_rows=window.strides[0],
+        kernel_row_step=window.dilations[0] * source.row_stride,
+        dilation_rows=window.dilations[0],
+        dilation_columns=window.dilations[1],
+        input_block_stride=source.block_stride,
+        stride_columns=window.strides[1],
+        kernel_rows=window.kernel[0],
+        kernel_columns=window.kernel[1],
+        origin_row=-top,
+        origin_column=-left,
+        output_address=target.address,
+        output_rows=target_type.height,
+        output_columns=target_type.width,
+        output_row_stride=target.row_stride,
+        output_block_stride=target.block_stride,
+        output_blocks=target.blocks,
+        pixels_per_tile=pixels_per_tile(target_type.height * target_type.width, place.config),
+    )
+
+
+def _depthwise(command: ConvCommand, place: Place) -> ConvCommand:
+    """Take as many kernel columns per cycle as lie in different banks."""
+    config, dilation = place.config, command.dilation_columns
+    taps = max(t for t in range(1, config.taps + 1) if len({k * dilation % BANKS for k in range(t)}) == t)
+    taps = min(taps, command.kernel_columns)
+    tiles = command.output_blocks * config.in_lanes // config.depthwise_lanes
+    return replace(command, mode=Mode.DEPTHWISE, taps=taps, kernel_steps=-(-command.kernel_columns // taps), output_tiles=tiles)
+
+
+def _maximum_job(operation: Operation, place: Place, window: Window, stage: OutputStage, fill: int) -> Job:
+    """Pooling, padding, clamping, copying: the maximum over a window; every channel has the same stage."""
+    command = replace(_depthwise(_geometry(operation, window, place), place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
+    columns = stage_columns(stage, np.full(len(stage.multiplier), INT8.min, np.int64))
+    return Job(command=command, weights=None, parameters=_held_parameters(columns, place.config))
+
+
+def _held_parameters(columns: dict[str, Int64Array], config: HardwareConfig) -> dict[str, Int64Array]:
+    """One set that serves all tiles; the channels' columns are constant."""
+    assert all((column == column[0]).all() for column in columns.values())
+    return {name: np.full((1, config.out_lanes), column[0], np.int64) for name, column in columns.items()}
+
+
+def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tuple[Job, ...]:
+    zero_point = place.graph.values[operation.input].quantized.zero_point
+    command = replace(_geometry(operation, op.window, place), pad_value=zero_point)
+    columns = stage_columns(output_stage(node, place.graph), folded_bias(node, place.graph))
+    layout = place.layouts.get(operation.input)
+    if isinstance(layout, PackedLayout):
+        return packed_jobs(op, command, layout, columns, place.config)
+    if is_lane_wise_conv(op):
+        return (_depthwise_job(op, command, columns, place, place.positions[operation.input]),)
+    return dense_jobs(op, command, place.positions[operation.input], columns, place.config)
+
+
+def _depthwise_job(op: Conv, command: ConvCommand, columns: dict[str, Int64Array], place: Place, positions: Positions) -> Job:
+    config = place.config
+    command = _depthwise(command, place)
+    channels, rows, steps, taps = config.depthwise_lanes, command.kernel_rows, command.kernel_steps, command.taps
+    physical = np.zeros((command.output_tiles * channels, rows, steps * taps), np.int8)
+    physical[list(positions), :, : command.kernel_columns] = op.weight[..., 0]
+    by_tile = physical.reshape(command.output_tiles, channels, rows, steps, taps).transpose(0, 2, 3, 1, 4)
+    sets = np.zeros((command.output_tiles, rows, steps, config.out_lanes, config.in_lanes), np.int8)
+    sets[..., :channels, :taps] = by_tile
+    spread = {name: np.zeros(len(physical), np.int64) for name in columns}
+    for name, column in columns.items():
+        spread[name][list(positions)] = column
+    parameters = parameter_sets(spread, channels, config)
+    return Job(command=command, weights=sets.reshape(-1, config.out_lanes, config.in_lanes), parameters=parameters)
+
+
+def _runs(values: Int64Array) -> list[tuple[int, int]]:
+    """[first, end) of stretches of equal entries."""
+    cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return list(zip(cuts, cuts[1:], strict=False))
+
+
+def _average_jobs(node: Node, op: AveragePool, operation: Operation, place: Place) -> tuple[Job, ...]:
+    """One job per rectangle of output pixels whose windows have one divisor."""
+    zero_point = place.graph.values[operation.input].quantized.zero_point
+    whole = replace(_depthwise(_geometry(operation, op.window, place), place), pad_value=zero_point, weights_held=1, parameters_held=1)
+    counts, stages = average_stages(node, place.graph)
+    bias = folded_bias(node, place.graph)
+    weights = np.zeros((1, place.config.out_lanes, place.config.in_lanes), np.int8)
+    weights[..., : whole.taps] = 1
+    jobs = []
+    for top, bottom in _runs(np.asarray(counts[:, 0], np.int64)):
+        for left, right in _runs(np.asarray(counts[top], np.int64)):
+            columns = stage_columns(stages[int(counts[top, left])], bias)
+            command = _rectangle(whole, (top, left, bottom, right), place.config)
+            jobs.append(Job(command=command, weights=weights, parameters=_held_parameters(columns, place.config)))
+    return tuple(jobs)
+
+
+def _rectangle(command: ConvCommand, box: tuple[int, int, int, int], config: HardwareConfig) -> ConvCommand:
+    """The part of a command that computes output rows top..bottom-1 and columns left..right-1."""
+    top, left, bottom, right = box
+    return replace(
+        command,
+        output_rows=bottom - top,
+        output_columns=right - left,
+        output_address=command.output_address + top * command.output_row_stride + left,
+        origin_row=command.origin_row + top * command.stride_rows,
+        origin_column=command.origin_column + left * command.stride_columns,
+        input_address=(command.input_address + top * command.input_row_step) & ADDRESS_MASK,
+        pixels_per_tile=pixels_per_tile((bottom - top) * (right - left), config),
+    )

@@ -1,0 +1,64 @@
+"""Graph -> the accelerator's operations in order: an Add joins the operation that produces one of its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwgen.ir.graph import Graph, Node
+from hwgen.ops.add import Add
+from hwgen.ops.concat import Concat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One or more CONV commands that compute value `output`. `main` computes from `input`; `add` (if any) adds value `residual`.
+
+    `main` is None for an addition that stands alone: `input` itself is the first operand.
+    """
+
+    main: Node | None
+    add: Node | None
+    input: str
+    residual: str | None
+    output: str
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return tuple(node for node in (self.main, self.add) if node is not None)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return (self.input,) if self.residual is None else (self.input, self.residual)
+
+
+def operations(graph: Graph) -> tuple[Operation, ...]:
+    """In topological order. Concat has no operation: its inputs are written in place."""
+    order = {node.output: index for index, node in enumerate(graph.nodes)}
+    fused: dict[str, Node] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, Add):
+            main = _fusable_producer(graph, node, order, fused)
+            if main is not None:
+                fused[main.output] = node
+    absorbed = {add.output for add in fused.values()}
+    return tuple(_operation(node, fused.get(node.output)) for node in graph.nodes if node.output not in absorbed and not isinstance(node.op, Concat))
+
+
+def _fusable_producer(graph: Graph, add: Node, order: dict[str, int], fused: dict[str, Node]) -> Node | None:
+    """The later producer of the two inputs, if its result is used by nothing but this addition."""
+    latest = max(add.inputs, key=lambda name: order.get(name, -1))
+    producer = graph.producer(latest)
+    if producer is None or isinstance(producer.op, Concat | Add) or latest in fused:
+        return None
+    if add.inputs[0] == add.inputs[1] or len(graph.consumers(latest)) != 1 or graph.is_output(latest):
+        return None
+    return producer
+
+
+def _operation(node: Node, add: Node | None) -> Operation:
+    if isinstance(node.op, Add):
+        return Operation(main=None, add=node, input=node.inputs[0], residual=node.inputs[1], output=node.output)
+    if add is None:
+        return Operation(main=node, add=None, input=node.inputs[0], residual=None, output=node.output)
+    (residual,) = [name for name in add.inputs if name != node.output]
+    return Operation(main=node, add=add, input=node.inputs[0], residual=residual, output=add.output)

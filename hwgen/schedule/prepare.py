@@ -1,0 +1,120 @@
+"""Graph -> graph that the accelerator's storage can hold: copies where one value must lie in two places, realignment where channel positions differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hwgen.ir.graph import Graph, Node, Value
+from hwgen.ops.add import Add
+from hwgen.ops.base import UNLIMITED, Window
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
+
+Positions = tuple[int, ...]
+
+CHANNELS = 2  # Concat axis
+
+
+def is_lane_wise_conv(op: Conv) -> bool:
+    """Is output channel c computed from input channel c alone? (Depthwise with a channel multiplier is not.)"""
+    return op.group == op.channels and op.weight.shape[3] == 1
+
+
+def is_lane_wise(node: Node) -> bool:
+    """Does each output channel lie in the lane of its input channel? True of all but dense convolutions and concatenation."""
+    return not isinstance(node.op, Concat) and not (isinstance(node.op, Conv) and not is_lane_wise_conv(node.op))
+
+
+def blocks_of(positions: Positions, lanes: int) -> int:
+    return max(positions) // lanes + 1
+
+
+def channel_positions(graph: Graph, lanes: int) -> dict[str, Positions]:
+    """Physical channel of each logical channel, for every value (a packed input's entry is not used)."""
+    positions = {i.value: tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
+    for node in graph.nodes:
+        positions[node.output] = _positions_after(node, graph, positions, lanes)
+    return positions
+
+
+def _positions_after(node: Node, graph: Graph, positions: dict[str, Positions], lanes: int) -> Positions:
+    if isinstance(node.op, Concat) and node.op.axis == CHANNELS:
+        joined: list[int] = []
+        first_block = 0
+        for name in node.inputs:
+            joined += [first_block * lanes + p for p in positions[name]]
+            first_block += blocks_of(positions[name], lanes)
+        return tuple(joined)
+    if isinstance(node.op, Concat) or is_lane_wise(node):
+        return positions[node.inputs[0]]
+    return tuple(range(graph.values[node.output].type.channels))
+
+
+class _Rewriter:
+    """Collects the new node list; adds values under names that no model value has."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[Node] = []
+        self.values: dict[str, Value] = dict(graph.values)
+
+    def insert(self, value: str, purpose: str, op: Clamp | Conv) -> str:
+        name = f"{value}.{purpose}"
+        while name in self.values:
+            name += "'"
+        self.values[name] = replace(self.graph.values[value], name=name)
+        self.nodes.append(Node(name=name, op=op, inputs=(value,), output=name))
+        return name
+
+    def result(self) -> Graph:
+        return replace(self.graph, nodes=tuple(self.nodes), values=self.values)
+
+
+def copy_for_concat(graph: Graph) -> Graph:
+    """Every Concat input becomes a value that is produced by a node and lies in that one Concat only."""
+    rewriter = _Rewriter(graph)
+    taken: set[str] = {i.value for i in graph.inputs}
+    for node in graph.nodes:
+        if isinstance(node.op, Concat):
+            inputs = []
+            for name in node.inputs:
+                source = rewriter.insert(name, "copy", Clamp(clamp=UNLIMITED)) if name in taken else name
+                taken.add(source)
+                inputs.append(source)
+            node = replace(node, inputs=tuple(inputs))
+        rewriter.nodes.append(node)
+    return rewriter.result()
+
+
+def realign(graph: Graph, lanes: int) -> Graph:
+    """Where an Add or a spatial Concat meets different channel positions, an identity convolution brings both to standard positions."""
+    rewriter = _Rewriter(graph)
+    positions = {i.value: tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
+    for node in graph.nodes:
+        together = isinstance(node.op, Add) or (isinstance(node.op, Concat) and node.op.axis != CHANNELS)
+        if together and len({positions[name] for name in node.inputs}) > 1:
+            inputs = []
+            for name in node.inputs:
+                standard = tuple(range(graph.values[name].type.channels))
+                source = name if positions[name] == standard else rewriter.insert(name, "aligned", _identity(graph.values[name]))
+                positions[source] = standard
+                inputs.append(source)
+            node = replace(node, inputs=tuple(inputs))
+        rewriter.nodes.append(node)
+        positions[node.output] = _positions_after(node, graph, positions, lanes)
+    return rewriter.result()
+
+
+def _identity(value: Value) -> Conv:
+    """A 1x1 convolution that leaves every integer as it is: weight 1 at scale 1."""
+    channels = value.type.channels
+    weight = np.eye(channels, dtype=np.int8).reshape(channels, 1, 1, channels)
+    return Conv(weight=weight, bias=np.zeros(channels, np.int32), window=Window(kernel=(1, 1)), weight_scale=np.ones(channels, np.float32))
+
+
+def prepare(graph: Graph, lanes: int) -> Graph:
+    """All of the above; a quantized graph in, a quantized graph of the same meaning out."""
+    return copy_for_concat(realign(graph, lanes))
