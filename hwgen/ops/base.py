@@ -78,7 +78,8 @@ class Window:
     def counts(self, x: TensorType, counted_pads: Pads = (0, 0, 0, 0)) -> IntArray:
         """(OH, OW): how many cells of each window lie inside the image enlarged by `counted_pads`."""
         rows, columns = self._counts_by_axis(x, counted_pads)
-        return rows[:, None] * columns
+        cells: IntArray = rows[:, None] * columns
+        return cells
 
     def _counts_by_axis(self, x: TensorType, counted: Pads) -> tuple[IntArray, IntArray]:
         def along(axis: int, outputs: int, length: int) -> IntArray:

@@ -1,0 +1,180 @@
+"""Float ONNX models to the canonical channels-last graph. See HANDLERS for the operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import onnx
+
+from hwgen.errors import ModelError, Unsupported, UnsupportedError
+from hwgen.frontend.onnx_builder import Builder, Declared, PoisonedError
+from hwgen.frontend.onnx_constants import constant_node, fold, tensor
+from hwgen.frontend.onnx_dense import DENSE_HANDLERS
+from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, opset_of
+from hwgen.frontend.onnx_node import OnnxNode, Refusal
+from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
+from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
+from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
+from hwgen.frontend.onnx_window import WINDOW_HANDLERS
+from hwgen.ir import host
+from hwgen.ir.graph import Graph, GraphOutput
+from hwgen.ops.base import MAX_ELEMENTS
+from hwgen.optimize import optimize
+
+__all__ = ["HANDLERS", "check_model", "import_model", "is_quantized_model", "load_float_graph", "load_model"]
+
+HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {**WINDOW_HANDLERS, **DENSE_HANDLERS, **POINTWISE_HANDLERS, **SHAPE_HANDLERS}
+
+# Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.
+KEEPS_SHAPE = frozenset(
+    "Abs Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Hardmax LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg PRelu Pow "
+    "Reciprocal Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu InstanceNormalization GroupNormalization RMSNormalization".split()
+)
+
+
+def load_float_graph(path: Path) -> Graph:
+    """Read, check, import and optimize a float model. Raises ModelError or UnsupportedError."""
+    return optimize(import_model(load_model(path), path.stem))
+
+
+def import_model(model: onnx.ModelProto, name: str) -> Graph:
+    """The canonical graph of a checked model, one node per ONNX node, not yet optimized.
+
+    Raises UnsupportedError that lists every node which hwgen does not implement, and ModelError for contradictions.
+    """
+    first = Builder(declared=_declared(model))
+    try:
+        return _import(model, name, first)
+    except ModelError:
+        if not first.guessed:
+            raise
+        try:  # an input met an elementwise operator first, and was taken as channels-first: perhaps it is channels-last
+            return _import(model, name, Builder(declared=_declared(model), channels_last=True))
+        except ModelError:
+            pass
+        raise
+
+
+def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
+    for initializer in model.graph.initializer:
+        builder.env[initializer.name] = Constant.of(tensor(initializer, f"initializer {initializer.name!r}"))
+    for declared in builder.declared.values():
+        builder.env[declared.name] = RawInput(source=declared.name, shape=declared.shape)
+    problems: list[Unsupported] = []
+    outputs = [output.name for output in model.graph.output]
+    for node in _needed(model, opset_of(model, name)):
+        try:
+            _translate(builder, node)
+            _refuse_extra_outputs(model, node)
+        except Refusal as refusal:
+            if refusal.problem not in problems:
+                problems.append(refusal.problem)
+            _recover(builder, node)
+        except PoisonedError:
+            pass
+    if problems:
+        raise UnsupportedError(problems)
+    if not builder.nodes:
+        raise ModelError(f"model {name!r}: must hold at least one operator for the accelerator (Conv, Gemm, MatMul, pooling, ...), but holds none")
+    return Graph(
+        name=name,
+        inputs=tuple(builder.inputs[key] for key in builder.declared if key in builder.inputs),
+        outputs=tuple(_output(builder, output) for output in outputs),
+        nodes=tuple(builder.nodes),
+        values=builder.values,
+    )
+
+
+def _translate(builder: Builder, node: OnnxNode) -> None:
+    """One node: folded when all operands are constant, else given to its handler."""
+    if node.operator == "Constant":
+        builder.env[node.output] = constant_node(node)
+        return
+    operands = [builder.env.get(name) for name in node.inputs]
+    constants = [operand for operand in operands if isinstance(operand, Constant)]
+    if constants and len(constants) == sum(name != "" for name in node.inputs):
+        builder.env[node.output] = fold(node, [operand if isinstance(operand, Constant) else None for operand in operands])
+        return
+    handler = HANDLERS.get(node.operator)
+    if handler is None:
+        raise node.refuse("operator is not supported")
+    handler(builder, node)
+
+
+def _recover(builder: Builder, node: OnnxNode) -> None:
+    """After a refusal: behind an operator that keeps shapes import goes on, behind any other nothing is known."""
+    known = [builder.env.get(name) for name in node.inputs]
+    views = [view for view in known if view is not None and not isinstance(view, Constant)]
+    if node.operator in KEEPS_SHAPE and views:
+        builder.env[node.output] = views[0]
+
+
+def _needed(model: onnx.ModelProto, opset: int) -> list[OnnxNode]:
+    """The nodes that the graph's outputs depend on, in the file's (topological) order."""
+    wanted = {output.name for output in model.graph.output}
+    needed = []
+    for proto in reversed(model.graph.node):
+        if wanted.intersection(proto.output):
+            wanted.update(proto.input)
+            needed.append(OnnxNode.read(proto, opset))
+    return needed[::-1]
+
+
+def _refuse_extra_outputs(model: onnx.ModelProto, node: OnnxNode) -> None:
+    extra = {name for name in node.outputs[1:] if name}
+    if not extra:
+        return
+    read = {name for other in model.graph.node for name in other.input} | {output.name for output in model.graph.output}
+    for name in sorted(extra & read):
+        raise node.refuse(f"only the first output is supported, but {name!r} is read")
+
+
+def _declared(model: onnx.ModelProto) -> dict[str, Declared]:
+    """The graph inputs that are no initializers. Raises ModelError for inputs without fixed sizes."""
+    initializers = {initializer.name for initializer in model.graph.initializer}
+    result = {}
+    for info in model.graph.input:
+        if info.name in initializers:
+            continue
+        kind = info.type.tensor_type
+        if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+            raise ModelError(f"input {info.name!r}: must be a tensor of declared shape; declare it in the model")
+        sizes = [dimension.dim_value if dimension.HasField("dim_value") else 0 for dimension in kind.shape.dim]
+        if len(sizes) < 2:
+            raise ModelError(f"input {info.name!r}: must have a batch dimension and at least one more, not {len(sizes)} in all; export the model with a batch")
+        _require_fixed(info.name, kind.shape, sizes)
+        result[info.name] = Declared(name=info.name, shape=tuple(sizes[1:]), dtype=_dtype(info.name, kind.elem_type))
+    return result
+
+
+def _require_fixed(name: str, shape: onnx.TensorShapeProto, sizes: Sequence[int]) -> None:
+    for index, size in enumerate(sizes[1:], 1):
+        if size < 1:
+            label = shape.dim[index].dim_param or "unknown"
+            raise ModelError(f"input {name!r}: dimension {index} must have a fixed size, but is {label!r}; fix it with onnxruntime.tools.make_dynamic_shape_fixed or at export")
+    elements = 1
+    for size in sizes[1:]:
+        elements *= size
+    if elements > MAX_ELEMENTS:
+        raise ModelError(f"input {name!r}: must hold at most {MAX_ELEMENTS} elements, not {elements}")
+
+
+def _dtype(name: str, element_type: int) -> str:
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
+    except KeyError as error:
+        raise ModelError(f"input {name!r}: element type {element_type} is not known") from error
+    if dtype.kind not in "fiu":
+        raise ModelError(f"input {name!r}: elements must be numbers, not {dtype}")
+    return str(dtype)
+
+
+def _output(builder: Builder, name: str) -> GraphOutput:
+    view = builder.env.get(name)
+    if isinstance(view, Image):
+        return GraphOutput(name=name, shape=(-1, *view.shape), value=view.value, steps=view.to_host())
+    if isinstance(view, Result):
+        start = builder.values[view.source].type.shape
+        return GraphOutput(name=name, shape=(-1, *view.shape), value=view.source, steps=host.simplified(view.steps, start))
+    raise ModelError(f"output {name!r}: must be computed by an operator of the accelerator from a graph input, but is not")

@@ -1,0 +1,142 @@
+"""The state of one import: what each ONNX tensor is so far, and the canonical nodes made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hwgen.errors import ModelError, Unsupported
+from hwgen.frontend.onnx_node import OnnxNode, Refusal
+from hwgen.frontend.onnx_view import Array, Axes, C, Constant, H, Image, RawInput, Result, View, W, default_roles
+from hwgen.ir import host
+from hwgen.ir.graph import GraphInput, Node, Value
+from hwgen.ir.types import TensorType
+from hwgen.ops.base import Operator, limited
+
+
+class PoisonedError(Exception):
+    """An operand comes from a refused node: nothing is known of it, and the refusal is reported already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """A graph input as the file declares it: shape without the batch."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(kw_only=True)
+class Builder:
+    """Handlers read operands by `constant` and `image`, and add nodes by `emit`.
+
+    Where an input's layout cannot be known at its first consumer, `channels_last` decides, and `guessed` records that it did.
+    """
+
+    declared: dict[str, Declared]
+    channels_last: bool = False
+    guessed: bool = False
+    env: dict[str, Constant | View | None] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    values: dict[str, Value] = field(default_factory=dict)
+    inputs: dict[str, GraphInput] = field(default_factory=dict)
+
+    def lookup(self, name: str) -> Constant | View:
+        found = self.env.get(name)
+        if found is None:
+            raise PoisonedError(name)
+        return found
+
+    def operand(self, node: OnnxNode, index: int) -> Constant | View:
+        """Whatever the node's input is; raises ModelError when a required input is absent."""
+        if not node.has_input(index):
+            raise node.malformed(f"needs input {index}")
+        return self.lookup(node.inputs[index])
+
+    def constant(self, node: OnnxNode, index: int, what: str) -> Array:
+        """A constant operand, `what` naming its role in the refusal otherwise."""
+        operand = self.operand(node, index)
+        if not isinstance(operand, Constant):
+            raise node.refuse(f"{what} must be constant, but {node.inputs[index]!r} is computed at run time")
+        if operand.varies:
+            raise node.refuse(f"{what} must not depend on the batch size")
+        return operand.probes[0]
+
+    def optional(self, node: OnnxNode, index: int, what: str) -> Array | None:
+        return self.constant(node, index, what) if node.has_input(index) else None
+
+    def numbers(self, node: OnnxNode, index: int, attribute: str) -> list[int] | None:
+        """A list of integers given as attribute (older opsets) or as constant input; None when absent."""
+        if attribute in node.attributes:
+            return node.integers(attribute)
+        array = self.optional(node, index, attribute)
+        return None if array is None else [int(number) for number in array.reshape(-1)]
+
+    def view(self, node: OnnxNode, index: int) -> View:
+        """An operand that depends on the graph's inputs; an accelerated operator asks for `image` instead."""
+        operand = self.operand(node, index)
+        if isinstance(operand, Constant):
+            raise node.refuse(f"input {node.inputs[index]!r} must be computed from a graph input, but is constant")
+        return operand
+
+    def image(self, node: OnnxNode, index: int, roles: Sequence[Axes] | None = None, channels_last: bool | None = None) -> Image:
+        """An operand on the accelerator. If it is still a raw input, its dimensions get `roles`, or the usual ones of the layout."""
+        view = self.view(node, index)
+        if isinstance(view, Result):
+            raise Refusal(replace(view.cause, reason=f"{view.cause.reason}, but {node.operator} {node.name!r} reads it"))
+        if isinstance(view, Image):
+            return view
+        if channels_last is None and roles is None:
+            self.guessed = True
+        last = self.channels_last if channels_last is None else channels_last
+        axes = default_roles(len(view.shape), last)
+        if roles is not None and len(roles) == len(view.shape) and all(len(role) <= 1 for role in roles):
+            axes = self._filled(roles)
+        if axes is None:
+            raise node.refuse(f"inputs must have 2 to 4 dimensions with the batch, not {len(view.shape) + 1}")
+        return self._resolve(node, view, axes)
+
+    def _filled(self, roles: Sequence[Axes]) -> Axes:
+        free = [axis for axis in (H, W, C) if (axis,) not in roles]
+        return tuple(role[0] if role else free.pop(0) for role in roles)
+
+    def _resolve(self, node: OnnxNode, raw: RawInput, axes: Axes) -> Image:
+        """The raw input becomes the graph's value: transposed and reshaped by the processor to (N, H, W, C)."""
+        sizes = dict(zip(axes, raw.shape, strict=True))
+        shape = TensorType(sizes.get(H, 1), sizes.get(W, 1), sizes.get(C, 1))
+        permutation = (0, *(1 + axes.index(axis) for axis in (H, W, C) if axis in axes))
+        declared = self.declared[raw.source]
+        steps = host.simplified((*raw.steps, host.Transpose(permutation=permutation), host.Reshape(shape=shape.shape)), declared.shape)
+        known = self.inputs.get(raw.source)
+        if known is None:
+            self.values[raw.source] = Value(name=raw.source, type=limited(f"input {raw.source!r}", shape))
+            self.inputs[raw.source] = GraphInput(name=raw.source, shape=(-1, *declared.shape), dtype=declared.dtype, value=raw.source, steps=steps)
+        elif known.steps != steps or self.values[raw.source].type != shape:
+            raise node.refuse(f"input {raw.source!r} is read in two layouts or scalings; apply one to all its readers")
+        return Image(value=raw.source, type=shape, dims=tuple((axis,) for axis in axes))
+
+    def emit(self, node: OnnxNode, op: Operator, inputs: Sequence[Image], dims: tuple[Axes, ...]) -> None:
+        """Add a canonical node named after the ONNX output, whose dimensions run over `dims`."""
+        try:
+            kind = op.infer(*(image.type for image in inputs))
+        except ModelError as error:
+            raise node.malformed(str(error)) from error
+        name = node.output
+        self.values[name] = Value(name=name, type=kind)
+        self.nodes.append(Node(name=name, op=op, inputs=tuple(image.value for image in inputs), output=name, source=(node.name,)))
+        self.env[name] = Image(value=name, type=kind, dims=dims)
+
+    def hand_over(self, node: OnnxNode, view: View, step: host.HostStep, reason: str) -> None:
+        """The processor takes over: `step` works on the array before the first or after the last accelerated operator."""
+        if isinstance(view, Image):
+            cause = Unsupported(node=node.name, operator=node.operator, reason=reason)
+            view = Result(source=view.value, shape=view.shape, steps=view.to_host(), cause=cause)
+        self.env[node.output] = view.then(step)
+
+
+def reals(array: Array) -> Array:
+    """Contiguous float32 copy of a constant of any numeric type."""
+    return np.ascontiguousarray(array, np.float32)

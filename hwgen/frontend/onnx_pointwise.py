@@ -1,0 +1,205 @@
+"""Operators that work on each element alone: activations, normalization, arithmetic with constants, residual additions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from hwgen.frontend.onnx_builder import Builder, reals
+from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_view import Array, C, Constant, Image
+from hwgen.ir import host
+from hwgen.ops.add import Add
+from hwgen.ops.base import Window
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.conv import Conv
+
+
+def relu(builder: Builder, node: OnnxNode) -> None:
+    _clamp(builder, node, 0.0, np.inf)
+
+
+def clip(builder: Builder, node: OnnxNode) -> None:
+    """Clip with limits as attributes (before opset 11) or as constant inputs."""
+    limits = []
+    for index, attribute, default in ((1, "min", -np.inf), (2, "max", np.inf)):
+        array = builder.optional(node, index, attribute)
+        if array is not None and array.size != 1:
+            raise node.malformed(f"{attribute} must be one number, not of shape {list(array.shape)}")
+        limits.append(float(array.reshape(-1)[0]) if array is not None else node.real(attribute, default))
+    if not limits[0] <= limits[1]:
+        raise node.malformed(f"min must not exceed max, but min is {limits[0]} and max {limits[1]}")
+    _clamp(builder, node, limits[0], limits[1])
+
+
+def _clamp(builder: Builder, node: OnnxNode, low: float, high: float) -> None:
+    image = builder.image(node, 0)
+    builder.emit(node, Clamp(clamp=(low, high)), [image], image.dims)
+
+
+def batch_normalization(builder: Builder, node: OnnxNode) -> None:
+    """Inference form: one scale and one offset per channel."""
+    for attribute, legal in (("training_mode", 0), ("spatial", 1)):
+        if node.integer(attribute, legal) != legal:
+            raise node.refuse(f"must be {legal}", attribute)
+    scale, offset, mean, variance = (builder.constant(node, i, what).astype(np.float64) for i, what in enumerate(("scale", "B", "mean", "variance"), 1))
+    view = builder.view(node, 0)
+    channels = view.shape[0] if view.shape else 1
+    for array in (scale, offset, mean, variance):
+        if array.shape != (channels,):
+            raise node.malformed(f"parameters must be of shape [{channels}], not {list(array.shape)}")
+    positive = variance + node.real("epsilon", 1e-5)
+    if positive.min() <= 0:
+        raise node.malformed(f"variance + epsilon must be above 0, not {positive.min():.6g}")
+    factor = scale / np.sqrt(positive)
+    shape = (channels, *(1 for _ in view.shape[1:]))
+    _affine(builder, node, 0, factor.reshape(shape), (offset - mean * factor).reshape(shape))
+
+
+def add(builder: Builder, node: OnnxNode) -> None:
+    """A bias by a constant, or the residual addition of two activations of one shape."""
+    if _constant_side(builder, node) is None:
+        _residual(builder, node)
+    else:
+        _with_constant(builder, node, lambda c, _: (np.ones(()), c))
+
+
+def sub(builder: Builder, node: OnnxNode) -> None:
+    _with_constant(builder, node, lambda c, first: (-np.ones(()), c) if first else (np.ones(()), -c))
+
+
+def mul(builder: Builder, node: OnnxNode) -> None:
+    _with_constant(builder, node, lambda c, _: (c, np.zeros(())))
+
+
+def div(builder: Builder, node: OnnxNode) -> None:
+    def by(c: Array, first: bool) -> tuple[Array, Array]:
+        if first:
+            raise node.refuse("the divisor must be constant")
+        if not c.all():
+            raise node.malformed("the divisor must not hold 0")
+        return 1.0 / c, np.zeros(())
+
+    _with_constant(builder, node, by)
+
+
+def _constant_side(builder: Builder, node: OnnxNode) -> int | None:
+    return next((i for i in (0, 1) if isinstance(builder.operand(node, i), Constant)), None)
+
+
+def _with_constant(builder: Builder, node: OnnxNode, meaning: Callable[[Array, bool], tuple[Array, Array]]) -> None:
+    """`meaning` turns (constant, constant comes first) into the scale and offset of the computed operand."""
+    side = _constant_side(builder, node)
+    if side is None:
+        raise node.refuse("one operand must be constant; both are computed at run time")
+    scale, offset = meaning(builder.constant(node, side, "operand").astype(np.float64), side == 0)
+    _affine(builder, node, 1 - side, scale, offset)
+
+
+def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: Array) -> None:
+    """x * scale + offset, both broadcast against (N, *shape): on the processor outside the accelerated part, else a 1x1 depthwise Conv."""
+    view = builder.view(node, index)
+    for array in (scale, offset):
+        _require_broadcast(node, array, view.shape)
+    with np.errstate(over="ignore"):
+        scale, offset = reals(scale), reals(offset)
+    if not isinstance(view, Image):
+        builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset))
+        return
+    image = view
+    vectors = [_per_channel(node, image, array) for array in (scale, offset)]
+    op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)
+    builder.emit(node, op, [image], image.dims)
+
+
+def _require_broadcast(node: OnnxNode, array: Array, shape: tuple[int, ...]) -> None:
+    """The constant must fit (N, *shape) without making it larger, and be the same for the whole batch."""
+    missing = len(shape) + 1 - array.ndim
+    full = (1,) * missing + array.shape
+    if missing < 0 or full[0] != 1 or any(n not in (1, size) for n, size in zip(full[1:], shape, strict=True)):
+        raise node.refuse(f"the constant of shape {list(array.shape)} must broadcast to the operand's {['N', *shape]} without enlarging it")
+
+
+def _per_channel(node: OnnxNode, image: Image, array: Array) -> Array:
+    """A constant that broadcasts against (N, *shape) as (C,) float32; refused where it varies over the image."""
+    if array.size == 1:
+        return np.full(image.type.channels, array.reshape(()), np.float32)
+    missing = len(image.dims) + 1 - array.ndim
+    canonical = image.canonical(array.reshape(((1,) * missing + array.shape)[1:]))
+    row = canonical[:1, :1]
+    if not (canonical == row).all():
+        raise node.refuse("the constant must be one number per channel, but varies over height or width")
+    return np.ascontiguousarray(np.broadcast_to(row.reshape(-1), image.type.channels), np.float32)
+
+
+def _residual(builder: Builder, node: OnnxNode) -> None:
+    views = [builder.view(node, i) for i in (0, 1)]
+    anchor = next((i for i in (0, 1) if isinstance(views[i], Image)), 0)
+    first = builder.image(node, anchor)
+    second = builder.image(node, 1 - anchor, roles=first.labels)
+    images = [first, second] if anchor == 0 else [second, first]
+    if first.shape != second.shape:
+        raise node.refuse(f"both operands must have one shape, not {list(images[0].shape)} and {list(images[1].shape)}; broadcasting needs a constant")
+    if first.core != second.core or first.type != second.type:
+        raise node.refuse("would need one operand transposed at run time: their channels lie in different dimensions")
+    builder.emit(node, Add(), images, first.dims)
+
+
+def identity(builder: Builder, node: OnnxNode) -> None:
+    builder.env[node.output] = builder.view(node, 0)
+
+
+def dropout(builder: Builder, node: OnnxNode) -> None:
+    """At inference an identity."""
+    training = builder.optional(node, 2, "training_mode")
+    if training is not None and training.any():
+        raise node.refuse("must be false", "training_mode")
+    identity(builder, node)
+
+
+def cast(builder: Builder, node: OnnxNode) -> None:
+    """A change to a real type is harmless; one that would round or cut real numbers is not."""
+    target = node.integer("to", 0)
+    if target not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
+        names = {number: name for name, number in onnx.TensorProto.DataType.items()}
+        raise node.refuse(f"must be a floating-point type, not {names.get(target, target)}", "to")
+    identity(builder, node)
+
+
+def softmax(builder: Builder, node: OnnxNode) -> None:
+    """On the processor, after the accelerated part. Before opset 13 all dimensions from `axis` on are taken together."""
+    view = builder.view(node, 0)
+    rank = len(view.shape) + 1
+    axis = node.integer("axis", -1 if node.opset >= 13 else 1)
+    if not -rank <= axis < rank:
+        raise node.malformed(f"attribute axis must lie within the {rank} dimensions, not {axis}")
+    axis %= rank
+    if axis == 0:
+        raise node.refuse("must not run over the batch", "axis")
+    reason = "runs on the processor after the last accelerated operator"
+    if node.opset >= 13 or axis == rank - 1:
+        builder.hand_over(node, view, host.Softmax(axis=axis), reason)
+        return
+    joined = int(np.prod(view.shape[axis - 1 :]))
+    builder.hand_over(node, view, host.Reshape(shape=(*view.shape[: axis - 1], joined)), reason)
+    for step in (host.Softmax(axis=axis), host.Reshape(shape=view.shape)):
+        handed = builder.env[node.output]
+        assert handed is not None and not isinstance(handed, Constant | Image)
+        builder.env[node.output] = handed.then(step)
+
+
+POINTWISE_HANDLERS = {
+    "Relu": relu,
+    "Clip": clip,
+    "BatchNormalization": batch_normalization,
+    "Add": add,
+    "Sub": sub,
+    "Mul": mul,
+    "Div": div,
+    "Identity": identity,
+    "Dropout": dropout,
+    "Cast": cast,
+    "Softmax": softmax,
+}

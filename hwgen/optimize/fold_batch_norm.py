@@ -1,0 +1,73 @@
+"""Fold scales and offsets per channel (batch normalization, biases, constants) into a convolution before or behind them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hwgen.ir.graph import Graph, Node
+from hwgen.ir.types import FloatArray, TensorType
+from hwgen.ops.base import UNLIMITED
+from hwgen.ops.conv import Conv
+from hwgen.optimize.rewrite import bypass, merge, only_reader, with_node
+
+
+def fold_batch_norm(graph: Graph) -> Graph:
+    """Import writes every x * scale + offset as a 1x1 depthwise Conv; fold each where the meaning stays the same but for float rounding.
+
+    Into the Conv before it, when that is read by nothing else and does not clamp; else into the Convs behind it, when all readers
+    are Convs that pad nothing (padding would have to become the offset). Otherwise it stays.
+    """
+    for node in graph.nodes:
+        if is_affine(node, graph.values[node.inputs[0]].type):
+            graph = _fold(graph, node)
+    return graph
+
+
+def is_affine(node: Node, x: TensorType) -> bool:
+    """The node is y = clamp(x * scale + offset) with one scale and one offset per channel."""
+    return isinstance(node.op, Conv) and node.op.window.is_pointwise and node.op.group == x.channels == node.op.channels
+
+
+def _fold(graph: Graph, node: Node) -> Graph:
+    affine = node.op
+    assert isinstance(affine, Conv)
+    before = graph.producer(node.inputs[0])
+    if before is not None and isinstance(before.op, Conv) and before.op.clamp == UNLIMITED and only_reader(graph, before) is not None:
+        return merge(graph, before, node, _after(before.op, affine))
+    readers = graph.consumers(node.output)
+    if affine.clamp != UNLIMITED or graph.is_output(node.output) or not readers:
+        return graph
+    if all(isinstance(reader.op, Conv) and not (any(reader.op.window.pads) and affine.bias.any()) for reader in readers):
+        for reader in readers:
+            assert isinstance(reader.op, Conv)
+            graph = with_node(graph, replace(reader, op=_before(affine, reader.op), source=node.source + reader.source))
+        return bypass(graph, next(kept for kept in graph.nodes if kept.output == node.output))
+    return graph
+
+
+def _after(conv: Conv, affine: Conv) -> Conv:
+    """conv, then affine. Products in float64, rounded to float32 once."""
+    scale = affine.weight.reshape(-1).astype(np.float64)
+    return replace(
+        conv,
+        weight=_rounded(conv.weight * scale[:, None, None, None]),
+        bias=_rounded(conv.bias * scale + affine.bias),
+        clamp=affine.clamp,
+    )
+
+
+def _before(affine: Conv, conv: Conv) -> Conv:
+    """affine, then conv without padding."""
+    inputs = conv.weight.shape[3]
+    groups = np.repeat(np.arange(conv.group), conv.channels // conv.group)  # of each output channel
+    scale = affine.weight.reshape(conv.group, inputs).astype(np.float64)[groups]
+    offset = affine.bias.reshape(conv.group, inputs).astype(np.float64)[groups]
+    added = (conv.weight * offset[:, None, None, :]).sum(axis=(1, 2, 3))
+    return replace(conv, weight=_rounded(conv.weight * scale[:, None, None, :]), bias=_rounded(conv.bias + added))
+
+
+def _rounded(array: FloatArray) -> FloatArray:
+    with np.errstate(over="ignore"):  # an infinity is reported by verify, with the node's name
+        return np.ascontiguousarray(array, np.float32)

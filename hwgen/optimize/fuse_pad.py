@@ -1,0 +1,61 @@
+"""Fuse Pad into the windows of the operators that read it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from hwgen.errors import ModelError
+from hwgen.ir.graph import Graph, Node
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Operator, Pads, Window
+from hwgen.ops.conv import Conv
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+from hwgen.optimize.rewrite import with_node
+
+
+def fuse_pad(graph: Graph) -> Graph:
+    """Each reader of a Pad pads for itself where that means the same; a Pad that nobody reads any more is dead code."""
+    for node in graph.nodes:
+        if isinstance(node.op, Pad) and min(node.op.pads) >= 0:
+            for reader in graph.consumers(node.output):
+                op = _padded(graph, node, node.op, reader.op)
+                if op is not None and _fits(op, graph, node):
+                    graph = with_node(graph, replace(reader, op=op, inputs=node.inputs, source=node.source + reader.source))
+    return graph
+
+
+def _padded(graph: Graph, node: Node, pad: Pad, op: Operator) -> Operator | None:
+    """`op` with the padding in its own window; None where that would change its meaning."""
+    if isinstance(op, Conv) and pad.value == 0:
+        return replace(op, window=_enlarged(op.window, pad.pads))
+    if isinstance(op, AveragePool) and pad.value == 0:
+        return replace(op, window=_enlarged(op.window, pad.pads), counted_pads=_sum(op.counted_pads, pad.pads))
+    if isinstance(op, MaxPool) and pad.value <= _lowest(graph.producer(node.inputs[0])):
+        return replace(op, window=_enlarged(op.window, pad.pads))
+    return None
+
+
+def _fits(op: Operator, graph: Graph, node: Node) -> bool:
+    """False for a pooling window that would cover padding only."""
+    try:
+        op.infer(graph.values[node.inputs[0]].type)
+    except ModelError:
+        return False
+    return True
+
+
+def _lowest(producer: Node | None) -> float:
+    """A bound that no element of the producer's value lies below."""
+    clamp: tuple[float, float] = getattr(producer.op, "clamp", (-np.inf, np.inf)) if producer else (-np.inf, np.inf)
+    return clamp[0]
+
+
+def _enlarged(window: Window, pads: Pads) -> Window:
+    return replace(window, pads=_sum(window.pads, pads))
+
+
+def _sum(a: Pads, b: Pads) -> Pads:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])

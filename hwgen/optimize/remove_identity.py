@@ -1,0 +1,39 @@
+"""Remove nodes that copy their input."""
+
+from __future__ import annotations
+
+from hwgen.ir.graph import Graph, Node
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import UNLIMITED
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+from hwgen.optimize.fold_batch_norm import is_affine
+from hwgen.optimize.rewrite import bypass
+
+
+def remove_identity(graph: Graph) -> Graph:
+    """Readers of a copy read the original. A graph keeps at least one node: its last copy stays."""
+    for node in graph.nodes:
+        current = graph.producer(node.output)
+        if current is not None and len(graph.nodes) > 1 and is_identity(graph, current):
+            graph = bypass(graph, current)
+    return graph
+
+
+def is_identity(graph: Graph, node: Node) -> bool:
+    """Output equals input, element by element, for every input."""
+    op = node.op
+    if isinstance(op, Pad):
+        return not any(op.pads)
+    if isinstance(op, Concat):
+        return len(node.inputs) == 1
+    if isinstance(op, Clamp):
+        return op.clamp == UNLIMITED
+    if isinstance(op, MaxPool | AveragePool):
+        return op.window.is_pointwise and op.clamp == UNLIMITED
+    if isinstance(op, Conv) and is_affine(node, graph.values[node.inputs[0]].type):
+        return op.clamp == UNLIMITED and bool((op.weight == 1).all() and not op.bias.any())
+    return False
