@@ -1,0 +1,137 @@
+"""Collects the nodes and constants of an ONNX graph, and writes what both quantized forms share: host steps, inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from hwgen.errors import Unsupported, UnsupportedError
+from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node
+from hwgen.ir.host import Affine, HostStep, Reshape, Softmax, Transpose
+from hwgen.ir.types import TensorType
+
+OPSET, MICROSOFT, IR_VERSION = 13, "com.microsoft", 8
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+class OnnxBuilder:
+    """Appends nodes in order; every name it makes up is unique among those of the graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.problems: list[Unsupported] = []
+        self._outside = {entry.name for entry in graph.inputs} | {entry.name for entry in graph.outputs}
+        self._used = set(graph.values) | self._outside
+
+    def fresh(self, wish: str) -> str:
+        """`wish`, or `wish` with a number where it is taken."""
+        name, number = wish, 1
+        while name in self._used:
+            name, number = f"{wish}_{number}", number + 1
+        self._used.add(name)
+        return name
+
+    def value_name(self, value: str) -> str:
+        """The ONNX name of a value of the graph: its own, unless an input or output of the network has that name."""
+        return self.fresh(value) if value in self._outside else value
+
+    def constant(self, wish: str, array: npt.NDArray[Any]) -> str:
+        name = self.fresh(wish)
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        return name
+
+    def node(self, operator: str, inputs: Iterable[str], output: str, *, domain: str = "", **attributes: Any) -> str:
+        """Append a node of one output; returns the output's name."""
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{operator}:{output}", domain=domain, **attributes))
+        return output
+
+    def refuse(self, node: Node, reason: str) -> None:
+        self.problems.append(Unsupported(node=node.name, operator=type(node.op).__name__, reason=reason))
+
+    def host(self, steps: Iterable[HostStep], current: str, final: str | None = None) -> str:
+        """Write host steps as float operators after tensor `current`; the last result is named `final`, if given."""
+        todo = list(steps)
+        for index, step in enumerate(todo):
+            last = final if index == len(todo) - 1 else None
+            current = self._step(step, current, last or self.fresh(f"{current}.{type(step).__name__.lower()}"))
+        return current
+
+    def _step(self, step: HostStep, current: str, output: str) -> str:
+        match step:
+            case Reshape():
+                shape = self.constant(f"{output}.shape", np.array([0, *step.shape], np.int64))
+                return self.node("Reshape", [current, shape], output)
+            case Transpose():
+                return self.node("Transpose", [current], output, perm=list(step.permutation))
+            case Affine():
+                scale = self.constant(f"{output}.scale", np.asarray(step.scale, np.float32))
+                offset = self.constant(f"{output}.offset", np.asarray(step.offset, np.float32))
+                return self.node("Add", [self.node("Mul", [current, scale], self.fresh(f"{output}.scaled")), offset], output)
+            case Softmax():
+                return self.node("Softmax", [current], output, axis=step.axis)
+
+    def model(self) -> onnx.ModelProto:
+        """The finished model; raises UnsupportedError for everything that was refused."""
+        if self.problems:
+            raise UnsupportedError(self.problems)
+        graph = self.graph
+        inputs = [helper.make_tensor_value_info(entry.name, _element_type(entry.dtype), _dimensions(entry)) for entry in graph.inputs]
+        outputs = [helper.make_tensor_value_info(entry.name, TensorProto.FLOAT, _dimensions(entry)) for entry in graph.outputs]
+        body = helper.make_graph(self.nodes, graph.name or "network", inputs, outputs, self.initializers)
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == MICROSOFT for node in self.nodes):
+            opsets.append(helper.make_opsetid(MICROSOFT, 1))
+        model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="hwgen")
+        arithmetic = graph.arithmetic
+        helper.set_model_props(model, {"hwgen.multiplier_bits": str(arithmetic.multiplier_bits), "hwgen.rounding": arithmetic.rounding.value})
+        return model
+
+    def enter(self, entry: GraphInput) -> str:
+        """The float tensor (N, C, H, W) of a graph input after its host steps."""
+        current = entry.name
+        if entry.dtype != "float32":
+            current = self.node("Cast", [current], self.fresh(f"{current}.float"), to=TensorProto.FLOAT)
+        return self.host(_merge((*entry.steps, *_layout(self.graph.values[entry.value].type, TO_CHANNELS_FIRST))), current)
+
+    def leave_steps(self, output: GraphOutput) -> tuple[HostStep, ...]:
+        """The host steps from (N, C, H, W) to what the network returns."""
+        return _merge((*_layout(self.graph.values[output.value].type, TO_CHANNELS_LAST), *output.steps))
+
+
+def _layout(kind: TensorType, permutation: tuple[int, ...]) -> tuple[HostStep, ...]:
+    """A change of layout; a reshape where the image is a single cell."""
+    if (kind.height, kind.width) == (1, 1):
+        return (Reshape(shape=(kind.channels, 1, 1) if permutation == TO_CHANNELS_FIRST else (1, 1, kind.channels)),)
+    return (Transpose(permutation=permutation),)
+
+
+def _merge(steps: tuple[HostStep, ...]) -> tuple[HostStep, ...]:
+    """Join neighbouring reshapes and transpositions, and drop transpositions that change nothing."""
+    merged: list[HostStep] = []
+    for step in steps:
+        before = merged[-1] if merged else None
+        if isinstance(step, Reshape) and isinstance(before, Reshape):
+            merged[-1] = step
+        elif isinstance(step, Transpose) and isinstance(before, Transpose):
+            merged[-1] = Transpose(permutation=tuple(before.permutation[axis] for axis in step.permutation))
+        else:
+            merged.append(step)
+        last = merged[-1]
+        if isinstance(last, Transpose) and last.permutation == tuple(range(len(last.permutation))):
+            merged.pop()
+    return tuple(merged)
+
+
+def _element_type(dtype: str) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+
+def _dimensions(entry: GraphInput | GraphOutput) -> list[int | str]:
+    return ["N" if size < 0 else size for size in entry.shape]

@@ -1,0 +1,107 @@
+"""The QDQ form: float operators between DequantizeLinear and QuantizeLinear."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hwgen.emit.onnx_builder import OnnxBuilder
+from hwgen.emit.onnx_common import Constants, onnx_weight, pool_attributes, weight_scale, window_attributes
+from hwgen.ir.graph import Graph, Node
+from hwgen.ir.types import FloatArray, IntArray
+from hwgen.ops.add import Add
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
+from hwgen.ops.integer import is_global
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+
+
+class QdqForm:
+    """Every value is a float tensor that is quantized and dequantized once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.builder = graph, OnnxBuilder(graph)
+        self.constants = Constants(self.builder)
+        self.codes: dict[str, str] = {}  # value -> quantized tensor
+        self.reals: dict[str, str] = {}  # value -> dequantized tensor
+
+    def enter(self, value: str, real: str) -> None:
+        self._round_trip(value, real)
+
+    def leave(self, value: str, real: str) -> None:
+        self.builder.node("DequantizeLinear", [self.codes[value], *self.constants.pair(value)], real)
+
+    def _round_trip(self, value: str, real: str) -> None:
+        builder, pair = self.builder, self.constants.pair(value)
+        self.codes[value] = builder.node("QuantizeLinear", [real, *pair], builder.fresh(f"{value}.quantized"))
+        self.reals[value] = ""
+
+    def _real(self, value: str) -> str:
+        """The dequantized tensor, written when the first operator reads it."""
+        if not self.reals[value]:
+            name = self.builder.fresh(f"{value}.dequantized")
+            self.reals[value] = self.builder.node("DequantizeLinear", [self.codes[value], *self.constants.pair(value)], name)
+        return self.reals[value]
+
+    def write(self, node: Node) -> None:
+        builder = self.builder
+        output = builder.value_name(node.output)
+        clamp = getattr(node.op, "clamp", (-np.inf, np.inf))
+        limited = clamp != (-np.inf, np.inf) and not isinstance(node.op, Clamp)
+        self._operator(node, builder.fresh(f"{node.output}.unlimited") if limited else output)
+        if limited:
+            self._limit(builder.nodes[-1].output[0], clamp, output)
+        self._round_trip(node.output, output)
+
+    def _operator(self, node: Node, output: str) -> None:
+        builder, inputs = self.builder, [self._real(name) for name in node.inputs]
+        match node.op:
+            case Conv() as op:
+                parameters = [self._weight(node, op), self._bias(node, op)]
+                builder.node("Conv", [*inputs, *parameters], output, group=op.group, **window_attributes(op.window))
+            case Add():
+                builder.node("Add", inputs, output)
+            case MaxPool():
+                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node))
+            case AveragePool() if is_global(node, self.graph):
+                builder.node("GlobalAveragePool", inputs, output)
+            case AveragePool():
+                builder.node("AveragePool", inputs, output, **pool_attributes(builder, node))
+            case Concat() as op:
+                builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case Pad() as op:
+                top, left, bottom, right = op.pads
+                pads = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+                builder.node("Pad", [*inputs, pads, builder.constant(f"{output}.value", np.array(op.value, np.float32))], output)
+            case Clamp() as op:
+                self._limit(inputs[0], op.clamp, output)
+
+    def _limit(self, real: str, clamp: tuple[float, float], output: str) -> None:
+        if clamp == (0.0, np.inf):
+            self.builder.node("Relu", [real], output)
+            return
+        named = zip(("min", "max"), clamp, strict=True)
+        ends = [self.builder.constant(f"{output}.{name}", np.array(end, np.float32)) if np.isfinite(end) else "" for name, end in named]
+        self.builder.node("Clip", [real, *ends], output)
+
+    def _weight(self, node: Node, op: Conv) -> str:
+        scale = weight_scale(op)
+        return self._parameter(f"{node.name}.weight", onnx_weight(op), scale, np.zeros(scale.shape, np.int8))
+
+    def _bias(self, node: Node, op: Conv) -> str:
+        scale = weight_scale(op)
+        unit = np.asarray(np.float32(self.graph.values[node.inputs[0]].quantized.scale) * scale, np.float32)
+        return self._parameter(f"{node.name}.bias", op.bias.astype(np.int32), unit)
+
+    def _parameter(self, name: str, codes: IntArray, scale: FloatArray, zero_point: IntArray | None = None) -> str:
+        """A constant and its DequantizeLinear, along the output channels where `scale` has one entry for each."""
+        builder = self.builder
+        operands = [builder.constant(name, codes), builder.constant(f"{name}.scale", scale)]
+        if zero_point is not None:
+            operands.append(builder.constant(f"{name}.zero_point", zero_point))
+        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
+        return builder.node("DequantizeLinear", operands, builder.fresh(f"{name}.dequantized"), **axis)

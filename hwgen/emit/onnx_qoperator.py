@@ -1,0 +1,81 @@
+"""The QOperator form: integer operators (QLinearConv, QLinearAdd, ...), whose results in ONNX Runtime are the golden integers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwgen.arith import INT8
+from hwgen.emit.onnx_builder import MICROSOFT, OnnxBuilder
+from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pool_attributes, weight_scale, window_attributes
+from hwgen.ir.graph import Graph, Node
+from hwgen.ops.add import Add
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
+from hwgen.ops.integer import clamp_codes, is_global
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+
+
+class QOperatorForm:
+    """Every value is one uint8 or int8 tensor."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.builder = graph, OnnxBuilder(graph)
+        self.constants = Constants(self.builder)
+        self.codes: dict[str, str] = {}
+
+    def enter(self, value: str, real: str) -> None:
+        name = self.builder.fresh(f"{value}.quantized")
+        self.codes[value] = self.builder.node("QuantizeLinear", [real, *self.constants.pair(value)], name)
+
+    def leave(self, value: str, real: str) -> None:
+        self.builder.node("DequantizeLinear", [self.codes[value], *self.constants.pair(value)], real)
+
+    def write(self, node: Node) -> None:
+        builder, q = self.builder, self.graph.values[node.output].quantized
+        output = self.codes[node.output] = builder.value_name(node.output)
+        codes = clamp_codes(getattr(node.op, "clamp", (-np.inf, np.inf)), q)
+        if isinstance(node.op, Clamp):
+            self._limit(node.output, self.codes[node.inputs[0]], codes, output)
+            return
+        limited = codes != (INT8.min, INT8.max)
+        self._operator(node, builder.fresh(f"{node.output}.unlimited") if limited else output)
+        if limited:
+            self._limit(node.output, builder.nodes[-1].output[0], codes, output)
+
+    def _limit(self, value: str, source: str, codes: tuple[int, int], output: str) -> None:
+        q = self.graph.values[value].quantized
+        ends = [self.builder.constant(f"{output}.{name}", outside_code(q, code)) for name, code in zip(("min", "max"), codes, strict=True)]
+        self.builder.node("Clip", [source, *ends], output)
+
+    def _operator(self, node: Node, output: str) -> None:
+        builder, inputs = self.builder, [self.codes[name] for name in node.inputs]
+        operands = [part for name in node.inputs for part in (self.codes[name], *self.constants.pair(name))]
+        result = self.constants.pair(node.output)
+        match node.op:
+            case Conv() as op:
+                parameters = [*self._weight(node, op), *result, builder.constant(f"{node.name}.bias", op.bias.astype(np.int32))]
+                builder.node("QLinearConv", [*operands, *parameters], output, group=op.group, **window_attributes(op.window))
+            case Add():
+                builder.node("QLinearAdd", [*operands, *result], output, domain=MICROSOFT)
+            case MaxPool():
+                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node))
+            case AveragePool() if is_global(node, self.graph):
+                builder.node("QLinearGlobalAveragePool", [*operands, *result], output, domain=MICROSOFT, channels_last=0)
+            case AveragePool():
+                builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **pool_attributes(builder, node))
+            case Concat() as op:
+                builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case Pad() as op:
+                top, left, bottom, right = op.pads
+                pads = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+                q = self.graph.values[node.output].quantized
+                fill = outside_code(q, int(q.quantize(np.array(op.value, np.float32))))
+                builder.node("Pad", [*inputs, pads, builder.constant(f"{output}.value", fill)], output)
+
+    def _weight(self, node: Node, op: Conv) -> list[str]:
+        scale = weight_scale(op)
+        arrays = {"weight": onnx_weight(op), "weight.scale": scale, "weight.zero_point": np.zeros(scale.shape, np.int8)}
+        return [self.builder.constant(f"{node.name}.{name}", array) for name, array in arrays.items()]

@@ -1,0 +1,64 @@
+"""How to quantize: the choices that a user makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from hwgen.arith import Rounding
+from hwgen.errors import ConfigError
+from hwgen.ir.graph import Arithmetic
+
+MULTIPLIER_BITS = (0, 8, 10, 12, 16, 24)
+
+
+class Scheme(Enum):
+    """Which scales and zero points are allowed. Real zero is exact in each."""
+
+    ASYMMETRIC = "asymmetric"  # uint8 outside, any zero point
+    SYMMETRIC = "symmetric"  # int8, zero point 0
+    POWER_OF_TWO = "power-of-two"  # int8, zero point 0, every scale 2**k: requantization is a shift
+
+
+class Granularity(Enum):
+    """How many scales the weights of one layer have."""
+
+    CHANNEL = "channel"
+    TENSOR = "tensor"
+
+
+class RangeMethod(Enum):
+    """How the range of an activation follows from what calibration saw."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    MSE = "mse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeOptions:
+    """`multiplier_bits` None means 16, or 0 for power-of-two scales. `percentile` in percent of the values kept, both tails together.
+    `certify` moves scales by a few parts per million so that ONNX Runtime provably computes the same integers."""
+
+    scheme: Scheme = Scheme.ASYMMETRIC
+    granularity: Granularity = Granularity.CHANNEL
+    ranges: RangeMethod = RangeMethod.MINMAX
+    percentile: float = 99.99
+    multiplier_bits: int | None = None
+    rounding: Rounding = Rounding.HALF_EVEN
+    certify: bool = True
+
+    def __post_init__(self) -> None:
+        if self.multiplier_bits is not None and self.multiplier_bits not in MULTIPLIER_BITS:
+            raise ConfigError(f"multiplier_bits: must be one of {', '.join(map(str, MULTIPLIER_BITS))}, not {self.multiplier_bits}")
+        if self.multiplier_bits == 0 and self.scheme is not Scheme.POWER_OF_TWO:
+            raise ConfigError(f"multiplier_bits: 0 (no multiplier) needs the scheme power-of-two, not {self.scheme.value}")
+        if not 50 < self.percentile <= 100:
+            raise ConfigError(f"percentile: must be above 50 and at most 100, not {self.percentile}")
+
+    @property
+    def arithmetic(self) -> Arithmetic:
+        bits = self.multiplier_bits
+        if bits is None:
+            bits = 0 if self.scheme is Scheme.POWER_OF_TWO else 16
+        return Arithmetic(multiplier_bits=bits, rounding=self.rounding)

@@ -1,0 +1,33 @@
+"""What quantization did, layer by layer, for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hwgen.quantize.certify import Record
+from hwgen.quantize.options import QuantizeOptions
+from hwgen.quantize.ranges import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationReport:
+    """`ranges`: chosen real range by value name. `widened`: by layer, how many channels got a wider weight scale because bias or
+    accumulator would have overflowed. `records`: the certificate of every rounding."""
+
+    options: QuantizeOptions
+    ranges: dict[str, Range]
+    widened: dict[str, int]
+    records: tuple[Record, ...]
+
+    @property
+    def channels(self) -> int:
+        return len(self.records)
+
+    @property
+    def certified_channels(self) -> int:
+        return sum(record.certified for record in self.records)
+
+    @property
+    def uncertified(self) -> tuple[Record, ...]:
+        """Channels where ONNX Runtime may differ from the golden model by one code."""
+        return tuple(record for record in self.records if not record.certified)

@@ -1,0 +1,34 @@
+"""From a range of real values to scale and zero point."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hwgen.ir.types import Quantization
+from hwgen.quantize.options import Scheme
+from hwgen.quantize.ranges import Range
+
+LEAST_SCALE = 2.0**-60  # keeps products of scales normal in float32
+GREATEST_SCALE = 2.0**60
+
+
+def activation(limits: Range, scheme: Scheme) -> Quantization:
+    """Quantization that covers `limits`, zero exact. A range of no width gets scale 1: its only value is zero."""
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+    if scheme is Scheme.ASYMMETRIC:
+        scale = _bounded((high - low) / 255)
+        zero_point = int(np.clip(np.rint(-128 - low / float(scale)), -128, 127))
+        return Quantization(scale=scale, zero_point=zero_point, unsigned=True)
+    scale = _bounded(max(-low, high) / 127)
+    if scheme is Scheme.POWER_OF_TWO:
+        scale = power_of_two(float(scale))
+    return Quantization(scale=scale, zero_point=0)
+
+
+def power_of_two(scale: float) -> np.float32:
+    """The least power of two that is not below `scale`."""
+    return np.float32(2.0 ** np.ceil(np.log2(scale)))
+
+
+def _bounded(scale: float) -> np.float32:
+    return np.float32(min(max(scale, LEAST_SCALE), GREATEST_SCALE) if scale else 1.0)

@@ -1,0 +1,158 @@
+"""Weights, biases and weight scales of convolutions, with scales moved so that ONNX Runtime provably computes the same integers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from hwgen.arith import INT8
+from hwgen.errors import QuantizationError
+from hwgen.ir.graph import Arithmetic, Graph, Node
+from hwgen.ir.types import FloatArray, Quantization
+from hwgen.ops.conv import Conv
+from hwgen.ops.integer import ACCUMULATOR, Int64Array, OutputStage, conv_ratio, multiplier_and_shift, title, weight_bounds
+from hwgen.ops.staircase import agrees, single_precision_rule
+from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
+from hwgen.quantize.schemes import power_of_two
+
+GREATEST_WEIGHT = 127  # symmetric: -128 is not used, as in ONNX Runtime's own quantizer
+LEAST_RATIO = 2.0**-28  # keeps shifts within what the certificate can prove; below it no 8-bit layer gives more than one code
+NEUTRAL_RATIO = 2.0**-8  # for channels whose weights are all zero
+REACH = 40  # multipliers tried on either side of the nearest
+Scales = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """One convolution while its scales are being chosen; arrays have one entry per output channel."""
+
+    weight: FloatArray
+    bias: npt.NDArray[np.float64]
+    x: Quantization
+    y: Quantization
+
+    def part(self, channels: npt.NDArray[np.bool_]) -> _Layer:
+        return replace(self, weight=self.weight[channels], bias=self.bias[channels])
+
+    def encode(self, scale: Scales) -> tuple[npt.NDArray[np.int8], Int64Array]:
+        """int8 weights and unbounded integer biases at the given weight scales (C,)."""
+        column = scale.reshape(-1, 1, 1, 1).astype(np.float64)
+        weight = np.clip(np.rint(self.weight / column), -GREATEST_WEIGHT, GREATEST_WEIGHT).astype(np.int8)
+        unit = (np.float32(self.x.scale) * scale).astype(np.float64)
+        limit = float(1 << 40)  # far beyond int32, so that overflow is seen and does not wrap
+        return weight, np.clip(np.rint(self.bias / unit), -limit, limit).astype(np.int64)
+
+    def bounds(self, weight: npt.NDArray[np.int8], bias: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """(C,) least and greatest accumulator, and the bias itself, before and after folding the zero point."""
+        low, high = weight_bounds(weight)
+        folded = bias - self.x.zero_point * weight.astype(np.int64).reshape(len(weight), -1).sum(1)
+        return folded + low, folded + high
+
+
+def quantize_conv(node: Node, graph: Graph, options: QuantizeOptions) -> tuple[Conv, int]:
+    """The convolution with int8 weights, int32 bias and weight scales; and how many channels needed a wider weight scale because
+    the bias or the accumulator would have overflowed.
+
+    `graph` holds float weights and quantized values.
+    """
+    op = node.op
+    assert isinstance(op, Conv)
+    x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+    layer = _Layer(weight=op.weight.astype(np.float32), bias=op.bias.astype(np.float64), x=x, y=y)
+    scale, widened = _without_overflow(layer, _initial_scales(layer, options), options)
+    if options.certify and options.scheme is not Scheme.POWER_OF_TWO:
+        scale = _certified(layer, scale, options, title(node))
+    weight, bias = layer.encode(scale)
+    kind = np.iinfo(np.int32)
+    return replace(op, weight=weight, bias=np.clip(bias, kind.min, kind.max).astype(np.int32), weight_scale=scale), widened
+
+
+def _initial_scales(layer: _Layer, options: QuantizeOptions) -> Scales:
+    """Greatest magnitude / 127 per channel or for the whole layer, limited to ratios that the arithmetic expresses."""
+    greatest = np.abs(layer.weight.astype(np.float64)).reshape(len(layer.weight), -1).max(1)
+    if options.granularity is Granularity.TENSOR:
+        greatest = np.full_like(greatest, greatest.max())
+    to_scale = float(layer.y.scale) / float(layer.x.scale)
+    scale = np.where(greatest > 0, greatest / GREATEST_WEIGHT, NEUTRAL_RATIO * to_scale)
+    if options.scheme is Scheme.POWER_OF_TWO:
+        scale = np.array([power_of_two(s) for s in scale.tolist()], np.float64)
+    return np.clip(scale, LEAST_RATIO * to_scale, _greatest_ratio(options.arithmetic) * to_scale).astype(np.float32)
+
+
+def _greatest_ratio(arithmetic: Arithmetic) -> float:
+    return 2.0 ** max(arithmetic.multiplier_bits - 1, 0)
+
+
+def _without_overflow(layer: _Layer, scale: Scales, options: QuantizeOptions) -> tuple[Scales, int]:
+    """Double the scale of each channel (of the layer, per tensor) until bias and accumulator fit; never wraps.
+
+    At the greatest ratio a bias that still does not fit saturates the output anyway, and is clipped later.
+    """
+    greatest = np.float32(_greatest_ratio(options.arithmetic) * float(layer.y.scale) / float(layer.x.scale))
+    widened = np.zeros(len(scale), bool)
+    margin = (ACCUMULATOR.max + 1) // 128 * 127  # leaves room for moving the scale by a few parts per thousand
+    while True:
+        weight, bias = layer.encode(scale)
+        low, high = layer.bounds(weight, bias)
+        over = (np.maximum(np.maximum(-low, high), np.abs(bias)) > margin) & (scale * np.float32(2) <= greatest)
+        if not over.any():
+            return scale, int(widened.sum())
+        if options.granularity is Granularity.TENSOR:
+            over[:] = True
+        widened |= over
+        scale = np.where(over, scale * np.float32(2), scale)
+
+
+def _certified(layer: _Layer, scale: Scales, options: QuantizeOptions, where: str) -> Scales:
+    """Weight scales nearest to `scale` whose multiplier is exact and certified; where none is found, the scale stays.
+
+    Per tensor all channels share one scale, which must then be certified for every channel.
+    """
+    arithmetic, together = options.arithmetic, options.granularity is Granularity.TENSOR
+    multiplier, shift = multiplier_and_shift(conv_ratio(layer.x, scale, layer.y), arithmetic, where)
+    open_channels, result = np.ones(len(scale), bool), scale.copy()
+    for offset in sorted(range(-REACH, REACH + 1), key=abs):
+        candidate = multiplier[open_channels] + offset
+        part = layer.part(open_channels)
+        wanted, exact = exact_weight_scale(candidate, shift[open_channels], layer.x, layer.y)
+        legal = exact & (candidate >= 1 << (arithmetic.multiplier_bits - 1)) & (candidate < 1 << arithmetic.multiplier_bits)
+        good = legal & _proven(part, np.where(legal, wanted, scale[open_channels]), candidate, shift[open_channels], arithmetic)
+        if together and not good.all():
+            continue
+        places = np.flatnonzero(open_channels)[good]
+        result[places] = wanted[good]
+        open_channels[places] = False
+        if not open_channels.any():
+            break
+    return result
+
+
+def _proven(layer: _Layer, scale: Scales, multiplier: Int64Array, shift: Int64Array, arithmetic: Arithmetic) -> npt.NDArray[np.bool_]:
+    weight, bias = layer.encode(scale)
+    low, high = layer.bounds(weight, bias)
+    fits = (np.minimum(low, bias) >= ACCUMULATOR.min) & (np.maximum(high, bias) <= ACCUMULATOR.max)
+    filled = [np.full(len(scale), code, np.int64) for code in (layer.y.zero_point, INT8.min, INT8.max)]
+    stage = OutputStage(multiplier=multiplier, shift=shift, zero_point=filled[0], low=filled[1], high=filled[2])
+    return fits & agrees(stage, arithmetic.rounding, single_precision_rule(stage.ratio.astype(np.float32)), low, high)
+
+
+def exact_weight_scale(multiplier: Int64Array, shift: Int64Array, x: Quantization, y: Quantization) -> tuple[Scales, npt.NDArray[np.bool_]]:
+    """(C,) float32 scales whose product with the other scales, rounded as ONNX Runtime rounds, is exactly multiplier / 2**shift; and
+    whether there is one (a few neighbours of the real-valued solution are tried)."""
+    wanted = np.ldexp(multiplier.astype(np.float64), -shift.astype(np.int32))
+    base = (wanted * float(y.scale) / float(x.scale)).astype(np.float32)
+    found, result = np.zeros(len(base), bool), base.copy()
+    for step in (0, 1, -1, 2, -2):
+        near = (base.view(np.int32) + step).view(np.float32)
+        hit = ~found & (conv_ratio(x, near, y) == wanted)
+        result[hit], found = near[hit], found | hit
+    return result, found
+
+
+def require_float(graph: Graph) -> None:
+    """Raises QuantizationError when a convolution is quantized already."""
+    for node in graph.nodes:
+        if isinstance(node.op, Conv) and node.op.weight_scale is not None:
+            raise QuantizationError(f"{title(node)}: weights must be float to be quantized, they are int8 already; give the float model")
