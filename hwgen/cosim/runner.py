@@ -99,12 +99,12 @@ def _execute(simulator: Simulator, arguments: list[str], folder: Path, limit_sec
 
 
 def read_trace(content: bytes, lanes: int) -> Trace:
-    """The binary trace of the bench: 32-bit words inference, command, address, then mask and data from the lowest bit up."""
+    """The binary trace of the bench: 32-bit words inference, command, cycle, address, then mask and data from the lowest bit up."""
     mask_bytes = 4 * -(-lanes // 32)
-    record = np.dtype([("inference", "<u4"), ("command", "<u4"), ("address", "<u4"), ("mask", np.uint8, mask_bytes), ("data", np.int8, lanes)])
+    record = np.dtype([("inference", "<u4"), ("command", "<u4"), ("cycle", "<u4"), ("address", "<u4"), ("mask", np.uint8, mask_bytes), ("data", np.int8, lanes)])
     found = np.frombuffer(content, record)
     mask = np.unpackbits(found["mask"], axis=1, bitorder="little")[:, :lanes].astype(bool)
-    as_int = {name: found[name].astype(np.int64) for name in ("inference", "command", "address")}
+    as_int = {name: found[name].astype(np.int64) for name in ("inference", "command", "cycle", "address")}
     return Trace(**as_int, mask=mask, data=found["data"].copy())
 
 

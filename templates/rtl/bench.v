@@ -27,7 +27,6 @@ module bench #(
     localparam BYTES = BUS_BITS / 8;
     localparam SIZE = $clog2(BYTES);
     localparam MASK_BITS = 32 * ((LANES + 31) / 32);
-    localparam RECORD_BITS = 96 + MASK_BITS + 8 * LANES;
     localparam QUEUE = 16;
 
     reg [BUS_BITS-1:0] memory [0:(1 << MEMORY_WORDS_LOG2) - 1];
@@ -242,10 +241,12 @@ module bench #(
     // ---------------------------------------------------------------- results of the compute engine
     reg [31:0] inference = 0;
     reg [31:0] command = 0;
+    reg [31:0] since = 0;  // when the last register write was taken; before a result: the start
+    reg restart_trace = 0;
     wire [MASK_BITS-1:0] trace_mask = dut.compute.trace_mask;
     always @(posedge clk) if (trace_on) begin
         if (dut.compute.trace_valid)
-            $fwrite(trace_file, "%u", {dut.compute.trace_data[8*LANES-1:0], trace_mask, 8'd0, dut.compute.trace_address[23:0], command, inference});
+            $fwrite(trace_file, "%u", {dut.compute.trace_data[8*LANES-1:0], trace_mask, 8'd0, dut.compute.trace_address[23:0], now - since, command, inference});
         if (restart_trace) command <= 0;
         else if (dut.compute.done) command <= command + 1;
     end
@@ -257,8 +258,6 @@ module bench #(
     reg [SCRIPT_LOG2-1:0] pc = 0;
     wire [63:0] operation = script[pc];
     reg [31:0] left = POWER_ON_CYCLES;
-    reg [31:0] since = 0;
-    reg restart_trace = 0;
     reg timed_out = 0;
     assign bready = state == WRITE && !hold_host_r;
     assign rready = state == READ && !hold_host_r;

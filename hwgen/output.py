@@ -1,0 +1,136 @@
+"""The folder that `build` makes: written beside its place and moved there whole, described by a manifest, checked before use."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from hwgen import __version__
+from hwgen.arith import Rounding
+from hwgen.config import HardwareConfig
+from hwgen.errors import HwgenError, MismatchError, ModelError, OutputError
+
+MANIFEST = "manifest.json"
+REPORT_FOLDER = "report/"  # rewritten by `verify`, so not under the manifest's hashes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What OUT holds: model and hardware that it was built from, SHA-256 of every file outside report/."""
+
+    network: str
+    model_sha256: str
+    hardware: HardwareConfig
+    files: Mapping[str, str]
+
+    def to_json(self) -> str:
+        content = {
+            "tool": {"name": "hwgen", "version": __version__},
+            "network": self.network,
+            "model_sha256": self.model_sha256,
+            "hardware": hardware_values(self.hardware),
+            "hardware_sha256": self.hardware.hash(),
+            "files": dict(sorted(self.files.items())),
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+
+def hardware_values(config: HardwareConfig) -> dict[str, Any]:
+    """Every parameter as JSON knows it."""
+    return {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(config).items()}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a built folder. Raises OutputError when `folder` is none, or its manifest is damaged."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["tool"]["name"] != "hwgen":
+            raise KeyError("tool")
+        values = dict(content["hardware"])
+        known = {field.name for field in fields(HardwareConfig)}
+        hardware = HardwareConfig(**{**{k: v for k, v in values.items() if k in known}, "rounding": Rounding(values["rounding"])})
+        files = {str(name): str(digest) for name, digest in content["files"].items()}
+        return Manifest(network=str(content["network"]), model_sha256=str(content["model_sha256"]), hardware=hardware, files=files)
+    except OSError as error:
+        raise OutputError(f"folder {folder.name!r}: must be made by `hwgen build`, {MANIFEST} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, HwgenError) as error:
+        raise OutputError(f"folder {folder.name!r}: {MANIFEST} is damaged ({type(error).__name__}); build again") from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raises MismatchError naming every file that is missing or was changed after the build."""
+    changed = []
+    for name, digest in manifest.files.items():
+        path = folder / name
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if not inside or not path.is_file() or sha256(path.read_bytes()) != digest:
+            changed.append(name)
+    if changed:
+        raise MismatchError(f"folder {folder.name!r}: files must be as built, missing or changed: {', '.join(changed[:10])}; build again")
+
+
+def check_replaceable(folder: Path, *, force: bool) -> None:
+    """Raises OutputError early when `folder` cannot be written or holds something that hwgen did not make."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"output {str(folder)!r}: must be a folder, is a file or a link; name another with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        try:
+            read_manifest(folder)
+        except OutputError as error:
+            raise OutputError(f"output {str(folder)!r}: exists and was not made by hwgen; name another folder with -o, or replace it with --force") from error
+    parent = folder.absolute().parent
+    existing = next(p for p in (parent, *parent.parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"output {str(folder)!r}: cannot be written, {str(existing)!r} is not a writable folder; name another with -o")
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """All of `files` (relative path -> content) as `folder`, replacing it whole; nothing is changed when anything fails."""
+    target = folder.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as name:
+            fresh = Path(name) / "new"
+            for relative, content in files.items():
+                path = fresh / relative
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            if target.exists():
+                target.replace(Path(name) / "old")
+            fresh.replace(target)
+    except OSError as error:
+        raise OutputError(f"output {str(folder)!r}: cannot be written ({error.strerror}); name another with -o") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """One file, whole or not at all. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"output {str(path)!r}: cannot be written ({error.strerror}); name another with -o") from error
+
+
+def model_sha256(path: Path) -> str:
+    """Hash of the model file. Raises ModelError when it cannot be read."""
+    try:
+        return sha256(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"model {path.name!r}: cannot be read ({error.strerror}); name an .onnx file") from error
