@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import numpy as np
 
 from hwgen.arith import Rounding
+from hwgen.errors import ModelError
 from hwgen.ir.graph import Arithmetic, Graph, GraphInput, GraphOutput, Node, Value
 from hwgen.ir.types import Quantization, TensorType
 from hwgen.ops.add import Add
@@ -101,9 +103,17 @@ class Builder:
             y = Quantization(scale=np.float32(largest * self.r.uniform(0.1, 4)), zero_point=y.zero_point)
         return self.node(Add(clamp=self.clamp(y)), self.r.choice([(a, b), (b, a)]), y)
 
+    def pooling_window(self, kind: TensorType, *, dilated: bool) -> Window:
+        """A window that meets the image everywhere."""
+        while True:
+            window = self.window(kind, dilated=dilated, small_pads=True)
+            with contextlib.suppress(ModelError):
+                MaxPool(window=window).infer(kind)
+                return window
+
     def max_pool(self, x: str) -> str:
         q = self.values[x].quantized
-        return self.node(MaxPool(window=self.window(self.values[x].type, small_pads=True), clamp=self.clamp(q)), (x,), q)
+        return self.node(MaxPool(window=self.pooling_window(self.values[x].type, dilated=True), clamp=self.clamp(q)), (x,), q)
 
     def average_pool(self, x: str) -> str:
         kind, q = self.values[x].type, self.quantization()
@@ -113,7 +123,7 @@ class Builder:
             return self.node(AveragePool(window=Window(kernel=kernel, strides=kernel)), (x,), q)
         if self.r.random() < 0.4:
             return self.node(AveragePool(window=Window(kernel=(kind.height, kind.width))), (x,), q)
-        window = self.window(kind, dilated=False, small_pads=True)
+        window = self.pooling_window(kind, dilated=False)
         return self.node(AveragePool(window=window, counted_pads=self.r.choice([(0, 0, 0, 0), window.pads]), clamp=self.clamp(q)), (x,), q)
 
     def clamp_node(self, x: str) -> str:

@@ -1,0 +1,83 @@
+"""The simulator stops where the hardware would, with the same code."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hwgen.config import PRESETS
+from hwgen.errors import HwgenError
+from hwgen.isa.execute import check_conv
+from hwgen.isa.fields import Mode, Reduce, Region
+from hwgen.isa.instructions import Conv, End, Load, Store
+from hwgen.isa.machine import Memories, ProgramError
+from hwgen.isa.program import encode
+from hwgen.isa.registers import ErrorCode
+from hwgen.isa.simulate import simulate
+
+LOAD = Load(region=Region.INPUT, row_bytes=32)
+
+
+def run(*commands, tail=b"", size=64):
+    memories = Memories(config=PRESETS["16x16"])
+    memories.regions = {region: np.arange(size, dtype=np.uint8) for region in Region}
+    memories.regions[Region.PROGRAM] = np.frombuffer(encode(commands) + tail, np.uint8)
+    simulate(memories)
+    return memories
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "detail"),
+    [
+        (replace(LOAD, row_bytes=80), ErrorCode.REGION, "region 3 holds 64 bytes, the row needs 80"),
+        (replace(LOAD, memory_offset=0xFFFFFFF0), ErrorCode.REGION, "holds 64 bytes"),
+        (replace(LOAD, region=7), ErrorCode.REGION, "region 7 holds 0 bytes"),
+        (replace(LOAD, rows=3, memory_row_stride=32), ErrorCode.REGION, "holds 64 bytes"),
+        (replace(LOAD, row_bytes=0), ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
+        (replace(LOAD, rows=0), ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
+        (replace(LOAD, memory_offset=8), ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
+        (replace(LOAD, buffer_address=16383), ErrorCode.BUFFER, "the buffer holds 16384 words, the row needs 16385"),
+        (replace(LOAD, destination=3), ErrorCode.BUFFER, "destination must be 0, 1 or 2, not 3"),
+        (Store(region=Region.OUTPUT, row_bytes=80), ErrorCode.REGION, "holds 64 bytes"),
+        (replace(LOAD, wait_store=1), ErrorCode.WATCHDOG, "no engine can go on"),
+    ],
+)
+def test_errors_of_transfers(command, code, detail):
+    with pytest.raises(ProgramError, match=detail) as caught:
+        run(command, End())
+    assert caught.value.code is code
+
+
+def test_unknown_command_and_missing_end():
+    with pytest.raises(ProgramError, match="opcode must be one of") as caught:
+        run(LOAD, tail=b"\x55" + bytes(127))
+    assert (caught.value.code, caught.value.command) == (ErrorCode.UNKNOWN_COMMAND, 1)
+    with pytest.raises(ProgramError, match="ends without END"):
+        run(LOAD)
+
+
+def test_load_and_store_move_rows():
+    memories = run(
+        replace(LOAD, row_bytes=16, rows=2, memory_row_stride=32, buffer_address=5, buffer_row_stride=3, signal_store=1),
+        Store(region=Region.OUTPUT, buffer_address=8, row_bytes=16, wait_load=1),
+        End(),
+    )
+    assert memories.activation[5].tolist() == list(range(16)) and memories.activation[8].tolist() == list(range(32, 48))
+    assert memories.regions[Region.OUTPUT][:16].tolist() == list(range(32, 48))
+
+
+@pytest.mark.parametrize(
+    ("command", "rule"),
+    [
+        (Conv(reduce=Reduce.MAX), "maximum needs depthwise mode"),
+        (Conv(mode=Mode.DEPTHWISE, input_blocks=2), "input_blocks must be 1"),
+        (Conv(taps=5), "taps must be 1..4"),
+        (Conv(mode=Mode.DEPTHWISE, taps=4, dilation_columns=2), "different banks"),
+        (Conv(pixels_per_tile=129), "pixels_per_tile must be 1..128"),
+        (Conv(output_rows=0), "at least 1"),
+        (Conv(mode=Mode.PACKED, origin_column=-1), "no left padding"),
+    ],
+)
+def test_illegal_conv_commands_are_compiler_errors(command, rule):
+    with pytest.raises(HwgenError, match=rule):
+        check_conv(command, PRESETS["16x16"])

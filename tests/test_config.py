@@ -1,0 +1,84 @@
+"""Hardware configurations: rules, presets, files."""
+
+from dataclasses import replace
+
+import pytest
+
+from hwgen.config import PRESETS, HardwareConfig, from_toml, load_hardware, with_array
+from hwgen.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("out_lanes", 12, "a power of two from 1 to 64"),
+        ("out_lanes", 128, "a power of two from 1 to 64"),
+        ("in_lanes", 2, "a power of two from 4 to 64"),
+        ("activation_words", 100, "a power of two from 64"),
+        ("weight_words", 8, "a power of two from 16"),
+        ("parameter_words", 4, "a power of two from 8"),
+        ("accumulator_depth", 4, "a power of two from 8 to 4096"),
+        ("accumulator_bits", 33, "from 20 to 32"),
+        ("requantize_lanes", 32, "a power of two, at most 16"),
+        ("multiplier_bits", 9, "one of 0"),
+        ("bus_bits", 256, "at most 8 \\* in_lanes"),
+        ("address_bits", 16, "from 32 to 64"),
+        ("watchdog_bits", 4, "from 8 to 32"),
+    ],
+)
+def test_illegal_values_name_the_rule(field, value, rule):
+    with pytest.raises(ConfigError, match=f"hardware '16x16': {field} must be .*{rule}.*, not {value}"):
+        replace(PRESETS["16x16"], **{field: value})
+
+
+def test_hash_ignores_the_name_and_sees_everything_else():
+    base = HardwareConfig(name="a")
+    assert base.hash() == replace(base, name="b").hash()
+    assert base.hash() != replace(base, accumulator_depth=64).hash()
+
+
+@pytest.mark.parametrize("array", ["4x4", "8x8", "16x16", "8x16", "16x8", "32x32", "1x4", "64x64"])
+def test_other_arrays_keep_the_memories_bytes(array):
+    base = PRESETS["16x16"]
+    other = with_array(base, array)
+    assert other.activation_words * other.in_lanes == base.activation_words * base.in_lanes
+    assert other.weight_words * other.weight_word_bytes == base.weight_words * base.weight_word_bytes
+    assert f"{other.out_lanes}x{other.in_lanes}" == array
+
+
+@pytest.mark.parametrize("array", ["16", "16x", "axb", "0x16", "16x16x2", "-1x4"])
+def test_bad_arrays_are_refused(array):
+    with pytest.raises(ConfigError, match="must be OUTxIN"):
+        with_array(PRESETS["16x16"], array)
+
+
+def test_toml_file(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text('preset = "8x8"\naccumulator_depth = 32\nrounding = "half_up"\n')
+    config = from_toml(path)
+    assert (config.name, config.out_lanes, config.accumulator_depth, config.rounding.value) == ("small", 8, 32, "half_up")
+    path.write_text("out_lanes = 8\nin_lanes = 4\n")
+    assert load_hardware(str(path)).requantize_lanes == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lanes = 3", "unknown key 'lanes'; known keys: name, out_lanes"),
+        ('preset = "9x9"', "preset must be one of 4x4"),
+        ("out_lanes = [", "is not TOML"),
+        ('rounding = "up"', "rounding must be half_even or half_up"),
+        ('out_lanes = "8"', "out_lanes must be of type int"),
+        ("out_lanes = true", "out_lanes must be of type int"),
+    ],
+)
+def test_bad_toml_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        from_toml(path)
+
+
+def test_missing_file_names_the_presets():
+    with pytest.raises(ConfigError, match="cannot be read .* name a preset .4x4, 8x8, 16x16, 32x32. or a TOML file"):
+        load_hardware("nowhere.toml")
