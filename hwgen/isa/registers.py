@@ -31,6 +31,7 @@ class ErrorCode(IntEnum):
     ABORTED = 6
     ALIGNMENT = 7  # address or length not a multiple of the bus word, or zero rows or bytes
     BUFFER = 8  # transfer beyond the end of a buffer
+    TOKENS = 9  # an engine gave more than 255 tokens that nobody took
 
 
 @dataclass(frozen=True, kw_only=True)

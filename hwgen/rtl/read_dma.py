@@ -1,0 +1,105 @@
+"""The AXI4 read channels, shared by the program fetch and the load engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.config import HardwareConfig
+from hwgen.rtl.axi import LENGTH_BITS, OUTSTANDING_BURSTS, address_channel, byte_bits, read_channel
+from hwgen.rtl.bursts import burst_layout
+from hwgen.rtl.rows import beat_bits
+
+
+def read_beat_layout(config: HardwareConfig) -> data.StructLayout:
+    """One bus word from `address`, for bus word `beat` of `buffer`; `error`: the memory refused; `last` bus word of its command."""
+    return data.StructLayout(
+        {"data": config.bus_bits, "error": 1, "address": config.address_bits, "beat": beat_bits(config), "buffer": 2, "last": 1}
+    )
+
+
+class ReadDma(wiring.Component):
+    """Sends bursts of two sources to memory, the program's first, and gives every bus word to the source that asked for it.
+
+    Members
+    -------
+    program, load : bursts to read; `program_beats`, `load_beats` : their bus words, in order
+    halt : no burst is accepted any more, and what still arrives is dropped
+    idle : no burst is under way
+    beat : a bus word was taken from memory in this cycle
+    ar, r : AXI4 channels
+
+    Timing
+    ------
+    A burst that is accepted in cycle t is on AR in cycle t + 1; one burst is accepted per cycle while fewer than OUTSTANDING_BURSTS are
+    under way (accepted, and the last bus word not yet taken) and AR is free or being taken. A bus word passes in the cycle in which it
+    is on R.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self._config = config
+        bursts, beats = stream.Signature(burst_layout(config)), stream.Signature(read_beat_layout(config))
+        super().__init__(
+            {
+                "program": In(bursts),
+                "program_beats": Out(beats),
+                "load": In(bursts),
+                "load_beats": Out(beats),
+                "halt": In(1),
+                "idle": Out(1),
+                "beat": Out(1),
+                "ar": Out(address_channel(config)),
+                "r": In(read_channel(config)),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        pending_layout = data.StructLayout({"burst": burst_layout(self._config), "is_load": 1})
+        m.submodules.pending = queue = fifo.SyncFIFO(width=pending_layout.size, depth=OUTSTANDING_BURSTS)
+        pending = data.View(pending_layout, queue.r_data)
+        accept, chosen = Signal(), Signal(pending_layout)
+
+        m.d.comb += [
+            chosen.is_load.eq(~self.program.valid),
+            chosen.burst.eq(Mux(self.program.valid, self.program.payload.as_value(), self.load.payload.as_value())),
+            accept.eq(queue.w_rdy & (~self.ar.valid | self.ar.ready) & ~self.halt),
+            self.program.ready.eq(accept),
+            self.load.ready.eq(accept & ~self.program.valid),
+            queue.w_en.eq(accept & (self.program.valid | self.load.valid)),
+            queue.w_data.eq(chosen),
+            self.idle.eq(~queue.r_rdy),
+        ]
+        with m.If(queue.w_en):
+            m.d.sync += [self.ar.valid.eq(1), self.ar.payload.eq(Cat(chosen.burst.address, chosen.burst.length))]
+        with m.Elif(self.ar.ready):
+            m.d.sync += self.ar.valid.eq(0)
+        self._route(m, queue, pending)
+        return m
+
+    def _route(self, m: Module, queue: fifo.SyncFIFO, pending: data.View[Any]) -> None:
+        """R to the source of the oldest burst."""
+        low, count = byte_bits(self._config), Signal(LENGTH_BITS)
+        address = pending.burst.address
+        position = address[low : low + LENGTH_BITS] + count  # bursts end at multiples of BURST_BEATS: no carry leaves it
+        for beats, mine in ((self.program_beats, ~pending.is_load), (self.load_beats, pending.is_load)):
+            m.d.comb += [
+                beats.valid.eq(self.r.valid & queue.r_rdy & mine & ~self.halt),
+                beats.payload.data.eq(self.r.payload.data),
+                beats.payload.error.eq(self.r.payload.error),
+                beats.payload.address.eq(Cat(address[:low], position[:LENGTH_BITS], address[low + LENGTH_BITS :])),
+                beats.payload.beat.eq(pending.burst.beat + count),
+                beats.payload.buffer.eq(pending.burst.buffer),
+                beats.payload.last.eq(pending.burst.last & self.r.payload.last),
+            ]
+        ready = Mux(pending.is_load, self.load_beats.ready, self.program_beats.ready)
+        m.d.comb += [
+            self.r.ready.eq(queue.r_rdy & (self.halt | ready)),
+            self.beat.eq(self.r.valid & self.r.ready),
+            queue.r_en.eq(self.beat & self.r.payload.last),
+        ]
+        with m.If(self.beat):
+            m.d.sync += count.eq(Mux(self.r.payload.last, 0, count + 1))

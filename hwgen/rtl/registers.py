@@ -1,0 +1,130 @@
+"""The register file behind the AXI4-Lite slave, read off the one register table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Signal, Value, ValueLike
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.registers import IDENTITY, REGISTERS, VERSION, Access, Register
+from hwgen.rtl.axi import axi_lite_signature
+from hwgen.rtl.control import STATE_LAYOUT
+
+
+def _stored_bits(register: Register, config: HardwareConfig) -> int:
+    """Bits of a read-write register that exist; the others read 0."""
+    if register.name.endswith("_base_high"):
+        return config.address_bits - 32
+    if register.name == "watchdog":
+        return config.watchdog_bits
+    return sum(field.width for field in register.fields) or 32
+
+
+def settings_layout(config: HardwareConfig) -> data.StructLayout:
+    """The read-write registers."""
+    return data.StructLayout({r.name: _stored_bits(r, config) for r in REGISTERS if r.access is Access.READ_WRITE})
+
+
+class RegisterFile(wiring.Component):
+    """Registers of isa.registers. Every access is answered with OKAY; unknown offsets and missing bits read 0, writes to them do nothing.
+
+    Members
+    -------
+    axil : AXI4-Lite slave; address bits 1..0 do not matter, byte strobes count
+    settings : the read-write registers
+    state : the read-only registers
+    start, abort : strobes of register `control`
+    ended : strobes that set the bits of `interrupt_status`, stronger than a write that clears them
+    irq : an enabled interrupt is pending
+
+    Timing
+    ------
+    All outputs but irq are registers. A write takes effect in the cycle after both its address and its data were taken, and is answered
+    then; one write per 2 cycles. A read is answered in the next cycle; one read per 2 cycles.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "axil": In(axi_lite_signature()),
+                "settings": Out(settings_layout(config)),
+                "state": In(STATE_LAYOUT),
+                "start": Out(1),
+                "abort": Out(1),
+                "ended": In(2),
+                "irq": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        pending, clear = Signal(len(self.ended)), Signal(len(self.ended))
+        self._write(m, clear)
+        self._read(m, pending)
+        m.d.sync += pending.eq((pending & ~clear) | self.ended)
+        m.d.comb += self.irq.eq((pending & self.settings.interrupt_enable).any())
+        return m
+
+    def _write(self, m: Module, clear: Signal) -> None:
+        """Address and data are taken independently, each into a register, and executed together."""
+        axil = self.axil
+        address, word, strobes = Signal.like(axil.awaddr), Signal(32), Signal(4)
+        has_address, has_word, execute = Signal(), Signal(), Signal()
+        m.d.comb += [axil.awready.eq(~has_address), axil.wready.eq(~has_word), execute.eq(has_address & has_word & ~axil.bvalid)]
+        with m.If(axil.awready):
+            m.d.sync += [has_address.eq(axil.awvalid), address.eq(axil.awaddr)]
+        with m.If(axil.wready):
+            m.d.sync += [has_word.eq(axil.wvalid), word.eq(axil.wdata), strobes.eq(axil.wstrb)]
+        with m.If(execute):
+            m.d.sync += [has_address.eq(0), has_word.eq(0), axil.bvalid.eq(1)]
+        with m.Elif(axil.bready):
+            m.d.sync += axil.bvalid.eq(0)
+
+        mask = Signal(32)
+        m.d.comb += mask.eq(Cat(bit.replicate(8) for bit in strobes))
+        with m.If(execute), m.Switch(address[2:]):
+            for register in REGISTERS:
+                with m.Case(register.offset // 4):
+                    self._write_one(m, register, word, mask, clear)
+
+    def _write_one(self, m: Module, register: Register, word: Signal, mask: Signal, clear: Signal) -> None:
+        match register.access:
+            case Access.READ_WRITE:
+                stored = self.settings[register.name]
+                m.d.sync += stored.eq((stored & ~mask) | (word & mask))
+            case Access.WRITE_ONE_TO_CLEAR:
+                m.d.comb += clear.eq(word & mask)
+            case Access.SELF_CLEARING:
+                m.d.comb += [getattr(self, field.name).eq((word & mask)[field.lsb]) for field in register.fields]
+            case Access.READ_ONLY:
+                pass
+
+    def _read(self, m: Module, pending: Signal) -> None:
+        axil = self.axil
+        m.d.comb += axil.arready.eq(~axil.rvalid)
+        with m.If(axil.arready):
+            m.d.sync += axil.rvalid.eq(axil.arvalid)
+            with m.If(axil.arvalid):
+                m.d.sync += axil.rdata.eq(0)
+                with m.Switch(axil.araddr[2:]):
+                    for register in REGISTERS:
+                        with m.Case(register.offset // 4):
+                            m.d.sync += axil.rdata.eq(self._value(register, pending))
+        with m.Elif(axil.rready):
+            m.d.sync += axil.rvalid.eq(0)
+
+    def _value(self, register: Register, pending: Signal) -> ValueLike:
+        constants = {"identity": IDENTITY, "version": VERSION, "config_hash": int(self._config.hash()[-8:], 16)}
+        match register.access:
+            case Access.READ_WRITE:
+                return Value.cast(self.settings[register.name])
+            case Access.WRITE_ONE_TO_CLEAR:
+                return pending
+            case Access.SELF_CLEARING:
+                return 0
+            case Access.READ_ONLY:
+                return constants[register.name] if register.name in constants else Value.cast(self.state[register.name])

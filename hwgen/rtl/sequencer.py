@@ -1,0 +1,82 @@
+"""Decodes the program's records and hands them to the engines in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import C, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import COMMAND_BYTES, Engine, Region
+from hwgen.isa.instructions import COMMANDS, Conv, End, Load, Store
+from hwgen.isa.registers import ErrorCode
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS, regions_layout
+from hwgen.rtl.command import INDEX_BITS, dispatch_layout, dispatch_of, record_bits
+from hwgen.rtl.faults import CODE_BITS, FAULT_LAYOUT, report
+
+COMMAND_OF_ENGINE = {Engine.LOAD: Load, Engine.COMPUTE: Conv, Engine.STORE: Store}
+_OPCODE_BITS = 8
+
+
+class Sequencer(wiring.Component):
+    """Gives every command to its engine's queue; a full queue holds the program up.
+
+    Members
+    -------
+    record, fetch_fault : from the program fetch
+    entry, regions : where the program begins; for error addresses only
+    index : position of the next command: the number of dispatched ones
+    load, compute, store : to the engines' queues
+    all_idle : queues, engines and DMAs have nothing left to do
+    dispatched : a command (also END) was decoded and left in this cycle
+    finished : END was reached and `all_idle`
+    fault : UNKNOWN_COMMAND, or `fetch_fault`, with the record's memory address
+
+    Timing
+    ------
+    A record leaves in the cycle in which it is offered, if the queue has room.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        super().__init__(
+            {
+                "record": In(stream.Signature(record_bits(COMMANDS))),
+                "fetch_fault": In(CODE_BITS),
+                "entry": In(32),
+                "regions": In(regions_layout(config)),
+                "index": In(INDEX_BITS),
+                "all_idle": In(1),
+                "dispatched": Out(1),
+                "finished": Out(1),
+                "fault": Out(FAULT_LAYOUT),
+                **{engine.name.lower(): Out(stream.Signature(dispatch_layout(command))) for engine, command in COMMAND_OF_ENGINE.items()},
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        record, valid, known, ended = self.record.payload, Signal(), C(0, 1), Signal()
+        opcode = record[:_OPCODE_BITS]
+        m.d.comb += valid.eq(self.record.valid & (self.fetch_fault == ErrorCode.NONE))
+        leaves = self.finished
+        for engine, command in COMMAND_OF_ENGINE.items():
+            queue = getattr(self, engine.name.lower())
+            mine = opcode == command.opcode
+            m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index))]
+            leaves |= queue.valid & queue.ready
+            known |= mine
+        m.d.comb += [
+            ended.eq(opcode == End.opcode),
+            self.finished.eq(valid & ended & self.all_idle),
+            self.dispatched.eq(leaves),
+            self.record.ready.eq(self.dispatched),
+        ]
+        address = Signal(FAULT_ADDRESS_BITS)
+        m.d.comb += address.eq(self.regions[Region.PROGRAM].base + self.entry + self.index * COMMAND_BYTES)
+        with m.If(self.fetch_fault != ErrorCode.NONE):
+            m.d.comb += report(self.fault, self.fetch_fault, self.index, address)
+        with m.Elif(valid & ~known & ~ended):
+            m.d.comb += report(self.fault, ErrorCode.UNKNOWN_COMMAND, self.index, address)
+        return m

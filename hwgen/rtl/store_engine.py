@@ -1,0 +1,110 @@
+"""The store engine: activation buffer to memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Buffer
+from hwgen.isa.instructions import Store
+from hwgen.isa.registers import ErrorCode
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, regions_layout
+from hwgen.rtl.bursts import BurstSplitter, burst_layout
+from hwgen.rtl.command import INDEX_BITS, STORE_READ_LAYOUT, buffer_chunks, command_layout
+from hwgen.rtl.faults import FAULT_LAYOUT, report
+from hwgen.rtl.rows import RowGenerator, beat_bits
+
+DATA_DEPTH = 8  # bus words between buffer and W
+
+
+class StoreEngine(wiring.Component):
+    """Executes STORE: announces rows as bursts and reads their words from the activation buffer. Commands follow each other while
+    earlier ones still wait for the memory's confirmation.
+
+    Members
+    -------
+    command : next command, at position `index` of the program; oldest : position of the oldest accepted command that is not done
+    regions : windows of system memory
+    read, read_data : word of the activation buffer, there 1 cycle after the request was taken
+    bursts, data : to the write DMA
+    written : the write DMA has finished a command; error, error_address : the memory refused a burst of the oldest command
+    done : the oldest command is done
+    fault : see RowGenerator; BUS_WRITE with the address of the burst
+
+    Timing
+    ------
+    A command accepted in cycle t offers its first burst in cycle t + 4, asks for its first word in t + 5, has it in t + 6 and offers it
+    to the write DMA from t + 7, one bus word per cycle: the first is on W in t + 8. One word is read per bus word. Bursts and queued
+    commands with rows of at least 4 bus words follow without a gap on W. With a memory that takes everything at once and confirms one
+    cycle after the last W, a single command of n bus words is done in cycle t + 8 + n.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self._config = config
+        super().__init__(
+            {
+                "command": In(stream.Signature(command_layout(Store))),
+                "index": In(INDEX_BITS),
+                "oldest": In(INDEX_BITS),
+                "regions": In(regions_layout(config)),
+                "read": Out(stream.Signature(STORE_READ_LAYOUT)),
+                "read_data": In(8 * config.in_lanes),
+                "bursts": Out(stream.Signature(burst_layout(config))),
+                "data": Out(stream.Signature(config.bus_bits)),
+                "written": In(1),
+                "error": In(1),
+                "error_address": In(FAULT_ADDRESS_BITS),
+                "done": Out(1),
+                "fault": Out(FAULT_LAYOUT),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.submodules.rows = rows = RowGenerator(self._config, Store)
+        m.submodules.bursts = splitter = BurstSplitter(self._config)
+        wiring.connect(m, wiring.flipped(self.command), rows.command)
+        wiring.connect(m, rows.rows, splitter.rows)
+        m.d.comb += [rows.index.eq(self.index), rows.regions.eq(self.regions), self.done.eq(self.written), self.fault.eq(rows.fault)]
+        with m.If(self.error):
+            m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
+
+        active, beat, left = Signal(), Signal(beat_bits(self._config)), Signal(LENGTH_BITS)
+        requested, free = Signal(), Signal()
+        m.d.comb += [
+            requested.eq(self.read.valid & self.read.ready),
+            free.eq(~active | (requested & (left == 0))),
+            self.bursts.payload.eq(splitter.bursts.payload),
+            self.bursts.valid.eq(splitter.bursts.valid & free),
+            splitter.bursts.ready.eq(self.bursts.ready & free),
+        ]
+        with m.If(free):
+            m.d.sync += [active.eq(self.bursts.valid & self.bursts.ready), beat.eq(splitter.bursts.payload.beat), left.eq(splitter.bursts.payload.length)]
+        with m.Elif(requested):
+            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
+        self._read_words(m, active, beat, requested)
+        return m
+
+    def _read_words(self, m: Module, active: Signal, beat: Signal, requested: Signal) -> None:
+        """The buffer's words, cut into bus words."""
+        chunks = buffer_chunks(self._config)[Buffer.ACTIVATION]
+        shift, arriving = ceil_log2(chunks), Signal()
+        chunk = Signal(range(max(2, chunks)))
+        m.submodules.words = words = fifo.SyncFIFO(width=self._config.bus_bits, depth=DATA_DEPTH)
+        m.d.comb += [
+            self.read.valid.eq(active & (words.level + arriving < DATA_DEPTH)),
+            self.read.payload.address.eq(beat >> shift),
+            words.w_en.eq(arriving),
+            words.w_data.eq(self.read_data.word_select(chunk, self._config.bus_bits) if chunks > 1 else self.read_data),
+            self.data.valid.eq(words.r_rdy),
+            self.data.payload.eq(words.r_data),
+            words.r_en.eq(self.data.ready),
+        ]
+        m.d.sync += arriving.eq(requested)
+        with m.If(requested):
+            m.d.sync += chunk.eq(Mux(shift > 0, beat[: max(1, shift)], 0))
