@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,8 +29,12 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {**WINDOW_HANDLERS, *
 
 # Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.
 KEEPS_SHAPE = frozenset(
-    "Abs Celu Cos Elu Erf Exp Floor Gelu HardSigmoid HardSwish Hardmax LRN LayerNormalization LeakyRelu Log LogSoftmax LpNormalization Mish Neg PRelu Pow "
-    "Reciprocal Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Swish Tanh ThresholdedRelu InstanceNormalization GroupNormalization RMSNormalization".split()
+    {
+        "Abs", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "GroupNormalization", "HardSigmoid", "HardSwish", "Hardmax",
+        "InstanceNormalization", "LRN", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization", "Mish", "Neg", "PRelu", "Pow",
+        "RMSNormalization", "Reciprocal", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
+        "ThresholdedRelu",
+    }
 )
 
 
@@ -152,11 +157,9 @@ def _require_fixed(name: str, shape: onnx.TensorShapeProto, sizes: Sequence[int]
     for index, size in enumerate(sizes[1:], 1):
         if size < 1:
             label = shape.dim[index].dim_param or "unknown"
-            raise ModelError(f"input {name!r}: dimension {index} must have a fixed size, but is {label!r}; fix it with onnxruntime.tools.make_dynamic_shape_fixed or at export")
-    elements = 1
-    for size in sizes[1:]:
-        elements *= size
-    if elements > MAX_ELEMENTS:
+            way_out = "fix it at export, or with onnxruntime.tools.make_dynamic_shape_fixed"
+            raise ModelError(f"input {name!r}: dimension {index} must have a fixed size, but is {label!r}; {way_out}")
+    if (elements := math.prod(sizes[1:])) > MAX_ELEMENTS:
         raise ModelError(f"input {name!r}: must hold at most {MAX_ELEMENTS} elements, not {elements}")
 
 

@@ -17,10 +17,17 @@ from hwgen.ops.base import MAX_ELEMENTS
 PROBE_BATCHES = (2, 3)  # two sizes that no shape arithmetic confuses: what equals the batch under both is the batch
 
 ELEMENTWISE = frozenset(
-    "Abs Add And Cast CastLike Ceil Clip Div Equal Exp Floor Greater GreaterOrEqual Identity Less LessOrEqual Log Max Min Mod Mul Neg Not Or Pow "
-    "Reciprocal Relu Round Sign Sqrt Sub Where".split()
+    {
+        "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity", "Less",
+        "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sign", "Sqrt", "Sub", "Where",
+    }
 )
-MOVING = frozenset("Concat ConstantOfShape Expand Flatten Gather ReduceMax ReduceMin ReduceProd ReduceSum Reshape Size Slice Squeeze Transpose Unsqueeze".split())
+MOVING = frozenset(
+    {
+        "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Size", "Slice",
+        "Squeeze", "Transpose", "Unsqueeze",
+    }
+)
 FOLDABLE = ELEMENTWISE | MOVING
 
 
@@ -57,9 +64,10 @@ def fold(node: OnnxNode, inputs: Sequence[Constant | None]) -> Constant:
     """The node's first output on constant operands (None: absent). Raises Refusal for operators outside FOLDABLE, ModelError when it fails."""
     if node.operator not in FOLDABLE:
         raise node.refuse("is not supported on constants")
+    first, second = ([None if operand is None else operand.probes[probe] for operand in inputs] for probe in (0, 1))
     if any(operand is not None and operand.varies for operand in inputs):
-        return Constant(probes=(_evaluate(node, [operand and operand.probes[0] for operand in inputs]), _evaluate(node, [operand and operand.probes[1] for operand in inputs])))
-    return Constant.of(_evaluate(node, [operand and operand.probes[0] for operand in inputs]))
+        return Constant(probes=(_evaluate(node, first), _evaluate(node, second)))
+    return Constant.of(_evaluate(node, first))
 
 
 def _evaluate(node: OnnxNode, operands: Sequence[Array | None]) -> Array:
@@ -68,7 +76,7 @@ def _evaluate(node: OnnxNode, operands: Sequence[Array | None]) -> Array:
     try:
         with np.errstate(all="ignore"):
             session = ReferenceEvaluator(node.proto, opsets={"": node.opset})
-            result = session.run(None, feeds)[0]
+            (result, *_) = session.run(None, feeds)
     except Exception as error:  # the evaluator raises whatever NumPy raises on operands that do not fit
         raise node.malformed(f"cannot be evaluated on its constants ({_first_line(error)})") from error
     return np.asarray(result)

@@ -21,7 +21,7 @@ def gemm(builder: Builder, node: OnnxNode) -> None:
     if weight.ndim != 2:
         raise node.malformed(f"B must have 2 dimensions, not {weight.ndim}")
     weight = (weight.T if node.integer("transB", 0) else weight) * np.float32(node.real("alpha", 1.0))
-    bias = np.zeros(weight.shape[1], np.float32)
+    bias: Array = np.zeros(weight.shape[1], np.float32)
     if (addend := builder.optional(node, 2, "C")) is not None:
         row = addend.reshape(-1)
         if row.size not in (1, len(bias)) or math.prod(addend.shape[:-1]) != 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
+from onnx.inliner import inline_local_functions
 
 from hwgen.errors import ModelError
 from hwgen.frontend.onnx_constants import tensor
@@ -82,9 +83,10 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     if not model.functions:
         return model
     try:
-        return onnx.inliner.inline_local_functions(model)
+        inlined: onnx.ModelProto = inline_local_functions(model)
     except Exception as error:  # the C++ inliner raises plain RuntimeError and ValueError on recursive or malformed functions
         raise ModelError(f"model {name!r}: its local functions cannot be inlined; export it without functions") from error
+    return inlined
 
 
 def _read_external_data(model: onnx.ModelProto, path: Path) -> None:
@@ -125,7 +127,8 @@ def _external_bytes(proto: onnx.TensorProto, folder: Path) -> bytes:
         raise ModelError(f"{where}: external data must hold {needed} bytes from offset {offset}, but length is {length} and {location!r} has {available} bytes")
     with file.open("rb") as stream:
         stream.seek(offset)
-        return stream.read(length)
+        content: bytes = stream.read(length)
+    return content
 
 
 def _number(text: str, where: str, what: str) -> int:
@@ -136,13 +139,14 @@ def _number(text: str, where: str, what: str) -> int:
 
 def _stored_bytes(proto: onnx.TensorProto) -> int:
     """Bytes of a tensor's raw form: shape times size of the element, 4-bit and 2-bit elements packed."""
-    elements = math.prod(proto.dims)
+    elements = int(math.prod(proto.dims))
     names = {number: name for name, number in onnx.TensorProto.DataType.items()}
     kind = names.get(proto.data_type, "")
     if elements < 0 or any(size < 0 for size in proto.dims) or elements > MAX_ELEMENTS or kind in ("", "UNDEFINED", "STRING"):
-        raise ModelError(f"initializer {proto.name!r}: must be a numeric tensor of at most {MAX_ELEMENTS} elements, not {kind or proto.data_type} {list(proto.dims)}")
+        found = f"{kind or proto.data_type} {list(proto.dims)}"
+        raise ModelError(f"initializer {proto.name!r}: must be a numeric tensor of at most {MAX_ELEMENTS} elements, not {found}")
     if kind in ("INT4", "UINT4", "FLOAT4E2M1"):
         return (elements + 1) // 2
     if kind in ("INT2", "UINT2"):
         return (elements + 3) // 4
-    return elements * onnx.helper.tensor_dtype_to_np_dtype(proto.data_type).itemsize
+    return elements * int(onnx.helper.tensor_dtype_to_np_dtype(proto.data_type).itemsize)

@@ -9,7 +9,7 @@ import onnx
 
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
-from hwgen.frontend.onnx_view import Array, C, Constant, Image
+from hwgen.frontend.onnx_view import Array, Constant, Image
 from hwgen.ir import host
 from hwgen.ops.add import Add
 from hwgen.ops.base import Window

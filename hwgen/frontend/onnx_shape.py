@@ -205,7 +205,8 @@ def pad(builder: Builder, node: OnnxNode) -> None:
     if not padded:
         builder.env[node.output] = view
         return
-    _pad(builder, node, {axis - 1: by_axis[axis] for axis in padded}, float(value.reshape(-1)[0]) if value is not None and value.size else node.real("value", 0.0))
+    fill = node.real("value", 0.0) if value is None or not value.size else float(value.reshape(-1)[0])
+    _pad(builder, node, {axis - 1: by_axis[axis] for axis in padded}, fill)
 
 
 def _pad(builder: Builder, node: OnnxNode, amounts: dict[int, tuple[int, int]], value: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,7 @@ class HostArray:
     shape: tuple[int, ...]
     steps: tuple[host.HostStep, ...] = ()
 
-    def then(self, step: host.HostStep) -> HostArray:
+    def then(self, step: host.HostStep) -> Self:
         return replace(self, steps=(*self.steps, step), shape=host.shape_after(step, self.shape))
 
 
@@ -129,7 +129,7 @@ class Image:
     def to_host(self) -> tuple[host.HostStep, ...]:
         """Steps from (N, H, W, C) to the ONNX tensor."""
         order = (*self.order, *(axis for axis in (H, W, C) if axis not in self.order))
-        steps = [host.Transpose(permutation=(0, *(axis + 1 for axis in order))), host.Reshape(shape=self.shape)]
+        steps: tuple[host.HostStep, ...] = (host.Transpose(permutation=(0, *(axis + 1 for axis in order))), host.Reshape(shape=self.shape))
         return host.simplified(steps, self.type.shape)
 
 

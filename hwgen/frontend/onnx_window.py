@@ -11,7 +11,7 @@ from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Axes, C, H, Image, W
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Operator, Pads, Window
+from hwgen.ops.base import Pads, Window
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 

@@ -86,7 +86,8 @@ class Window:
             starts = np.arange(outputs) * self.strides[axis] - self.pads[axis]
             first = -((starts + counted[axis]) // self.dilations[axis])  # smallest k with start + k * dilation >= -counted
             beyond = -((starts - length - counted[axis + 2]) // self.dilations[axis])
-            return np.maximum(np.minimum(beyond, self.kernel[axis]) - np.maximum(first, 0), 0)
+            inside: IntArray = np.maximum(np.minimum(beyond, self.kernel[axis]) - np.maximum(first, 0), 0)
+            return inside
 
         size = self.output_size(x.height, x.width)
         return along(0, size[0], x.height), along(1, size[1], x.width)

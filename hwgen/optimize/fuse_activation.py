@@ -36,5 +36,6 @@ def _fuse(graph: Graph, node: Node, clamp: Interval) -> Graph:
 def _clamped(op: Operator, clamp: Interval) -> Operator | None:
     """`op` whose result is limited to `clamp` too; None for operators without a clamp."""
     if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp):
-        return replace(op, clamp=tuple(min(max(limit, clamp[0]), clamp[1]) for limit in op.clamp))
+        low, high = (min(max(limit, clamp[0]), clamp[1]) for limit in op.clamp)
+        return replace(op, clamp=(low, high))
     return None
