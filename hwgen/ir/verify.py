@@ -1,4 +1,4 @@
-"""The invariants of a graph: checked after import and after every pass."""
+"""The invariants of a graph: checked after optimization and before anything is computed from it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""The open set of trained networks beside the repository: tests that need it are skipped where it is absent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+FLOAT_MODELS = (
+    "mnist_lenet_cntk",
+    "mnist_mlp_bn_onnx2c",
+    "resnet8_cifar10_nhwc",
+    "kws_dscnn",
+    "sww_ds1d",
+    "vww_mobilenetv1_025",
+    "ad_autoencoder",
+    "mobilenetv1_025_128_imagenet",
+    "squeezenet10_imagenet",
+)
+
+
+def openset() -> ModuleType:
+    """The open set's own module; skips the test where it is absent."""
+    if not (SHARED / "openset.py").is_file():
+        pytest.skip("the open set is not here")
+    if str(SHARED) not in sys.path:
+        sys.path.append(str(SHARED))
+    import openset as module
+
+    return module
+
+
+def model_path(name: str) -> Path:
+    return Path(openset().model_path(openset().CASES[name]))
+
+
+def calibration(name: str, count: int) -> Any:
+    """(count, ...) float32 network inputs."""
+    if "imagenet" in name:
+        pytest.importorskip("PIL")
+    return openset().calibration(openset().CASES[name], count)[:count].astype(np.float32)
+
+
+def session(path: Path | bytes) -> onnxruntime.InferenceSession:
+    """A quiet ONNX Runtime session on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path if isinstance(path, bytes) else str(path), options)
+
+
+def run_in_batches(path: Path, x: Any) -> list[Any]:
+    """Every output of ONNX Runtime on x, fed in batches that the model allows."""
+    runtime = session(path)
+    node = runtime.get_inputs()[0]
+    batch = node.shape[0] if isinstance(node.shape[0], int) else 64
+    parts = [runtime.run(None, {node.name: x[k : k + batch]}) for k in range(0, len(x), batch)]
+    return [np.concatenate(output) for output in zip(*parts, strict=True)]
