@@ -273,7 +273,8 @@ def test_pad_in_every_form(case: str, reader: str) -> None:
 def test_pad_that_joins_an_average_pool_with_pads_of_its_own() -> None:
     for include in (0, 1):
         pool = node("AveragePool", ["h"], "y", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=include)
-        graph = assert_equal_to_onnxruntime(model([PADS["attributes"][0], pool], X, opset=10))
+        pad = node("Pad", ["x"], "h", pads=[0, 0, 1, 0, 0, 0, 1, 1])
+        graph = assert_equal_to_onnxruntime(model([pad, pool], X, opset=10))
         assert operators(graph) == ["AveragePool"]
 
 
