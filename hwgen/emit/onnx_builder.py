@@ -44,7 +44,7 @@ class OnnxBuilder:
 
     def constant(self, wish: str, array: npt.NDArray[Any]) -> str:
         name = self.fresh(wish)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
     def node(self, operator: str, inputs: Iterable[str], output: str, *, domain: str = "", **attributes: Any) -> str:

@@ -12,7 +12,7 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import Quantization
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.integer import is_global
+from hwgen.ops.integer import average_ratio, is_global
 from hwgen.ops.pad import Pad
 from hwgen.quantize.certify import certify
 from hwgen.quantize.groups import groups
@@ -20,7 +20,9 @@ from hwgen.quantize.options import QuantizeOptions, Scheme
 from hwgen.quantize.ranges import Range
 from hwgen.quantize.schemes import activation
 
-GREATEST_CHANGE = 2.0**-8  # of a scale, relative
+GREATEST_CHANGE = 2.0**-8  # of a scale, relative; more where multipliers are short
+POOL_REACH = 32  # multipliers tried on either side of the nearest
+SIGNIFICAND_BITS = 12  # of every scale at first: multiplier * scale is then exact in float32 for one multiplier in 16 or more
 SUM_BITS = 24 - 9  # of a float32 significand beside a code less its zero point
 
 
@@ -35,10 +37,13 @@ def quantize_activations(graph: Graph, ranges: Mapping[str, Range], options: Qua
         if isinstance(node.op, Pad) and np.isfinite(node.op.value):
             low, high = limits[group[node.output]]
             limits[group[node.output]] = (min(low, node.op.value), max(high, node.op.value))
+    certify_scales = options.certify and options.scheme is not Scheme.POWER_OF_TWO
     scales = {name: activation(limit, options.scheme) for name, limit in limits.items()}
+    if certify_scales:
+        scales = {name: replace(q, scale=_short(q.scale, SIGNIFICAND_BITS)) for name, q in scales.items()}
     values = {name: replace(value, quantization=scales[group[name]]) for name, value in graph.values.items()}
     graph = replace(graph, arithmetic=options.arithmetic, values=values)
-    if not options.certify or options.scheme is Scheme.POWER_OF_TWO:
+    if not certify_scales:
         return graph
     fixed: set[str] = set()  # groups that something proven depends on
     for node in reversed(graph.nodes):
@@ -78,7 +83,7 @@ def _add_candidates(node: Node, graph: Graph, group: Mapping[str, str], fixed: s
         candidate: Graph | None = graph
         for name in free:
             q = graph.values[name].quantized
-            scale = _on_grid(q.scale, y.scale, grid)
+            scale = _on_grid(q.scale, y.scale, grid, max(GREATEST_CHANGE, 2.0 ** (2 - graph.arithmetic.multiplier_bits)))
             candidate = None if candidate is None or scale is None else _changed(candidate, group, name, replace(q, scale=scale))
         if candidate is not None:
             yield candidate
@@ -96,27 +101,48 @@ def _average_candidates(node: Node, graph: Graph, group: Mapping[str, str], fixe
             x = graph.values[x_name].quantized
             graph = _changed(graph, group, x_name, replace(x, scale=_short(x.scale, bits)))
     yield graph
+    count = int(op.divisors(graph.values[x_name].type).max())
     for name in (node.output, x_name) if is_global(node, graph) else (node.output,):
         if group[name] in fixed:
             continue
         q = graph.values[name].quantized
-        for step in range(9):
-            wider = np.float32(q.scale * np.float32(1 + step * GREATEST_CHANGE / 8))
-            for zero_point in (q.zero_point, q.zero_point ^ 1) if q.unsigned else (q.zero_point,):
-                yield _changed(graph, group, name, replace(q, scale=wider, zero_point=zero_point))
+        zero_points = (q.zero_point, q.zero_point ^ 1) if q.unsigned else (q.zero_point,)  # an even one where it lies inside the rounding
+        for scale in _exact_average_scales(graph, (x_name, node.output), name, count):
+            for zero_point in zero_points:
+                yield _changed(graph, group, name, replace(q, scale=scale, zero_point=zero_point))
 
 
-def _on_grid(scale: np.float32, unit: np.float32, grid: int) -> np.float32 | None:
+def _exact_average_scales(graph: Graph, names: tuple[str, str], moved: str, count: int) -> Iterator[np.float32]:
+    """Scales for `moved`, one of `names` (input and output of an average), whose ratio is exactly multiplier / 2**shift."""
+    x, y = (graph.values[name].quantized for name in names)
+    bits = graph.arithmetic.multiplier_bits
+    mantissa, exponent = np.frexp(np.float64(average_ratio(x, y, count)))
+    nearest = round(float(np.ldexp(mantissa, bits)))
+    for offset in sorted(range(-POOL_REACH, POOL_REACH + 1), key=abs):
+        ratio = np.ldexp(nearest + offset, int(exponent) - bits)
+        base = ratio * float(y.scale) * count if moved == names[0] else float(x.scale) / (ratio * count)
+        for scale in _neighbours(base):
+            pair = (replace(x, scale=scale), y) if moved == names[0] else (x, replace(y, scale=scale))
+            if float(average_ratio(*pair, count)) == ratio:
+                yield scale
+                break
+
+
+def _neighbours(base: float) -> Iterator[np.float32]:
+    """The float32 nearest to `base`, then those around it."""
+    for step in (0, 1, -1, 2, -2):
+        yield (np.array([base], np.float32).view(np.int32) + step).view(np.float32)[0]
+
+
+def _on_grid(scale: np.float32, unit: np.float32, grid: int, greatest_change: float) -> np.float32 | None:
     """The float32 scale nearest to `scale` with scale / unit an exact multiple of 2**-grid in float32; None if it moves too far."""
     ratio = float(scale) / float(unit)
-    wanted = np.rint(np.ldexp(ratio, grid)) / 2.0**grid
-    if not wanted or abs(wanted / ratio - 1) > GREATEST_CHANGE:
-        return None
-    base = np.float32(wanted * float(unit))
-    for step in (0, 1, -1, 2, -2):
-        near = (np.array([base]).view(np.int32) + step).view(np.float32)[0]
-        if np.float32(near / unit) == np.float32(wanted):
-            return np.float32(near)
+    for offset in (0, 1, -1, 2, -2, 3, -3, 4, -4):
+        wanted = float(np.rint(np.ldexp(ratio, grid)) + offset) / 2.0**grid
+        if wanted > 0 and abs(wanted / ratio - 1) <= greatest_change:
+            for near in _neighbours(wanted * float(unit)):
+                if np.float32(near / unit) == np.float32(wanted):
+                    return near
     return None
 
 

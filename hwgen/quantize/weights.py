@@ -20,7 +20,7 @@ from hwgen.quantize.schemes import power_of_two
 GREATEST_WEIGHT = 127  # symmetric: -128 is not used, as in ONNX Runtime's own quantizer
 LEAST_RATIO = 2.0**-28  # keeps shifts within what the certificate can prove; below it no 8-bit layer gives more than one code
 NEUTRAL_RATIO = 2.0**-8  # for channels whose weights are all zero
-REACH = 40  # multipliers tried on either side of the nearest
+REACH = 1024  # multipliers tried on either side of the nearest, nearest first; one of the first few nearly always holds
 Scales = npt.NDArray[np.float32]
 
 
