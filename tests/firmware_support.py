@@ -1,0 +1,60 @@
+"""Emit, compile and run firmware in tests."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwgen.config import PRESETS, HardwareConfig
+from hwgen.emit.firmware import FirmwareInput
+from hwgen.emit.firmware_answers import KnownAnswer
+from hwgen.ir.graph import Graph
+from hwgen.ops.golden import golden_codes
+from hwgen.schedule.compile import compile_network
+
+SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
+
+
+def hardware_for(graph: Graph, preset: str = "8x8") -> HardwareConfig:
+    """A roomy accelerator with the arithmetic of `graph`."""
+    return replace(
+        PRESETS[preset],
+        multiplier_bits=graph.arithmetic.multiplier_bits,
+        rounding=graph.arithmetic.rounding,
+        activation_words=1 << 17,
+        weight_words=1 << 14,
+        parameter_words=1 << 13,
+    )
+
+
+def random_codes(graph: Graph, seed: int, count: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {entry.value: rng.integers(-128, 128, (count, *graph.values[entry.value].type.shape)).astype(np.int8) for entry in graph.inputs}
+
+
+def firmware_input(graph: Graph, *, seed: int = 0, vectors: int = 2, prefix: str = "", config: HardwareConfig | None = None) -> FirmwareInput:
+    """The whole way from a quantized graph, with golden answers for random inputs."""
+    network = compile_network(graph, config or hardware_for(graph))
+    values = golden_codes(network.graph, random_codes(network.graph, seed, vectors), keep=network.graph.values)
+    return FirmwareInput.of(network, tuple(KnownAnswer.from_batch(values, k) for k in range(vectors)), prefix)
+
+
+def write(files: Mapping[str, bytes], folder: Path) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`make` in `folder`; skips the test where there is no compiler."""
+    if not (shutil.which("make") and shutil.which("gcc")):
+        pytest.skip("make and gcc are needed")
+    return subprocess.run(["make", "-s", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=120, check=False)
