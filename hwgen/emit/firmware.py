@@ -98,9 +98,7 @@ class DriverView:
     image_magic: str = f"0x{IMAGE_MAGIC:08x}"
     image_abi: int = IMAGE_ABI
     statuses: tuple[CodeView, ...] = tuple(CodeView(name=f"NPU_{name}", value=value, text=text) for name, value, text in STATUSES)
-    counters: tuple[CounterView, ...] = tuple(
-        CounterView(name=r.name, macro=r.name.upper(), meaning=r.meaning) for r in REGISTERS if r.offset >= COUNTERS_FROM
-    )
+    counters: tuple[CounterView, ...] = tuple(CounterView(name=r.name, macro=r.name.upper(), meaning=r.meaning) for r in REGISTERS if r.offset >= COUNTERS_FROM)
     errors: tuple[CodeView, ...] = field(default_factory=error_codes)
     crc_rows: tuple[str, ...] = field(default_factory=lambda: _crc_rows())
 

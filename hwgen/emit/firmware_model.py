@@ -14,6 +14,11 @@ from hwgen.ir.graph import Graph, GraphInput, GraphOutput
 from hwgen.layout import BlockedLayout, Layout
 from hwgen.schedule.compile import HostTensor
 
+CONSTANTS = (
+    *("out_lanes", "in_lanes", "activation_words", "weight_words", "parameter_words", "accumulator_depth", "accumulator_bits"),
+    *("requantize_lanes", "multiplier_bits", "bus_bytes", "address_bits", "watchdog_bits"),
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Constant:
@@ -88,15 +93,13 @@ class ModelView:
 def build_config(config: HardwareConfig, prefix: str, sizes: Mapping[str, int]) -> ConfigView:
     """The view of <prefix>_config.h; `sizes` in bytes by region."""
     digest = config.hash()
-    names = ("out_lanes", "in_lanes", "activation_words", "weight_words", "parameter_words", "accumulator_depth", "accumulator_bits")
-    names += ("requantize_lanes", "multiplier_bits", "bus_bytes", "address_bits", "watchdog_bits")
     return ConfigView(
         prefix=prefix,
         macro=prefix.upper(),
         hardware_name=config.name,
         config_sha256=digest,
         config_hash=f"0x{digest[-8:]}",
-        constants=tuple(Constant(name=name.upper(), value=getattr(config, name)) for name in names),
+        constants=tuple(Constant(name=name.upper(), value=getattr(config, name)) for name in CONSTANTS),
         sizes=tuple(Constant(name=f"{region.upper()}_BYTES", value=size) for region, size in sizes.items()),
     )
 
@@ -161,9 +164,7 @@ def build_model(
         identifiers = unique_identifiers(end.name for end in ends)
         tensors.append(tuple(_tensor(kind, k, end, identifiers[k], graph, place) for k, (end, place) in enumerate(zip(ends, where, strict=True))))
     identifiers = unique_identifiers(node.name for node in graph.nodes)
-    layers = tuple(
-        LayerName(index=k, name=node.name, operator=type(node.op).__name__, identifier=identifiers[k].upper()) for k, node in enumerate(graph.nodes)
-    )
+    layers = tuple(LayerName(index=k, name=node.name, operator=type(node.op).__name__, identifier=identifiers[k].upper()) for k, node in enumerate(graph.nodes))
     return ModelView(
         prefix=prefix,
         macro=prefix.upper(),

@@ -11,7 +11,7 @@ from hwgen.arith import AddRequantize, IntType, Requantize
 from hwgen.emit.c_expression import c_function
 from hwgen.emit.firmware_tables import c_array, initializer, int_array
 from hwgen.ir.graph import Graph, Node
-from hwgen.ir.types import IntArray, TensorType
+from hwgen.ir.types import FloatArray, IntArray, TensorType
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
@@ -23,6 +23,10 @@ from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
 ACCUMULATOR = IntType(32)
+GEOMETRY = (
+    *("height", "width", "channels", "out_height", "out_width", "out_channels"),
+    *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns", "dilation_rows", "dilation_columns", "pad_top", "pad_left"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,7 @@ class _Builder:
         self.tables.append(f"static const {kind} {name} = {initializer(values)};")
         return name
 
-    def store_weights(self, weight: IntArray) -> str:
+    def store_weights(self, weight: FloatArray | IntArray) -> str:
         self.use("weights")
         offset = len(self.weights)
         self.weights += np.ascontiguousarray(weight, np.int8).tobytes()
@@ -123,10 +127,8 @@ def plan_memory(graph: Graph) -> tuple[dict[str, int], int]:
 
 
 def _geometry(window: Window, x: TensorType, y: TensorType) -> str:
-    names = ("height", "width", "channels", "out_height", "out_width", "out_channels", "kernel_rows", "kernel_columns")
-    names += ("stride_rows", "stride_columns", "dilation_rows", "dilation_columns", "pad_top", "pad_left")
     numbers = (*x.shape, *y.shape, *window.kernel, *window.strides, *window.dilations, *window.pads[:2])
-    return initializer(dict(zip(names, numbers, strict=True)))
+    return initializer(dict(zip(GEOMETRY, numbers, strict=True)))
 
 
 def _channel(bias: int, stage: OutputStage, c: int) -> str:

@@ -59,7 +59,8 @@ def error_codes() -> tuple[CodeView, ...]:
 
 def _view(register: Register) -> RegisterView:
     fields = tuple(
-        FieldView(name=field.name.upper(), mask=f"0x{((1 << field.width) - 1) << field.lsb:08x}", lsb=field.lsb, meaning=field.meaning) for field in register.fields
+        FieldView(name=field.name.upper(), mask=f"0x{((1 << field.width) - 1) << field.lsb:08x}", lsb=field.lsb, meaning=field.meaning)
+        for field in register.fields
     )
     return RegisterView(name=register.name.upper(), offset=f"0x{register.offset:02x}", access=register.access.value, meaning=register.meaning, fields=fields)
 

@@ -39,7 +39,7 @@ def word_array(name: str, values: Iterable[int]) -> str:
     return c_array("uint32_t", name, (f"UINT32_C(0x{value:08x})" for value in values))
 
 
-def float_literal(value: float) -> str:
+def float_literal(value: float | np.float32) -> str:
     """The shortest decimal that gives exactly this float32."""
     single = np.float32(value)
     if not np.isfinite(single):

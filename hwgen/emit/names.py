@@ -15,17 +15,16 @@ IDENTIFIER_LIMIT = 48
 PREFIX_LIMIT = 40
 
 # Keywords of C99, C11 and C23 and of C++20, and names that the headers of the C library or the driver claim.
-RESERVED = frozenset(
-    """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await co_return
-    co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do double dynamic_cast else
-    enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr
-    operator or or_eq private protected public register reinterpret_cast requires restrict return short signed sizeof static
-    static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename typeof typeof_unqual
-    union unsigned using virtual void volatile wchar_t while xor xor_eq
-    main errno stdin stdout stderr assert offsetof null eof linux unix i386 arm npu
-    """.split()
-)
+_RESERVED_WORDS = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t char32_t class co_await co_return
+co_yield compl concept const const_cast consteval constexpr constinit continue decltype default delete do double dynamic_cast else
+enum explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr
+operator or or_eq private protected public register reinterpret_cast requires restrict return short signed sizeof static
+static_assert static_cast struct switch template this thread_local throw true try typedef typeid typename typeof typeof_unqual
+union unsigned using virtual void volatile wchar_t while xor xor_eq
+main errno stdin stdout stderr assert offsetof null eof linux unix i386 arm npu
+"""
+RESERVED = frozenset(_RESERVED_WORDS.split())
 
 
 def plain(text: str) -> str:
@@ -70,5 +69,6 @@ def model_prefix(name: str) -> str:
 def check_prefix(prefix: str) -> str:
     """`prefix` unchanged. Raises ConfigError when it cannot stand before C names and file names."""
     if model_prefix(prefix) != prefix:
-        raise ConfigError(f"prefix {plain(prefix)!r}: must be a lower-case C identifier, not reserved, at most {PREFIX_LIMIT} long; try {model_prefix(prefix)!r}")
+        rule = f"must be a lower-case C identifier, not reserved, at most {PREFIX_LIMIT} characters"
+        raise ConfigError(f"prefix {plain(prefix)!r}: {rule}; try {model_prefix(prefix)!r}")
     return prefix
