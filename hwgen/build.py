@@ -1,0 +1,164 @@
+"""The stages in order: read this file to understand the product.
+
+model -> graph -> quantized graph -> program -> Verilog, firmware, ONNX, report -> one folder
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from hwgen.config import DEFAULT_PRESET, PRESETS, HardwareConfig
+from hwgen.emit.firmware import FirmwareInput, emit_firmware
+from hwgen.emit.firmware_answers import KnownAnswer
+from hwgen.emit.onnx import to_qdq, to_qoperator
+from hwgen.emit.verilog import render_verilog
+from hwgen.errors import UnsupportedError
+from hwgen.inputs import random_codes
+from hwgen.ir.evaluate import evaluate, to_canonical
+from hwgen.ir.graph import Graph
+from hwgen.isa.program import disassemble
+from hwgen.network import QuantizedNetwork, load_network, options_for
+from hwgen.ops.golden import golden, golden_codes
+from hwgen.output import MANIFEST, REPORT_FOLDER, Manifest, check_replaceable, hardware_values, model_sha256, sha256, write_file, write_folder
+from hwgen.progress import Progress, Silent
+from hwgen.quantize import QuantizeOptions
+from hwgen.quantize.metrics import sqnr_db
+from hwgen.report.collect import BuildFacts, Json, build_report, to_json
+from hwgen.report.html import render_html
+from hwgen.schedule.compile import CompiledNetwork, compile_network
+from hwgen.schedule.cost import array_cycles
+
+QUANTIZED_MODEL = "onnx/quantized.onnx"
+QOPERATOR_MODEL = "onnx/quantized_qoperator.onnx"
+FLOAT_MODEL = "onnx/float.onnx"
+VERILOG = "rtl/accelerator.v"
+_SQNR_BYTES = 1 << 27  # of float activations kept for the SQNR of every layer
+_SQNR_INPUTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What `build` works on. `force`: replace OUT even if hwgen did not make it."""
+
+    model: Path
+    out: Path
+    calibration: Path | None = None
+    hardware: HardwareConfig = PRESETS[DEFAULT_PRESET]
+    options: QuantizeOptions = field(default_factory=QuantizeOptions)
+    force: bool = False
+
+
+def quantize_model(model: Path, calibration: Path, out: Path, *, options: QuantizeOptions | None = None, qoperator: bool = False, progress: Progress | None = None) -> QuantizedNetwork:
+    """Quantize a float model and write it as QDQ (or QOperator) ONNX to the file `out`.
+
+    Raises ModelError, UnsupportedError, DataError, QuantizationError or OutputError; nothing is written then.
+    """
+    progress = progress or Silent()
+    network = load_network(model, calibration, options or QuantizeOptions(), progress)
+    progress.stage("write ONNX")
+    form = to_qoperator(network.graph) if qoperator else to_qdq(network.graph)
+    write_file(out, form.SerializeToString(deterministic=True))
+    return network
+
+
+def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
+    """Everything from a model: program, Verilog, firmware, quantized ONNX and report, as the folder `request.out`. Returns the report.
+
+    A float model is quantized with `request.calibration`. Raises a HwgenError that names what is wrong; the folder is then left as it was.
+    """
+    progress = progress or Silent()
+    check_replaceable(request.out, force=request.force)
+    digest = model_sha256(request.model)
+    network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress)
+    progress.stage("compile the program")
+    compiled = compile_network(for_hardware(network.graph, request.hardware), request.hardware)
+    progress.stage("write Verilog")
+    files = {VERILOG: render_verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
+    progress.stage("write firmware and ONNX")
+    files |= _program_files(compiled) | _onnx_files(network) | emit_firmware(FirmwareInput.of(compiled, known_answers(compiled, network)))
+    progress.stage("write the report")
+    report = build_report(_facts(request, digest, network, compiled))
+    manifest = Manifest(
+        network=network.graph.name,
+        model_sha256=digest,
+        hardware=request.hardware,
+        files={name: sha256(content) for name, content in files.items() if not name.startswith(REPORT_FOLDER)},
+    )
+    files |= {"report/report.json": to_json(report), "report/report.html": render_html(report), MANIFEST: manifest.to_json().encode()}
+    write_folder(request.out, files)
+    return report
+
+
+def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
+    """A network with power-of-two scales runs on hardware with multipliers too, as the very same integers: 2**s is a multiplier."""
+    needs, has = graph.arithmetic, config.multiplier_bits
+    if needs.multiplier_bits == 0 and has and needs.rounding is config.rounding:
+        return replace(graph, arithmetic=replace(needs, multiplier_bits=has))
+    return graph
+
+
+def known_answers(compiled: CompiledNetwork, network: QuantizedNetwork) -> tuple[KnownAnswer, ...]:
+    """Golden results of one calibration input (where there is one) and one of random codes."""
+    graph = compiled.graph
+    codes = random_codes(graph, 1)
+    if network.calibration is not None:
+        real = {entry.value: to_canonical(entry, network.calibration[entry.name][:1]) for entry in graph.inputs}
+        codes = {name: np.concatenate([graph.values[name].quantized.quantize(real[name]), codes[name]]) for name in codes}
+    values = golden_codes(graph, codes, keep=graph.values)
+    return tuple(KnownAnswer.from_batch(values, index) for index in range(len(next(iter(codes.values())))))
+
+
+def _program_files(compiled: CompiledNetwork) -> dict[str, bytes]:
+    return {
+        "program/program.bin": compiled.program,
+        "program/weights.bin": compiled.weights,
+        "program/program.txt": disassemble(compiled.commands).encode(),
+    }
+
+
+def _onnx_files(network: QuantizedNetwork) -> dict[str, bytes]:
+    files = {QUANTIZED_MODEL: to_qdq(network.graph).SerializeToString(deterministic=True)}
+    try:
+        files[QOPERATOR_MODEL] = to_qoperator(network.graph).SerializeToString(deterministic=True)
+    except UnsupportedError:
+        pass  # an operator without an integer form in ONNX; the QDQ form exists
+    if network.float_model is not None:
+        files[FLOAT_MODEL] = network.float_model.SerializeToString(deterministic=True)
+    return files
+
+
+def layer_sqnr(network: QuantizedNetwork) -> dict[str, float]:
+    """SQNR in dB of every value of the quantized network against the float one, on some calibration inputs. Empty without a float network."""
+    if network.float_graph is None or network.calibration is None:
+        return {}
+    per_input = 4 * sum(value.type.elements for value in network.float_graph.values.values())
+    count = max(1, min(_SQNR_INPUTS, _SQNR_BYTES // per_input))
+    arrays = {name: array[:count] for name, array in network.calibration.items()}
+    real = evaluate(network.float_graph, arrays, outside=False)
+    graph = network.graph
+    codes = golden(graph, arrays, keep=graph.values)
+    return {name: sqnr_db(real[name], graph.values[name].quantized.dequantize(codes[name])) for name in codes if name in real}
+
+
+def predicted_cycles(compiled: CompiledNetwork) -> tuple[tuple[int, ...], int]:
+    """Cycles of each layer and of one whole inference."""
+    layers = tuple(sum(array_cycles(compiled.commands[index], compiled.config) for index in layer.commands) for layer in compiled.layers)
+    return layers, sum(layers)
+
+
+def _facts(request: BuildRequest, digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) -> BuildFacts:
+    layer_cycles, total = predicted_cycles(compiled)
+    return BuildFacts(
+        network=compiled,
+        model_sha256=digest,
+        hardware=hardware_values(request.hardware),
+        records=network.records,
+        quantization=network.report,
+        sqnr_db=layer_sqnr(network),
+        calibration_inputs=len(next(iter(network.calibration.values()))) if network.calibration else 0,
+        layer_cycles=layer_cycles,
+        total_cycles=total,
+    )

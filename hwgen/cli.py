@@ -1,0 +1,219 @@
+"""The command line: the only place that prints or exits. Exit codes: 0 ok, 1 mismatch or target missed, 2 user error."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hwgen import __version__
+from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
+from hwgen.cosim.job import MemoryModel
+from hwgen.cosim.toolchain import doctor
+from hwgen.errors import HwgenError, MismatchError, OutputError
+from hwgen.progress import bars
+from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+
+OK, MISMATCH, USER_ERROR = 0, 1, 2
+_out = Console(soft_wrap=True, highlight=False)
+_err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to below 1, not {text!r}")
+    return value
+
+
+def _options(arguments: argparse.Namespace) -> QuantizeOptions:
+    return QuantizeOptions(scheme=Scheme(arguments.scheme), granularity=Granularity(arguments.granularity), ranges=RangeMethod(arguments.range))
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from hwgen.build import quantize_model
+
+    if arguments.output.is_dir():
+        raise OutputError(f"output {str(arguments.output)!r}: must be a file, is a folder; name an .onnx file with -o")
+    with bars(_err) as progress:
+        network = quantize_model(
+            arguments.model, arguments.calibration, arguments.output, options=_options(arguments), qoperator=arguments.form == "qoperator", progress=progress
+        )
+    certified = sum(record.certified for record in network.records)
+    _out.print(f"{escape(str(arguments.output))}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
+    return OK
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from hwgen.build import BuildRequest, build
+
+    request = BuildRequest(
+        model=arguments.model,
+        out=arguments.output,
+        calibration=arguments.calibration,
+        hardware=load_hardware(arguments.hardware, arguments.array),
+        options=_options(arguments),
+        force=arguments.force,
+    )
+    with bars(_err) as progress:
+        report = build(request, progress=progress)
+    quantization = report["quantization"]
+    _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers, {report['predicted_cycles']:,} cycles predicted")
+    _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")
+    _out.print(f"written: {escape(str(arguments.output))}; report: {escape(str(arguments.output / 'report/report.html'))}")
+    return OK
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from hwgen.verify import VerifyRequest, verify
+
+    memory = MemoryModel(latency_cycles=arguments.latency, stall_probability=arguments.stalls, seed=arguments.seed)
+    with bars(_err) as progress:
+        verification = verify(VerifyRequest(out=arguments.out, inputs=arguments.inputs, count=arguments.count, memory=memory), progress=progress)
+    table = Table(box=None, pad_edge=False)
+    for column, justify in (("layer", "left"), ("values", "right"), ("mismatches", "right"), ("cycles", "right"), ("predicted", "right")):
+        table.add_column(column, justify="left" if justify == "left" else "right")
+    for entry in verification.report["layers"]:
+        numbers = [f"{entry[key]:,}" if entry[key] is not None else "-" for key in ("compared", "mismatches", "measured_cycles", "predicted_cycles")]
+        table.add_row(escape(entry["name"]), *numbers)
+    _out.print(table)
+    report, result = verification.report, verification.result
+    for text in report["verification"]["first_mismatches"]:
+        _err.print(escape(text), style="red")
+    _out.print(f"{report['verification']['mismatches']} mismatches in {len(result.inferences)} inferences; {report['measured_cycles']:,} cycles measured, ", end="")
+    _out.print(f"{report['predicted_cycles']:,} predicted; utilization {100 * (report['utilization'] or 0):.1f} %")
+    built = f"compiled in {result.build_seconds:.0f} s" if result.build_seconds else "from the cache"
+    _out.print(f"simulation {built}; {result.total_cycles:,} cycles in {result.wall_seconds:.2f} s, {result.cycles_per_second:,.0f} cycles/s")
+    return OK if verification.equal else MISMATCH
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from hwgen.evaluate import evaluate, save
+
+    with bars(_err) as progress:
+        evaluation = evaluate(arguments.out, arguments.inputs, labels=arguments.labels, progress=progress)
+    if arguments.save:
+        save(evaluation, arguments.save)
+    for score in evaluation.scores:
+        _out.print(f"output {escape(score.name)}, {evaluation.count} inputs")
+        for label, value, form in (
+            ("float accuracy", score.float_accuracy, "{:.4f}"),
+            ("integer accuracy", score.accuracy, "{:.4f}"),
+            ("agreement of arg max", score.agreement, "{:.4f}"),
+            ("SQNR", score.sqnr_db, "{:.2f} dB"),
+        ):
+            _out.print(f"  {label:22s}{form.format(value) if value is not None else 'unknown'}")
+    _out.print(f"golden model: {evaluation.images_per_second:,.0f} inputs/s")
+    return OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    del arguments
+    table = Table(box=None, pad_edge=False)
+    for column in ("tool", "state", "version", "needed for"):
+        table.add_column(column)
+    found = doctor()
+    for status in found:
+        state = "ok" if status.usable else status.problem if status.tool.required else f"{status.problem} (optional)"
+        table.add_row(status.tool.name, escape(state), escape(status.version), status.tool.purpose)
+    _out.print(table)
+    missing = [status.tool for status in found if not status.usable]
+    for tool in missing:
+        _out.print(f"{tool.name}: {escape(tool.remedy)}")
+    return USER_ERROR if any(tool.required for tool in missing) else OK
+
+
+def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("quantization of a float model")
+    group.add_argument("--scheme", choices=[s.value for s in Scheme], default=Scheme.ASYMMETRIC.value, help="scales and zero points (default: %(default)s)")
+    group.add_argument("--granularity", choices=[g.value for g in Granularity], default=Granularity.CHANNEL.value, help="weight scales per channel or tensor (default: %(default)s)")
+    group.add_argument("--range", choices=[r.value for r in RangeMethod], default=RangeMethod.MINMAX.value, help="how activation ranges follow from calibration (default: %(default)s)")
+
+
+def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_quantize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", "hwgen quantize model.onnx --calibration calibration.npz -o quantized.onnx")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single array may have any name")
+    _quantization_arguments(parser)
+    parser.add_argument("--form", choices=["qdq", "qoperator"], default="qdq", help="how the quantized model is written (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
+
+
+def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Build everything from a model: program, Verilog, firmware, quantized ONNX, report."
+    parser = _verb(verbs, "build", _build, summary, "hwgen build model.onnx --calibration calibration.npz --array 8x8 -o out")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
+    parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
+    parser.add_argument("--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)")
+    parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
+    _quantization_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
+
+
+def _add_verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Co-simulate the emitted Verilog; compare every word of every layer's output with the golden model."
+    parser = _verb(verbs, "verify", _verify, summary, "hwgen verify out --inputs test.npz --count 5")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
+    parser.add_argument("--inputs", type=Path, metavar="X.npz", help="inputs to run (default: random codes)")
+    parser.add_argument("--count", type=_positive, metavar="N", help="how many inferences (default: 2)")
+    parser.add_argument("--latency", type=_positive, default=1, metavar="CYCLES", help="read latency of the memory (default: %(default)s)")
+    parser.add_argument("--stalls", type=_probability, default=0.0, metavar="P", help="hold every bus handshake back with this probability per cycle (default: %(default)s)")
+    parser.add_argument("--seed", type=_positive, default=1, help="of the stalls (default: %(default)s)")
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "Float network against integer golden model: accuracy, agreement, SQNR, inputs per second."
+    parser = _verb(verbs, "evaluate", _evaluate, summary, "hwgen evaluate out --inputs test.npz --save outputs.npz")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
+    parser.add_argument("--inputs", type=Path, required=True, metavar="X.npz", help="arrays by input name; labels may lie beside them as `y`")
+    parser.add_argument("--labels", type=Path, metavar="Y.npz", help="labels as array `y`")
+    parser.add_argument("--save", type=Path, metavar="Z.npz", help="write the golden model's integer outputs (`q`) and their real values (`y`)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    result = argparse.ArgumentParser(prog="hwgen", description="From a trained ONNX network to a verified integer accelerator.")
+    result.add_argument("--version", action="version", version=f"hwgen {__version__}")
+    verbs = result.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_quantize, _add_build, _add_verify, _add_evaluate):
+        add(verbs)
+    _verb(verbs, "doctor", _doctor, "Which tools were found, their versions, what is missing and how to get it.", "hwgen doctor")
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except HwgenError as error:
+        _err.print(f"hwgen: {escape(str(error))}", style="red" if _err.is_terminal else "")
+        return MISMATCH if isinstance(error, MismatchError) else USER_ERROR
+    except KeyboardInterrupt:
+        _err.print("hwgen: interrupted")
+        return USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

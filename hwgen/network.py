@@ -1,0 +1,59 @@
+"""From a model file to a quantized network: a float model is quantized here, a quantized one is taken as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from hwgen.arrays import AnyArray, read_network_arrays
+from hwgen.config import HardwareConfig
+from hwgen.errors import DataError
+from hwgen.frontend.onnx import import_model, load_model
+from hwgen.frontend.onnx_file import is_quantized_model
+from hwgen.frontend.qdq import load_quantized_graph
+from hwgen.ir.graph import Graph
+from hwgen.optimize import optimize
+from hwgen.progress import Progress
+from hwgen.quantize import QuantizationReport, QuantizeOptions, Record, Scheme, certificates, quantize_with_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedNetwork:
+    """`graph` is quantized. For a network that came as float: the float graph and model, the calibration data and what was chosen."""
+
+    graph: Graph
+    records: tuple[Record, ...]
+    float_graph: Graph | None = None
+    float_model: onnx.ModelProto | None = None
+    calibration: Mapping[str, AnyArray] | None = None
+    report: QuantizationReport | None = None
+
+
+def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOptions:
+    """`options` with the arithmetic of the hardware: multiplier bits and rounding, and power-of-two scales where it has no multiplier."""
+    scheme = options.scheme if config.multiplier_bits else Scheme.POWER_OF_TWO
+    return replace(options, scheme=scheme, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
+
+
+def load_network(model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress) -> QuantizedNetwork:
+    """Read `model`; quantize it with `calibration` when it is float.
+
+    Raises ModelError, UnsupportedError, DataError (float model without calibration data) or QuantizationError.
+    """
+    progress.stage("read the model")
+    proto = load_model(model)
+    if is_quantized_model(proto):
+        graph = load_quantized_graph(model)
+        progress.stage("certify")
+        return QuantizedNetwork(graph=graph, records=certificates(graph))
+    float_graph = optimize(import_model(proto, model.stem))
+    if calibration is None:
+        names = ", ".join(repr(entry.name) for entry in float_graph.inputs)
+        raise DataError(f"model {model.name!r}: is float and needs calibration data, none given; pass --calibration X.npz with typical values of {names}")
+    arrays, _ = read_network_arrays(calibration, float_graph.inputs)
+    progress.stage("quantize")
+    graph, report = quantize_with_report(float_graph, arrays, options)
+    return QuantizedNetwork(graph=graph, records=report.records, float_graph=float_graph, float_model=proto, calibration=arrays, report=report)

@@ -1,0 +1,139 @@
+"""report.json: what was built and what was measured, as plain data. Every key is described in docs/report.md."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hwgen import __version__
+from hwgen.cosim.compare import LayerComparison
+from hwgen.cosim.job import COUNTERS, SimulationResult
+from hwgen.isa.fields import Region
+from hwgen.quantize import QuantizationReport, Record
+from hwgen.schedule.compile import CompiledNetwork, Layer
+
+FORMAT = 1  # raised when a key changes its meaning
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildFacts:
+    """What `build` knows. `sqnr_db` by value name and `predicted_cycles` by layer (empty: not computed)."""
+
+    network: CompiledNetwork
+    model_sha256: str
+    hardware: Json
+    records: tuple[Record, ...]
+    quantization: QuantizationReport | None
+    sqnr_db: Mapping[str, float]
+    calibration_inputs: int
+    layer_cycles: tuple[int, ...]
+    total_cycles: int | None
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no infinity: an exact layer's SQNR is null."""
+    return round(value, 3) if value is not None and math.isfinite(value) else None
+
+
+def utilization(macs: int, cycles: int | None, multipliers: int) -> float | None:
+    """MACs / (cycles x multipliers)."""
+    return round(macs / (cycles * multipliers), 4) if cycles else None
+
+
+def _layer(layer: Layer, facts: BuildFacts, cycles: int | None) -> Json:
+    kind = facts.network.graph.values[layer.value].type
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "onnx_nodes": list(layer.sources),
+        "shape": list(kind.shape),
+        "elements": layer.elements,
+        "macs": layer.macs,
+        "predicted_cycles": cycles,
+        "predicted_utilization": utilization(layer.macs, cycles, facts.network.config.multipliers),
+        "sqnr_db": finite(facts.sqnr_db.get(layer.value)),
+        "measured_cycles": None,
+        "compared": None,
+        "mismatches": None,
+    }
+
+
+def _quantization(facts: BuildFacts) -> Json:
+    uncertified = [{"layer": record.layer, "operator": record.operator, "channel": record.channel} for record in facts.records if not record.certified]
+    result: Json = {
+        "channels": len(facts.records),
+        "certified_channels": len(facts.records) - len(uncertified),
+        "uncertified": uncertified,
+        "multiplier_bits": facts.network.graph.arithmetic.multiplier_bits,
+        "rounding": facts.network.graph.arithmetic.rounding.value,
+        "scheme": None,
+        "granularity": None,
+        "range": None,
+        "calibration_inputs": facts.calibration_inputs,
+        "output_sqnr_db": {output.name: finite(facts.sqnr_db.get(output.value)) for output in facts.network.graph.outputs},
+        "widened_channels": {},
+    }
+    if facts.quantization is not None:
+        options = facts.quantization.options
+        result |= {"scheme": options.scheme.value, "granularity": options.granularity.value, "range": options.ranges.value}
+        result["widened_channels"] = dict(facts.quantization.widened)
+    return result
+
+
+def build_report(facts: BuildFacts) -> Json:
+    """The report before any verification."""
+    network = facts.network
+    cycles: Sequence[int | None] = facts.layer_cycles or [None] * len(network.layers)
+    sizes = network.region_bytes()
+    return {
+        "format": FORMAT,
+        "hwgen": __version__,
+        "network": network.graph.name,
+        "model_sha256": facts.model_sha256,
+        "hardware": facts.hardware | {"sha256": network.config.hash()},
+        "multipliers": network.config.multipliers,
+        "macs": network.macs,
+        "predicted_cycles": facts.total_cycles,
+        "predicted_utilization": utilization(network.macs, facts.total_cycles, network.config.multipliers),
+        "measured_cycles": None,
+        "utilization": None,
+        "commands": len(network.commands),
+        "region_bytes": {region.name.lower(): sizes[region] for region in Region},
+        "layers": [_layer(layer, facts, count) for layer, count in zip(network.layers, cycles, strict=True)],
+        "quantization": _quantization(facts),
+        "verification": None,
+    }
+
+
+def verification_report(report: Json, result: SimulationResult, layers: Sequence[LayerComparison], layer_cycles: Sequence[int]) -> Json:
+    """`report` with what co-simulation found: cycles of the slowest inference, mismatches per layer over all inferences."""
+    worst = max(result.inferences, key=lambda inference: inference.cycles)
+    merged = []
+    for entry, found, cycles in zip(report["layers"], layers, layer_cycles, strict=True):
+        merged.append(entry | {"measured_cycles": cycles, "compared": found.elements, "mismatches": found.mismatches + found.stray_words})
+    seconds = {"wall_seconds": round(result.wall_seconds, 3), "cpu_seconds": round(result.cpu_seconds, 3), "build_seconds": round(result.build_seconds, 1)}
+    verification = {
+        "inferences": len(result.inferences),
+        "mismatches": sum(entry["mismatches"] for entry in merged),
+        "bus_violations": len(result.violations),
+        "counters": {name: worst.registers[name] for name in COUNTERS},
+        "first_mismatches": [str(layer.first) for layer in layers if layer.first is not None],
+        "simulated_cycles": result.total_cycles,
+        "cycles_per_second": round(result.cycles_per_second),
+        **seconds,
+    }
+    return report | {
+        "layers": merged,
+        "measured_cycles": worst.cycles,
+        "utilization": utilization(report["macs"], worst.cycles, report["multipliers"]),
+        "verification": verification,
+    }
+
+
+def to_json(report: Json) -> bytes:
+    return (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()

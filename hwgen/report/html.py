@@ -1,0 +1,156 @@
+"""report.html: report.json as one page without anything from outside. Every text out of a model is escaped by the template engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hwgen.emit.render import render
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One tile at the head of the page."""
+
+    label: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One layer's line of the table; widths in percent of the longest bar."""
+
+    name: str
+    op: str
+    shape: str
+    macs: str
+    predicted: str
+    measured: str
+    utilization: str
+    sqnr: str
+    verdict: str
+    good: bool
+    cycle_width: float
+    sqnr_width: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """The template's variables."""
+
+    network: str
+    version: str
+    model_sha256: str
+    headline: str
+    good: bool
+    facts: tuple[Fact, ...]
+    layers: tuple[Bar, ...]
+    chart: str
+    hardware: tuple[tuple[str, str], ...]
+    quantization: tuple[tuple[str, str], ...]
+    uncertified: tuple[str, ...]
+    verification: tuple[tuple[str, str], ...]
+    problems: tuple[str, ...]
+
+
+def number(value: float | int | None, digits: int = 0) -> str:
+    """1,234,567 or 12.3; a dash for what is not known."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _cycles(layer: dict[str, Any]) -> int:
+    return int(layer["measured_cycles"] if layer["measured_cycles"] is not None else layer["predicted_cycles"] or 0)
+
+
+def _bar(layer: dict[str, Any], most_cycles: int, best_sqnr: float, multipliers: int) -> Bar:
+    cycles, mismatches = _cycles(layer), layer["mismatches"]
+    return Bar(
+        name=layer["name"],
+        op=layer["op"],
+        shape="×".join(map(str, layer["shape"])),
+        macs=number(layer["macs"]),
+        predicted=number(layer["predicted_cycles"]),
+        measured=number(layer["measured_cycles"]),
+        utilization=percent(layer["macs"] / (cycles * multipliers) if cycles else None),
+        sqnr=number(layer["sqnr_db"], 1),
+        verdict="not verified" if mismatches is None else f"{number(layer['compared'])} equal" if not mismatches else f"{number(mismatches)} of {number(layer['compared'])} differ",
+        good=not mismatches,
+        cycle_width=round(100 * cycles / most_cycles, 1) if most_cycles else 0.0,
+        sqnr_width=round(max(0.0, 100 * (layer["sqnr_db"] or 0.0) / best_sqnr), 1) if best_sqnr > 0 else 0.0,
+    )
+
+
+def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
+    quantization, hardware = report["quantization"], report["hardware"]
+    measured = report["measured_cycles"]
+    return (
+        Fact(label="multiply-accumulates", value=number(report["macs"]), note="per inference"),
+        Fact(label="multipliers", value=number(report["multipliers"]), note=f"{hardware['out_lanes']}×{hardware['in_lanes']}"),
+        Fact(label="cycles", value=number(measured if measured is not None else report["predicted_cycles"]), note="measured" if measured is not None else "predicted"),
+        Fact(label="utilization", value=percent(report["utilization"] if measured is not None else report["predicted_utilization"]), note="whole inference, DMA included"),
+        Fact(label="certified channels", value=f"{number(quantization['certified_channels'])} of {number(quantization['channels'])}", note="equal in ONNX Runtime, proven"),
+        Fact(label="memory", value=f"{number(report['region_bytes']['weights'] / 1024, 1)} KiB", note=f"weights; program {number(report['region_bytes']['program'] / 1024, 1)} KiB"),
+    )
+
+
+def _headline(report: dict[str, Any]) -> tuple[str, bool]:
+    verification = report["verification"]
+    if verification is None:
+        return "Built; not verified yet: run hwgen verify", True
+    inferences = verification["inferences"]
+    plural = "inference" if inferences == 1 else "inferences"
+    elements = sum(layer["compared"] for layer in report["layers"])
+    if verification["mismatches"] or verification["bus_violations"]:
+        return f"{number(verification['mismatches'])} of {number(elements)} values differ from the golden model in {inferences} {plural}", False
+    return f"All {number(elements)} values of {len(report['layers'])} layers equal the golden model in {inferences} {plural}", True
+
+
+def _chart(layers: list[dict[str, Any]], multipliers: int) -> str:
+    """Where the cycles go, as one stacked bar in SVG: dark where multipliers work, light where they wait. Holds numbers only."""
+    total = sum(map(_cycles, layers)) or 1
+    parts, position = [], 0.0
+    for index, layer in enumerate(layers):
+        width = 1000 * _cycles(layer) / total
+        busy = min(1.0, layer["macs"] / (_cycles(layer) * multipliers)) if _cycles(layer) else 0.0
+        parts.append(f'<rect x="{position:.2f}" y="0" width="{max(width - 1, 0.3):.2f}" height="60" fill="var(--line)"/>')
+        parts.append(f'<rect x="{position:.2f}" y="{60 - 60 * busy:.2f}" width="{max(width - 1, 0.3):.2f}" height="{60 * busy:.2f}" fill="var(--bar)"/>')
+        if width > 18:
+            parts.append(f'<text x="{position + width / 2:.2f}" y="76" text-anchor="middle">{index + 1}</text>')
+        position += width
+    return f'<svg viewBox="0 0 1000 82" role="img" aria-label="cycles of each layer, busy share filled">{"".join(parts)}</svg>'
+
+
+def render_html(report: dict[str, Any]) -> bytes:
+    """The page of a report."""
+    layers = report["layers"]
+    most = max(map(_cycles, layers), default=0)
+    best = max((layer["sqnr_db"] or 0.0 for layer in layers), default=0.0)
+    headline, good = _headline(report)
+    quantization, verification = report["quantization"], report["verification"]
+    page = Page(
+        network=report["network"],
+        version=report["hwgen"],
+        model_sha256=report["model_sha256"],
+        headline=headline,
+        good=good,
+        facts=_facts(report),
+        layers=tuple(_bar(layer, most, best, report["multipliers"]) for layer in layers),
+        chart=_chart(layers, report["multipliers"]),
+        hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
+        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key != "uncertified"),
+        uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
+        verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
+        problems=tuple((verification or {}).get("first_mismatches", ())),
+    )
+    return render("report/report.html", page).encode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_text(entry)}" for key, entry in value.items()) or "none"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

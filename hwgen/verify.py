@@ -1,0 +1,182 @@
+"""`verify`: the emitted Verilog runs the emitted program; every word of every layer is compared with the golden model.
+
+Nothing is taken from the build's memory: network, program, weights and Verilog are read from the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hwgen.arrays import AnyArray, read_network_arrays
+from hwgen.build import QUANTIZED_MODEL, VERILOG, for_hardware
+from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare, compute_ordinals
+from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult
+from hwgen.cosim.runner import simulate
+from hwgen.errors import MismatchError, OutputError
+from hwgen.frontend.qdq import load_quantized_graph
+from hwgen.inputs import random_codes
+from hwgen.ir.evaluate import to_canonical
+from hwgen.isa.fields import Region
+from hwgen.ops.golden import Int8Array, golden_codes
+from hwgen.output import Manifest, check_files, read_manifest, write_file
+from hwgen.progress import Progress, Silent
+from hwgen.report.collect import Json, to_json, verification_report
+from hwgen.report.html import render_html
+from hwgen.schedule.compile import CompiledNetwork, compile_network
+
+DEFAULT_COUNT = 2
+_CYCLE_MARGIN = 20  # times the compiler's count: more is a hang
+_CYCLE_FLOOR = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """`inputs` absent: random codes. `count` inferences (default: all of the file up to DEFAULT_COUNT)."""
+
+    out: Path
+    inputs: Path | None = None
+    count: int | None = None
+    memory: MemoryModel = field(default_factory=MemoryModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """The report as rewritten, the layers as compared, and the simulation."""
+
+    report: Json
+    layers: tuple[LayerComparison, ...]
+    result: SimulationResult
+
+    @property
+    def equal(self) -> bool:
+        return all(layer.equal for layer in self.layers) and not self.result.violations
+
+
+def read_report(out: Path) -> Json:
+    try:
+        content = json.loads((out / "report/report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"folder {out.name!r}: report/report.json cannot be read; build again") from error
+    assert isinstance(content, dict)
+    return content
+
+
+def load_compiled(out: Path, manifest: Manifest) -> CompiledNetwork:
+    """Compile the network that lies in `out` and check that the result is the program that lies there."""
+    check_files(out, manifest)
+    graph = for_hardware(load_quantized_graph(out / QUANTIZED_MODEL), manifest.hardware)
+    compiled = compile_network(graph, manifest.hardware)
+    for name, content in (("program/program.bin", compiled.program), ("program/weights.bin", compiled.weights)):
+        if (out / name).read_bytes() != content:
+            raise MismatchError(f"folder {out.name!r}: {name} must be what this hwgen compiles from {QUANTIZED_MODEL}; built by another version, build again")
+    return compiled
+
+
+def input_codes(compiled: CompiledNetwork, arrays: Mapping[str, AnyArray] | None, count: int | None) -> dict[str, Int8Array]:
+    """int8 (N, H, W, C) by input value name: the first `count` of `arrays`, or random codes."""
+    graph = compiled.graph
+    if arrays is None:
+        return random_codes(graph, count or DEFAULT_COUNT)
+    return {
+        entry.value: graph.values[entry.value].quantized.quantize(to_canonical(entry, arrays[entry.name][: count or DEFAULT_COUNT])) for entry in graph.inputs
+    }
+
+
+def input_images(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> tuple[bytes, ...]:
+    """The input region of each inference."""
+    size = compiled.region_bytes()[Region.INPUT]
+    images = np.zeros((len(next(iter(codes.values()))), size), np.int8)
+    for tensor in compiled.inputs:
+        images[:, tensor.offset : tensor.offset + tensor.size_bytes] = tensor.layout.pack(codes[tensor.value])
+    return tuple(image.tobytes() for image in images)
+
+
+def expectations(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> tuple[LayerExpectation, ...]:
+    """What each layer must write, by the golden model."""
+    values = golden_codes(compiled.graph, codes, keep={layer.value for layer in compiled.layers})
+    return tuple(
+        LayerExpectation(
+            name=layer.name,
+            view=layer.view,
+            positions=compiled.positions[layer.value],
+            golden=values[layer.value],
+            commands=compute_ordinals(compiled.commands, layer.commands),
+        )
+        for layer in compiled.layers
+    )
+
+
+def output_comparison(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], result: SimulationResult) -> None:
+    """The output region as the host sees it. Raises MismatchError naming the first output that differs."""
+    values = golden_codes(compiled.graph, codes)
+    for tensor in compiled.outputs:
+        images = np.stack([np.frombuffer(i.output, np.int8)[tensor.offset :][: tensor.size_bytes] for i in result.inferences])
+        wrong = int((tensor.layout.unpack(images) != values[tensor.value]).sum())
+        if wrong:
+            raise MismatchError(f"output {tensor.name!r}: must be in memory as the golden model says, {wrong} of {values[tensor.value].size} values differ")
+
+
+def simulation_job(compiled: CompiledNetwork, verilog: str, codes: Mapping[str, Int8Array], memory: MemoryModel, limit_cycles: int) -> SimulationJob:
+    sizes = compiled.region_bytes()
+    return SimulationJob(
+        verilog=verilog,
+        config=compiled.config,
+        program=compiled.program,
+        weights=compiled.weights,
+        arena_bytes=sizes[Region.ARENA],
+        inputs=input_images(compiled, codes),
+        output_bytes=sizes[Region.OUTPUT],
+        memory=memory,
+        cycle_limit=limit_cycles,
+    )
+
+
+def layer_cycles(comparisons: int, compiled: CompiledNetwork, result: SimulationResult) -> list[int]:
+    """Measured cycles of each layer in inference 0: from the last result of the layer before (or the start) to its own last."""
+    assert result.trace is not None
+    first = result.trace.inference == 0
+    ends = []
+    for layer in compiled.layers[:comparisons]:
+        chosen = first & np.isin(result.trace.command, compute_ordinals(compiled.commands, layer.commands))
+        ends.append(int(result.trace.cycle[chosen].max()) if chosen.any() else 0)
+    cycles, before = [], 0
+    for end in ends:
+        cycles.append(max(0, end - before))
+        before = max(before, end)
+    return cycles
+
+
+def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verification:
+    """Co-simulate OUT and compare; rewrites OUT/report.
+
+    Raises MismatchError when the accelerator stops with an error, hangs, or leaves wrong outputs while every layer is right;
+    ToolError when a tool is missing. Differing layers are reported, not raised.
+    """
+    progress = progress or Silent()
+    progress.stage("read the folder")
+    manifest = read_manifest(request.out)
+    report = read_report(request.out)
+    compiled = load_compiled(request.out, manifest)
+    arrays = read_network_arrays(request.inputs, compiled.graph.inputs)[0] if request.inputs else None
+    codes = input_codes(compiled, arrays, request.count)
+    progress.stage("golden model")
+    expected = expectations(compiled, codes)
+    limit = _CYCLE_FLOOR + _CYCLE_MARGIN * (report["predicted_cycles"] or compiled.macs) + 20 * request.memory.latency_cycles * len(compiled.commands)
+    job = simulation_job(compiled, (request.out / VERILOG).read_text(encoding="utf-8"), codes, request.memory, min(limit, 1 << 31))
+    progress.stage("co-simulate", total=len(job.inputs))
+    result = simulate(job, progress=progress.step)
+    result.check()
+    assert result.trace is not None
+    progress.stage("compare")
+    layers = compare(expected, result.trace, compiled.config.activation_words)
+    if all(layer.equal for layer in layers):
+        output_comparison(compiled, codes, result)
+    report = verification_report(report, result, layers, layer_cycles(len(layers), compiled, result))
+    write_file(request.out / "report/report.json", to_json(report))
+    write_file(request.out / "report/report.html", render_html(report))
+    return Verification(report=report, layers=layers, result=result)
