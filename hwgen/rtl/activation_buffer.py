@@ -1,0 +1,96 @@
+"""The activation buffer: four banks, each with one read and one write port."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hwgen.config import BANKS, HardwareConfig
+from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
+
+BANK_BITS = ceil_log2(BANKS)
+
+
+def address_bits(config: HardwareConfig) -> int:
+    """Bits of an activation word's address; addresses of commands are taken modulo the buffer."""
+    return ceil_log2(config.activation_words)
+
+
+def bank_reads_layout(config: HardwareConfig) -> data.StructLayout:
+    """One cycle's reads: `enable` per bank, and each bank's address (word address without its bank)."""
+    return data.StructLayout({"enable": BANKS, "address": data.ArrayLayout(address_bits(config) - BANK_BITS, BANKS)})
+
+
+def write_layout(config: HardwareConfig) -> data.StructLayout:
+    """A write of `mask`ed bytes to word `address`; no mask bit, no write."""
+    return data.StructLayout({"address": address_bits(config), "mask": config.in_lanes, "data": 8 * config.in_lanes})
+
+
+class ActivationBuffer(wiring.Component):
+    """Words of N bytes; word address modulo 4 is the bank.
+
+    Members: `read` and `words` (one word per bank) belong to the compute engine, as does `write`. `load` takes bus words from the
+    DMA, `store` is the DMA's request, answered on `store_data`.
+    Timing: data follow a read by one cycle and stay until the bank's next read. A read in the cycle of a write to the same word
+    gets the old content, a cycle later the new. The compute engine always comes first: `load.ready` and `store.ready` are low in
+    a cycle in which it uses the same bank's write or read port.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "read": In(bank_reads_layout(config)),
+                "words": Out(data.ArrayLayout(8 * config.in_lanes, BANKS)),
+                "write": In(write_layout(config)),
+                "load": In(stream.Signature(load_write_layout(config))),
+                "store": In(stream.Signature(STORE_READ_LAYOUT)),
+                "store_data": Out(8 * config.in_lanes),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        c = self.config
+        bits = address_bits(c)
+        chunks = 8 * c.in_lanes // c.bus_bits
+        load_mask = Signal(c.in_lanes)
+        m.d.comb += load_mask.eq(Cat((self.load.payload.chunk == k).replicate(c.bus_bytes) for k in range(chunks)) if chunks > 1 else -1)
+        load_data = self.load.payload.data.replicate(chunks)
+        writing = self.write.mask.any()
+
+        store_bank = self.store.payload.address[:BANK_BITS]
+        load_bank = self.load.payload.address[:BANK_BITS]
+        m.d.comb += [
+            self.store.ready.eq(~self.read.enable.bit_select(store_bank, 1)),
+            self.load.ready.eq(~(writing & (self.write.address[:BANK_BITS] == load_bank))),
+        ]
+        answered = Signal(BANK_BITS, reset_less=True)
+        with m.If(self.store.valid & self.store.ready):
+            m.d.sync += answered.eq(store_bank)
+        m.d.comb += self.store_data.eq(Array(self.words[b] for b in range(BANKS))[answered])
+
+        for b in range(BANKS):
+            m.submodules[f"bank{b}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // BANKS, init=[])
+            read = memory.read_port()
+            write = memory.write_port(granularity=8)
+            result_here = Signal(name=f"result_{b}")
+            load_here = self.load.valid & (load_bank == b)
+            m.d.comb += [
+                read.en.eq(self.read.enable[b] | (self.store.valid & (store_bank == b))),
+                read.addr.eq(self.store.payload.address[BANK_BITS:bits]),
+                self.words[b].eq(read.data),
+                result_here.eq(self.write.address[:BANK_BITS] == b),
+                write.addr.eq(self.load.payload.address[BANK_BITS:bits]),
+                write.data.eq(load_data),
+            ]
+            with m.If(self.read.enable[b]):
+                m.d.comb += read.addr.eq(self.read.address[b])
+            with m.If(result_here & writing):
+                m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(self.write.address[BANK_BITS:]), write.data.eq(self.write.data)]
+            with m.Elif(load_here):
+                m.d.comb += write.en.eq(load_mask)
+        return m

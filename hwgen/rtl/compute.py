@@ -1,0 +1,265 @@
+"""The compute engine: everything from a CONV command to its results in the activation buffer."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Buffer, Reduce
+from hwgen.rtl import mac_array, route
+from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
+from hwgen.rtl.activation_buffer import ActivationBuffer
+from hwgen.rtl.command import BUFFER_ADDRESS_BITS, STORE_READ_LAYOUT, load_write_layout
+from hwgen.rtl.delay import delay, delay_data
+from hwgen.rtl.fetch import Fetch, beat_layout, emit_layout
+from hwgen.rtl.mac_array import MacArray
+from hwgen.rtl.parameter_buffer import ParameterBuffer
+from hwgen.rtl.parameter_set import RESCALE_LAG, ParameterSet, pick
+from hwgen.rtl.requantizer import Requantizer, ResidualAdder
+from hwgen.rtl.route import Route
+from hwgen.rtl.side_queue import SideQueue
+from hwgen.rtl.walker import CONV_LAYOUT, Walker
+from hwgen.rtl.weight_buffer import WeightBuffer
+from hwgen.rtl.weight_loader import WeightLoader
+from hwgen.rtl.writer import Writer
+
+_READ_CYCLES = 1
+
+
+def operand_cycles() -> int:
+    """Cycles from a pixel's read to its operands at the array."""
+    return _READ_CYCLES + route.LATENCY
+
+
+def sum_cycles(config: HardwareConfig) -> int:
+    """Cycles from a pixel's read to its row sums."""
+    return operand_cycles() + 1 + mac_array.tree_cycles(config)
+
+
+def write_cycles(config: HardwareConfig, residual: bool) -> int:
+    """Cycles from the emission of a slice to the write of its results."""
+    stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0)
+    return sum_cycles(config) + 1 + stages
+
+
+class ComputeEngine(wiring.Component):
+    """Executes CONV commands in order; see `isa.instructions.Conv` for what one means.
+
+    Members: `command`; `done` in the cycle of the last write of the oldest accepted command (a read in the next cycle sees it);
+    `idle`: nothing accepted is unfinished; `abort` drops everything. `load_write`, `store_read` with `store_data` (the cycle after
+    the handshake) are the DMA's ways to the buffers. `array_busy`: a pixel entered the array. `trace_*`: every write of results.
+
+    Timing: `command.ready` is high from the cycle after the last slice of the previous command was emitted (the previous command
+    then drains while the new one is prepared). With a = cycle of the handshake, d = cycle of the previous command's `done`:
+      first pixel   s = max(a + SETUP_CYCLES + 4, d + 1)                  SETUP_CYCLES = 8
+      a pass lasts  max(PASS_CYCLES, its pixel cycles)                    PASS_CYCLES = 4; the last pass of a command: its pixel cycles
+      pixel cycles  1 per pixel; in the last pass of a pixel tile `slices` (depthwise: depthwise_lanes / requantize_lanes) per pixel,
+                    one more per pixel whose fetch reads the bank of the residual word of its first slice, if that slice is written
+      done          d' = s + sum over all passes - 1 + write_cycles(config, residual)
+    Next handshake at the earliest at d' - write_cycles(config, residual) + 1.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "command": In(stream.Signature(CONV_LAYOUT)),
+                "done": Out(1),
+                "idle": Out(1),
+                "abort": In(1),
+                "array_busy": Out(1),
+                "load_write": In(stream.Signature(load_write_layout(config))),
+                "store_read": In(stream.Signature(STORE_READ_LAYOUT)),
+                "store_data": Out(8 * config.in_lanes),
+                "trace_valid": Out(1),
+                "trace_address": Out(BUFFER_ADDRESS_BITS),
+                "trace_mask": Out(config.in_lanes),
+                "trace_data": Out(8 * config.in_lanes),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m, control = Module(), Module()
+        c = self.config
+        self._buffers(m)
+        self.walker, self.fetch = Walker(c), Fetch(c)
+        self._commands(control)
+        self._issue(control)
+        self._array(control)
+        self._results(control)
+        m.submodules.control = ResetInserter(self.abort)(control)
+        return m
+
+    def _buffers(self, m: Module) -> None:
+        c = self.config
+        self.activations, self.weights, self.parameters = ActivationBuffer(c), WeightBuffer(c), ParameterBuffer(c)
+        m.submodules.activations, m.submodules.weights, m.submodules.parameters = self.activations, self.weights, self.parameters
+        load = self.load_write
+        for buffer in (self.weights, self.parameters):
+            m.d.comb += buffer.load.eq(load.payload)
+        m.d.comb += [self.activations.load.payload.eq(load.payload), load.ready.eq(1)]
+        with m.Switch(load.payload.buffer):
+            with m.Case(Buffer.ACTIVATION):
+                m.d.comb += [self.activations.load.valid.eq(load.valid), load.ready.eq(self.activations.load.ready)]
+            with m.Case(Buffer.WEIGHT):
+                m.d.comb += self.weights.load_valid.eq(load.valid)
+            with m.Case(Buffer.PARAMETER):
+                m.d.comb += self.parameters.load_valid.eq(load.valid)
+        m.d.comb += [
+            self.activations.store.payload.eq(self.store_read.payload),
+            self.activations.store.valid.eq(self.store_read.valid),
+            self.store_read.ready.eq(self.activations.store.ready),
+            self.store_data.eq(self.activations.store_data),
+        ]
+
+    def _commands(self, m: Module) -> None:
+        """`front` is the command whose pixels are fetched, `back` the one whose results are under way."""
+        busy, self.draining, self.started = Signal(), Signal(), Signal()
+        self.front, self.back = Signal(CONV_LAYOUT, reset_less=True), Signal(CONV_LAYOUT, reset_less=True)
+        take = Signal()
+        m.d.comb += [take.eq(self.command.valid & self.command.ready), self.command.ready.eq(~busy), self.idle.eq(~busy & ~self.draining)]
+        m.d.sync += self.started.eq(take)
+        with m.If(take):
+            m.d.sync += [self.front.eq(self.command.payload), busy.eq(1)]
+        with m.Elif(self.fetch.finished):
+            m.d.sync += busy.eq(0)
+        begins = self.fetch.pass_start & self.fetch.current.begin
+        with m.If(begins):
+            m.d.sync += [self.back.eq(self.front), self.draining.eq(1)]
+        with m.Elif(self.done):
+            m.d.sync += self.draining.eq(0)
+        m.submodules.walker, m.submodules.fetch = self.walker, self.fetch
+        m.d.comb += [
+            self.walker.take.eq(take),
+            self.walker.taken.eq(self.command.payload),
+            self.walker.command.eq(self.front),
+            self.walker.advance.eq(self.fetch.advance),
+            self.fetch.command.eq(self.front),
+            self.fetch.valid.eq(self.walker.valid),
+            self.fetch.pixel.eq(self.walker.pixel),
+            self.fetch.go.eq(~self.draining),
+            self.activations.read.eq(self.fetch.reads),
+            self.array_busy.eq(self.fetch.enter),
+        ]
+
+    def _issue(self, m: Module) -> None:
+        """The loader, and the lines along which a beat and a slice travel beside the datapath."""
+        c = self.config
+        m.submodules.loader = self.loader = loader = WeightLoader(c)
+        m.d.comb += [loader.start.eq(self.started), loader.command.eq(self.front), loader.pass_start.eq(self.fetch.pass_start), loader.pixel.eq(self.fetch.current)]
+        sums = sum_cycles(c)
+        self.entered = delay(m, self.fetch.enter, sums, "entered")
+        self.beat = [beat_layout(c)(value) for value in delay_data(m, self.fetch.beat, sums, "beat")]
+        self.emitted = delay(m, self.fetch.emitting, sums + 1, "emitted")
+        self.emit = [emit_layout(c)(value) for value in delay_data(m, self.fetch.emit, sums + 1, "emit")]
+
+    def _array(self, m: Module) -> None:
+        c = self.config
+        maximum = self.back.reduce == Reduce.MAX
+        m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
+        m.d.comb += [
+            router.words.eq(self.activations.words),
+            router.valid.eq(self.entered[_READ_CYCLES]),
+            router.route.eq(self.beat[_READ_CYCLES].route),
+            router.mode.eq(self.back.mode),
+            router.maximum.eq(maximum),
+            router.pad_value.eq(self.back.pad_value),
+            array.low.eq(router.low),
+            array.high.eq(router.high),
+            array.maximum.eq(maximum),
+        ]
+        # A set's first word may arrive in the cycle in which the set before it becomes active.
+        switch = operand_cycles() - 1
+        arrive = switch - 1  # the loader is registered once: it names a word in the cycle after `pass_start`
+        valid = delay(m, self.loader.weights_valid, arrive, "weights_valid")
+        step = delay_data(m, self.loader.weights, arrive, "weights_step")
+        layout = self.loader.weights.shape()
+        read = arrive - _READ_CYCLES
+        m.d.comb += [
+            self.weights.enable.eq(valid[read]),
+            self.weights.address.eq(layout(step[read]).address),
+            array.write.eq(valid[arrive]),
+            array.group.eq(layout(step[arrive]).group),
+            array.rows.eq(self.weights.word),
+            array.switch.eq(self.entered[switch] & self.beat[switch].new_weights),
+        ]
+        self.sums, self.maximum = array.sums, maximum
+
+    def _results(self, m: Module) -> None:
+        c, sums = self.config, sum_cycles(self.config)
+        m.submodules.accumulator, m.submodules.parameter_set = accumulator, parameters = Accumulator(c), ParameterSet(c)
+        base = sums - 1
+        m.d.comb += [
+            accumulator.read.eq(self.entered[sums - LEAD_CYCLES] & ~self.beat[sums - LEAD_CYCLES].first),
+            accumulator.index.eq(self.beat[sums - LEAD_CYCLES].index),
+            accumulator.first.eq(self.beat[base].first),
+            accumulator.bias.eq(parameters.bias),
+            accumulator.valid.eq(self.entered[sums]),
+            accumulator.write_index.eq(self.beat[sums].index),
+            accumulator.last.eq(self.beat[sums].last),
+            accumulator.maximum.eq(self.maximum),
+            accumulator.sums.eq(self.sums),
+        ]
+        self._parameters(m, parameters, base - 1)
+        m.submodules.requantizer, m.submodules.adder = requantizer, adder = Requantizer(c), ResidualAdder(c)
+        index = self.emit[sums + 1].slice
+        m.d.comb += [requantizer.valid.eq(self.emitted[sums + 1]), requantizer.rescale.eq(parameters.rescale), parameters.slice.eq(index)]
+        q = c.requantize_lanes
+        m.d.comb += [requantizer.acc[lane].eq(pick([accumulator.held[r] for r in range(lane, c.out_lanes, q)], index)) for lane in range(q)]
+        self._residuals(m, requantizer, adder)
+        self._writes(m, requantizer, adder)
+
+    def _parameters(self, m: Module, parameters: ParameterSet, switch: int) -> None:
+        """`switch`: cycles from a beat to the change of the bias."""
+        arrive = switch - 1
+        valid = delay(m, self.loader.parameters_valid, arrive, "parameters_valid")
+        step = delay_data(m, self.loader.parameters, arrive, "parameters_step")
+        layout = self.loader.parameters.shape()
+        read = arrive - _READ_CYCLES
+        rescale = switch + RESCALE_LAG
+        m.d.comb += [
+            self.parameters.enable.eq(valid[read]),
+            self.parameters.address.eq(layout(step[read]).address),
+            parameters.write.eq(valid[arrive]),
+            parameters.group.eq(layout(step[arrive]).group),
+            parameters.records.eq(self.parameters.records),
+            parameters.switch_bias.eq(self.entered[switch] & self.beat[switch].new_bias),
+            parameters.switch_rescale.eq(self.entered[rescale] & self.beat[rescale].new_rescale),
+        ]
+
+    def _residuals(self, m: Module, requantizer: Requantizer, adder: ResidualAdder) -> None:
+        """Residual bytes wait until their sums are requantized."""
+        c = self.config
+        q = c.requantize_lanes
+        m.submodules.residuals = residuals = SideQueue(8 * q, write_cycles(c, False))
+        emit = self.emit[_READ_CYCLES]
+        word = pick([self.activations.words[b] for b in range(4)], emit.residual_bank)
+        m.d.comb += [
+            residuals.push.eq(self.emitted[_READ_CYCLES] & self.back.residual),
+            residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], emit.result.group)),
+            residuals.pop.eq(requantizer.y_next & self.back.residual),
+            adder.command.eq(self.back),
+            adder.valid.eq(requantizer.y_valid & self.back.residual),
+            adder.a.eq(requantizer.y),
+            adder.b.eq(residuals.front),
+        ]
+
+    def _writes(self, m: Module, requantizer: Requantizer, adder: ResidualAdder) -> None:
+        m.submodules.writer = writer = Writer(self.config, write_cycles(self.config, True))
+        m.d.comb += [writer.push.eq(self.fetch.emitting), writer.result.eq(self.fetch.emit.result)]
+        for name in ("next", "valid", "y"):
+            source = name if name == "y" else f"y_{name}"
+            m.d.comb += getattr(writer, name).eq(getattr(requantizer, source))
+            with m.If(self.back.residual):
+                m.d.comb += getattr(writer, name).eq(getattr(adder, source))
+        write = writer.write
+        m.d.comb += [
+            self.activations.write.eq(write),
+            self.done.eq(writer.done),
+            self.trace_valid.eq(write.mask.any()),
+            self.trace_address.eq(write.address),
+            self.trace_mask.eq(write.mask),
+            self.trace_data.eq(write.data),
+        ]

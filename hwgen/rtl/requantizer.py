@@ -1,0 +1,123 @@
+"""Pipelines read off `hwgen.arith`: one register after each stage of a compound operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, ValueCastable, ValueLike, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hwgen.arith import IntType, Stage, select
+from hwgen.config import HardwareConfig
+from hwgen.rtl.delay import delay
+from hwgen.rtl.parameter_buffer import rescale_layout
+from hwgen.rtl.walker import CONV_LAYOUT
+
+_POWER_BITS = 62  # 2**shift is needed up to the width of the widest product; keeps every expression within 64 bits
+
+
+@select.register(Value)
+def _select_value(condition: Value, if_true: ValueLike, if_false: ValueLike) -> Value:
+    return Mux(condition, if_true, if_false)
+
+
+class _Shift(ValueCastable):
+    """A shift amount: like its value, but `1 << shift` has no bits that no operand can meet."""
+
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def shape(self) -> Shape:
+        return self._value.shape()
+
+    def as_value(self) -> Value:
+        return self._value
+
+    def __rlshift__(self, other: int) -> Value:
+        return (Const(other) << self._value)[:_POWER_BITS]
+
+    def __ne__(self, other: object) -> Value:  # type: ignore[override]  # hardware comparison gives a value, as Amaranth's own
+        return self._value != other
+
+    def __lt__(self, other: int) -> Value:
+        return self._value < other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def shape_of(kind: IntType) -> Shape:
+    return signed(kind.bits) if kind.signed else unsigned(kind.bits)
+
+
+def pipeline(m: Module, stages: tuple[Stage, ...], operands: Mapping[str, Value], name: str, constants: Mapping[str, Value] | None = None) -> Mapping[str, Value]:
+    """The outputs of the last stage, len(stages) cycles after the operands; `constants` are operands that need no registers."""
+    values = {**operands, **(constants or {})}
+    for number, stage in enumerate(stages):
+        results = stage.function(**{key: _Shift(value) if key == "shift" else value for key, value in values.items()})
+        following: dict[str, Value] = {}
+        for key, kind in stage.outputs.items():
+            if constants and key in constants:
+                following[key] = constants[key]
+                continue
+            following[key] = Signal(shape_of(kind), name=f"{name}_{number}_{key}", reset_less=True)
+            m.d.sync += following[key].eq(results[key])
+        values = following
+    return values
+
+
+class Requantizer(wiring.Component):
+    """Q lanes of `arith.Requantize`.
+
+    Members: `acc` and `rescale` per lane with `valid`; `y` with `y_valid`, and `y_next` one cycle before it.
+    Timing: latency is the number of stages, interval 1.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        q = config.requantize_lanes
+        acc = data.ArrayLayout(signed(config.accumulator_bits), q)
+        super().__init__(
+            {"valid": In(1), "acc": In(acc), "rescale": In(data.ArrayLayout(rescale_layout(config), q)), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)}
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        stages = self.config.requantize.stages
+        for lane in range(self.config.requantize_lanes):
+            rescale = self.rescale[lane]
+            multiplier = rescale.multiplier if self.config.multiplier_bits else Const(0)
+            tail = {"shift": rescale.tail.shift, **{key: rescale.tail[key].as_signed() for key in ("zero_point", "low", "high")}}
+            out = pipeline(m, stages, {"acc": self.acc[lane], "multiplier": multiplier, **tail}, f"lane{lane}")
+            m.d.comb += self.y[8 * lane : 8 * (lane + 1)].eq(out["y"])
+        valid = delay(m, self.valid, len(stages), "valid")
+        m.d.comb += [self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
+        return m
+
+
+class ResidualAdder(wiring.Component):
+    """Q lanes of `arith.AddRequantize`, with the constants of the command.
+
+    Members: `a`, `b` with `valid`; `y` with `y_valid`, and `y_next` one cycle before it.
+    Timing: latency is the number of stages, interval 1.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        q = config.requantize_lanes
+        super().__init__({"command": In(CONV_LAYOUT), "valid": In(1), "a": In(8 * q), "b": In(8 * q), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        operation, c = self.config.add_requantize, self.command
+        names = ("multiplier_a", "multiplier_b", "offset", "shift", "low", "high")
+        constants = {name: getattr(c, f"residual_{name}")[: operation.inputs[name].bits] for name in names}
+        constants = {name: value.as_signed() if operation.inputs[name].signed else value for name, value in constants.items()}
+        stages = operation.stages
+        for lane in range(self.config.requantize_lanes):
+            a, b = (source[8 * lane : 8 * (lane + 1)].as_signed() for source in (self.a, self.b))
+            out = pipeline(m, stages, {"a": a, "b": b}, f"lane{lane}", constants)
+            m.d.comb += self.y[8 * lane : 8 * (lane + 1)].eq(out["y"])
+        valid = delay(m, self.valid, len(stages), "valid")
+        m.d.comb += [self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
+        return m

@@ -1,0 +1,295 @@
+"""The order of a CONV command: output tiles, pixel tiles, passes, pixels, as running sums without a multiplier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.instructions import Conv
+from hwgen.rtl.activation_buffer import address_bits
+from hwgen.rtl.command import command_layout
+
+CONV_LAYOUT = command_layout(Conv)
+POSITION_BITS = 20  # image rows and columns (packed: bytes), signed, padding and dilated kernels included
+PIXEL_COUNT_BITS = 24  # output pixels: no buffer holds more words
+_DIGIT_BITS = 2  # the pixel count is multiplied in base 4, from the handshake on
+SETUP_CYCLES = 16 // _DIGIT_BITS
+
+
+def chunks(config: HardwareConfig) -> int:
+    """Output tiles per activation word."""
+    return max(1, config.in_lanes // config.out_lanes)
+
+
+def pixel_layout(config: HardwareConfig) -> data.StructLayout:
+    """One pixel of one pass.
+
+    row, column, address: image position of the first tap and the word of column 0. taps: which taps count (depthwise).
+    index: pixel in its pixel tile. output, residual, block: the word of the tile's first channel, and that word's channel block.
+    chunk: which part of a word the tile is, where M < N.
+    begin, final: first and last pixel of the command. pass_start: first pixel of a pass. first, last: pass of the pixel tile.
+    new_weights, new_bias, new_rescale: from this pixel on, the array uses the next set.
+    next_weights, rewind_weights, next_tile: which weights to load during this pass; next_parameters: likewise.
+    """
+    a = address_bits(config)
+    numbers = {
+        "row": signed(POSITION_BITS),
+        "column": signed(POSITION_BITS),
+        "address": a,
+        "taps": config.taps,
+        "index": ceil_log2(config.accumulator_depth),
+        "output": a,
+        "residual": a,
+        "block": 16,
+        "chunk": ceil_log2(chunks(config)),
+    }
+    flags = ("begin", "final", "pass_start", "first", "last", "new_weights", "new_bias", "new_rescale")
+    loads = ("next_weights", "rewind_weights", "next_tile", "next_parameters")
+    return data.StructLayout({**numbers, **dict.fromkeys((*flags, *loads), 1)})
+
+
+def _place_layout(config: HardwareConfig) -> data.StructLayout:
+    a = address_bits(config)
+    return data.StructLayout({"row": signed(POSITION_BITS), "column": signed(POSITION_BITS), "x": 16, "address": a, "output": a, "residual": a})
+
+
+def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
+    a = address_bits(config)
+    counts = {"rows_left": 8, "steps_left": 8, "blocks_left": 16}
+    return data.StructLayout({**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS), "columns_left": signed(12)})
+
+
+def _tile_layout(config: HardwareConfig) -> data.StructLayout:
+    a = address_bits(config)
+    return data.StructLayout({"left": 16, "input": a, "output": a, "residual": a, "block": 16, "chunk": ceil_log2(chunks(config)), "fresh": 1})
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Pixels of a pixel tile: index of its last pixel, and whether it is the output's last."""
+
+    last_index: Value
+    is_last: Value
+
+
+class Walker(wiring.Component):
+    """Walks through a command, one pixel of one pass per cycle.
+
+    Members: `take` with `taken` is the handshake of a command, `command` its copy from the next cycle on. `pixel` is valid with
+    `valid` and goes on with `advance`.
+    Timing: the first pixel is valid SETUP_CYCLES + 1 cycles after `take`; then one per cycle, whatever begins or ends.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "take": In(1),
+                "taken": In(CONV_LAYOUT),
+                "command": In(CONV_LAYOUT),
+                "advance": In(1),
+                "valid": Out(1),
+                "pixel": Out(pixel_layout(config)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.config
+        self.place = Signal(_place_layout(cfg), reset_less=True)
+        self.start = Signal(_place_layout(cfg), reset_less=True)  # of the pixel tile
+        self.kernel = Signal(_kernel_layout(cfg), reset_less=True)
+        self.tile = Signal(_tile_layout(cfg), reset_less=True)
+        self.index = Signal(16, reset_less=True)
+        self.first_pass = Signal(reset_less=True)
+        self.first_span = Signal(reset_less=True)  # first pixel tile of the output tile
+        self.begin = Signal(reset_less=True)
+
+        setup = self._count_pixels(m)
+        self._steps(m)
+        stepped, kernel, tile = self._stepped(m), self._next_kernel(m), self._next_tile(m)
+        pass_end = self.index == self.last_index
+        last_pass = (self.kernel.rows_left == 1) & (self.kernel.steps_left == 1) & (self.kernel.blocks_left == 1)
+        self._pixel(m, pass_end, last_pass)
+
+        with m.If(self.valid & self.advance):
+            m.d.sync += [self.begin.eq(0), self.index.eq(self.index + 1), self.place.eq(stepped)]
+            with m.If(pass_end):
+                m.d.sync += [self.index.eq(0), self.first_pass.eq(last_pass), self.kernel.eq(kernel)]
+                with m.If(~last_pass):
+                    m.d.sync += self.place.eq(self.start)
+                with m.Elif(~self.span_is_last):
+                    m.d.sync += [self.start.eq(stepped), self.first_span.eq(0)]
+                    self._next_span(m)
+                with m.Else():
+                    self._begin_tile(m, tile)
+                    m.d.sync += self.valid.eq(self.tile.left != 1)
+        with m.If(setup):
+            m.d.sync += [self.begin.eq(1), self.valid.eq(1), self.index.eq(0), self.first_pass.eq(1), self.kernel.eq(self._first_kernel(m))]
+            self._begin_tile(m, self._first_tile(m))
+        return m
+
+    def _count_pixels(self, m: Module) -> Value:
+        """Multiply rows by columns while the command arrives; returns the pulse after which walking begins.
+
+        `rest` is the number of pixels after the current pixel tile, minus 1."""
+        digits, addend = Signal(16, reset_less=True), Signal(PIXEL_COUNT_BITS, reset_less=True)
+        self.last_pixel = Signal(PIXEL_COUNT_BITS, reset_less=True)  # pixels of the output minus 1
+        cycle = Signal(range(SETUP_CYCLES + 1))
+
+        def product(digit: Value, value: Value) -> Value:
+            return Mux(digit[0], value, 0) + Mux(digit[1], value << 1, 0)
+
+        with m.If(self.take):
+            rows, columns = self.taken.output_rows, self.taken.output_columns
+            m.d.sync += [self.last_pixel.eq(product(rows, columns) - 1), digits.eq(rows >> _DIGIT_BITS), addend.eq(columns << _DIGIT_BITS), cycle.eq(SETUP_CYCLES)]
+        with m.Elif(cycle != 0):
+            m.d.sync += [self.last_pixel.eq(self.last_pixel + product(digits, addend)), digits.eq(digits >> _DIGIT_BITS), addend.eq(addend << _DIGIT_BITS), cycle.eq(cycle - 1)]
+
+        self.rest = Signal(PIXEL_COUNT_BITS, reset_less=True)
+        self.last_index = Signal(16, reset_less=True)
+        self.span_is_last = Signal(reset_less=True)
+        return cycle == 1
+
+    def _span(self, left: Value) -> _Span:
+        """The pixel tile that begins with `left` + 1 pixels to go."""
+        is_last = left <= self.longest
+        return _Span(Mux(is_last, left, self.longest), is_last)
+
+    def _enter_span(self, m: Module, left: Value) -> None:
+        span = self._span(left)
+        m.d.sync += [self.last_index.eq(span.last_index), self.span_is_last.eq(span.is_last), self.rest.eq(left - self.command.pixels_per_tile)]
+
+    def _next_span(self, m: Module) -> None:
+        self._enter_span(m, self.rest)
+
+    def _steps(self, m: Module) -> None:
+        """What one kernel step moves, and limits minus 1; all constant during a command."""
+        c = self.command
+        taps_columns = sum((Mux(c.taps[k], c.dilation_columns << k, 0) for k in range(len(c.taps))), start=Const(0))
+        self.step_columns, self.last_x, self.longest = Signal(12, reset_less=True), Signal(16, reset_less=True), Signal(16, reset_less=True)
+        m.d.sync += [self.last_x.eq(c.output_columns - 1), self.longest.eq(c.pixels_per_tile - 1)]
+        with m.Switch(c.mode):
+            with m.Case(Mode.DEPTHWISE):
+                m.d.sync += self.step_columns.eq(taps_columns)
+            with m.Case(Mode.PACKED):
+                m.d.sync += self.step_columns.eq(self.config.in_lanes)
+            with m.Default():
+                m.d.sync += self.step_columns.eq(c.dilation_columns)
+
+    def _stepped(self, m: Module) -> data.View:
+        """The place of the next pixel in raster order."""
+        c, place = self.command, self.place
+        stepped = Signal(_place_layout(self.config))
+        with m.If(place.x == self.last_x):
+            m.d.comb += [
+                stepped.row.eq(place.row + c.stride_rows),
+                stepped.column.eq(c.origin_column),
+                stepped.x.eq(0),
+                stepped.address.eq(place.address + c.input_row_step),
+                stepped.output.eq(place.output + c.output_row_stride),
+                stepped.residual.eq(place.residual + c.residual_row_stride),
+            ]
+        with m.Else():
+            m.d.comb += [stepped.eq(place), stepped.column.eq(place.column + c.stride_columns), stepped.x.eq(place.x + 1)]
+        return stepped
+
+    def _first_kernel(self, m: Module) -> data.View:
+        c = self.command
+        first = Signal(_kernel_layout(self.config), name="first_kernel")
+        m.d.comb += [first.rows_left.eq(c.kernel_rows), first.steps_left.eq(c.kernel_steps), first.blocks_left.eq(c.input_blocks), first.columns_left.eq(c.kernel_columns)]
+        return first
+
+    def _next_kernel(self, m: Module) -> data.View:
+        """Kernel row, step and input block of the next pass."""
+        c, now = self.command, self.kernel
+        after = Signal(_kernel_layout(self.config), name="next_kernel")
+        m.d.comb += after.eq(now)
+        with m.If(now.blocks_left != 1):
+            m.d.comb += [after.blocks_left.eq(now.blocks_left - 1), after.block_address.eq(now.block_address + c.input_block_stride)]
+        with m.Else():
+            m.d.comb += [after.blocks_left.eq(c.input_blocks), after.block_address.eq(0)]
+            with m.If(now.steps_left != 1):
+                m.d.comb += [after.steps_left.eq(now.steps_left - 1), after.column.eq(now.column + self.step_columns), after.columns_left.eq(now.columns_left - c.taps)]
+            with m.Else():
+                m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(0), after.columns_left.eq(c.kernel_columns)]
+                m.d.comb += [after.rows_left.eq(now.rows_left - 1), after.row.eq(now.row + c.dilation_rows), after.row_address.eq(now.row_address + c.kernel_row_step)]
+                with m.If(now.rows_left == 1):
+                    m.d.comb += [after.rows_left.eq(c.kernel_rows), after.row.eq(0), after.row_address.eq(0)]
+        return after
+
+    def _first_tile(self, m: Module) -> data.View:
+        c = self.command
+        first = Signal(_tile_layout(self.config), name="first_tile")
+        m.d.comb += [first.left.eq(c.output_tiles), first.fresh.eq(1), first.input.eq(c.input_address), first.output.eq(c.output_address), first.residual.eq(c.residual_address)]
+        return first
+
+    def _next_tile(self, m: Module) -> data.View:
+        """Bases of the next output tile: M < N, N / M tiles share a word; M > N, a dense tile is M / N blocks."""
+        c, now, cfg = self.command, self.tile, self.config
+        after = Signal(_tile_layout(cfg), name="next_tile")
+        depthwise = c.mode == Mode.DEPTHWISE
+        log_blocks = ceil_log2(max(1, cfg.out_lanes // cfg.in_lanes))
+
+        def moved(stride: Value) -> Value:
+            return Mux(depthwise, stride, stride << log_blocks)
+
+        m.d.comb += [after.eq(now), after.left.eq(now.left - 1), after.fresh.eq(0), after.chunk.eq(now.chunk + 1)]
+        with m.If(now.chunk == chunks(cfg) - 1):
+            m.d.comb += [
+                after.chunk.eq(0),
+                after.block.eq(now.block + moved(Const(1, 1))),
+                after.output.eq(now.output + moved(c.output_block_stride)),
+                after.residual.eq(now.residual + moved(c.residual_block_stride)),
+                after.input.eq(now.input + Mux(depthwise, c.input_block_stride, 0)),
+            ]
+        return after
+
+    def _begin_tile(self, m: Module, tile: data.View) -> None:
+        origin = Signal(_place_layout(self.config), name=f"origin_{tile.as_value().name}")
+        m.d.comb += [
+            origin.row.eq(self.command.origin_row),
+            origin.column.eq(self.command.origin_column),
+            origin.address.eq(tile.input),
+            origin.output.eq(tile.output),
+            origin.residual.eq(tile.residual),
+        ]
+        m.d.sync += [self.tile.eq(tile), self.place.eq(origin), self.start.eq(origin), self.first_span.eq(1)]
+        self._enter_span(m, self.last_pixel)
+
+    def _pixel(self, m: Module, pass_end: Value, last_pass: Value) -> None:
+        c, p, place, kernel, tile = self.command, self.pixel, self.place, self.kernel, self.tile
+        pass_start, last_tile = self.index == 0, tile.left == 1
+        new_set = self.first_pass & self.first_span
+        loads_weights = pass_start & (c.reduce == Reduce.SUM)
+        next_rescale = pass_start & last_pass & self.first_span
+        left = kernel.columns_left
+        m.d.comb += [
+            p.row.eq(place.row + kernel.row),
+            p.column.eq(place.column + kernel.column),
+            p.address.eq(place.address + (kernel.row_address + kernel.block_address)),
+            p.taps.eq(Cat((left > t) & (c.taps > t) for t in range(self.config.taps))),
+            p.index.eq(self.index),
+            p.output.eq(place.output + place.x),
+            p.residual.eq(place.residual + place.x),
+            p.block.eq(tile.block),
+            p.chunk.eq(tile.chunk),
+            p.begin.eq(self.begin),
+            p.final.eq(pass_end & last_pass & self.span_is_last & last_tile),
+            p.pass_start.eq(pass_start),
+            p.first.eq(self.first_pass),
+            p.last.eq(last_pass),
+            p.new_weights.eq(loads_weights & (~c.weights_held | self.begin)),
+            p.next_weights.eq(loads_weights & ~c.weights_held & ~(last_pass & self.span_is_last & last_tile)),
+            p.rewind_weights.eq(last_pass & ~self.span_is_last),
+            p.next_tile.eq(last_pass & self.span_is_last),
+            p.new_bias.eq(pass_start & new_set & (~c.parameters_held | tile.fresh)),
+            p.new_rescale.eq(next_rescale & (~c.parameters_held | tile.fresh)),
+            p.next_parameters.eq(next_rescale & ~c.parameters_held & ~last_tile),
+        ]

@@ -1,0 +1,50 @@
+"""The weight buffer: words of R rows of N bytes."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from hwgen.config import HardwareConfig
+from hwgen.rtl.command import load_write_layout
+
+
+class WeightBuffer(wiring.Component):
+    """Members: `load_valid`, `load` write one bus word; `enable`, `address` read; `word` is the answer.
+
+    Timing: `word` follows `enable` by one cycle. Reading and loading never wait for each other.
+    """
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "load_valid": In(1),
+                "load": In(load_write_layout(config)),
+                "enable": In(1),
+                "address": In(ceil_log2(config.weight_words)),
+                "word": Out(data.ArrayLayout(8 * config.in_lanes, config.weight_rows)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        c = self.config
+        width = 8 * c.weight_word_bytes
+        chunks = width // c.bus_bits
+        m.submodules.memory = memory = Memory(shape=width, depth=c.weight_words, init=[])
+        read = memory.read_port()
+        write = memory.write_port(granularity=c.bus_bits)
+        m.d.comb += [
+            read.en.eq(self.enable),
+            read.addr.eq(self.address),
+            self.word.eq(read.data),
+            write.addr.eq(self.load.address[: len(write.addr)]),
+            write.data.eq(self.load.data.replicate(chunks)),
+        ]
+        with m.If(self.load_valid):
+            m.d.comb += write.en.eq(Cat(self.load.chunk == k for k in range(chunks)) if chunks > 1 else 1)
+        return m

@@ -1,0 +1,303 @@
+"""Verilator runs of the compute engine alone, random CONV commands, and the cycles that its docstring promises."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from amaranth.back import rtlil, verilog
+
+from hwgen.config import HardwareConfig
+from hwgen.cosim.toolchain import environment
+from hwgen.isa.execute import result_addresses
+from hwgen.isa.fields import Buffer, Mode, Reduce
+from hwgen.isa.instructions import Conv
+from hwgen.isa.machine import Memories
+from hwgen.rtl.command import buffer_chunks, load_write_layout
+from hwgen.rtl.compute import ComputeEngine, write_cycles
+from hwgen.rtl.fetch import PASS_CYCLES
+from hwgen.rtl.walker import CONV_LAYOUT, SETUP_CYCLES
+
+HARNESS = Path(__file__).with_name("compute_harness.cpp")
+BUILDS = Path(os.environ.get("HWGEN_TEST_BUILDS", tempfile.gettempdir())) / "hwgen-compute-builds"
+
+
+def tiny(out_lanes: int, in_lanes: int, **changes: object) -> HardwareConfig:
+    values = {"activation_words": 1024, "weight_words": 512, "parameter_words": 64, "accumulator_depth": 16, **changes}
+    return HardwareConfig(out_lanes=out_lanes, in_lanes=in_lanes, **values)  # type: ignore[arg-type]  # checked by HardwareConfig
+
+
+def compute_verilog(config: HardwareConfig) -> str:
+    """The engine alone; memories without the initial contents that Amaranth gives them."""
+    text = rtlil.convert(ComputeEngine(config), name="compute", emit_src=False)
+    text = re.sub(r"^ *(attribute [^\n]*\n *)*cell \$meminit_v2 .*?^ *end$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+    return re.sub(r"\b(command|load_write|store_read)__(valid|ready|payload)\b", r"\1_\2", text)  # Verilator would escape the double underscore
+
+
+@functools.cache
+def build(config: HardwareConfig) -> Path:
+    """The compiled harness, cached by the content of what goes in."""
+    source, harness = compute_verilog(config), HARNESS.read_text()
+    folder = BUILDS / hashlib.sha256((source + harness).encode()).hexdigest()[:20]
+    program = folder / "Vcompute"
+    if not program.exists():
+        BUILDS.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=BUILDS))
+        (work / "compute.v").write_text(source)
+        flags = ["--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-CFLAGS", "-O1" if config.multipliers <= 256 else "-O0"]
+        command = ["verilator", *flags, "-Wno-fatal", "-Wno-WIDTH", "-Wno-lint", "--top-module", "compute", "-Mdir", ".", "compute.v", str(HARNESS)]
+        done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
+        work.rename(folder) if not folder.exists() else shutil.rmtree(work)
+    return program
+
+
+def pack(layout, values) -> int:
+    result = 0
+    for name, place in layout:
+        result |= (int(values[name]) & ((1 << place.width) - 1)) << place.offset
+    return result
+
+
+def words_of(value: int, count: int) -> list[int]:
+    return [value >> 32 * k & 0xFFFFFFFF for k in range(count)]
+
+
+def load_payloads(config: HardwareConfig, buffer: Buffer, first: int, memory: np.ndarray) -> list[int]:
+    """The bus words that bring `memory` (words, bytes) to words `first` onwards of `buffer`."""
+    layout = load_write_layout(config)
+    found = []
+    for address, word in enumerate(memory, first):
+        for chunk in range(buffer_chunks(config)[buffer]):
+            content = int.from_bytes(word.tobytes()[chunk * config.bus_bytes : (chunk + 1) * config.bus_bytes], "little")
+            found.append(pack(layout, {"buffer": buffer, "address": address, "chunk": chunk, "data": content}))
+    return found
+
+
+@dataclass
+class Run:
+    accepted: list[int] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    writes: list[tuple[int, int, int, int]] = field(default_factory=list)  # cycle, address, mask, data
+    activation: dict[int, int] = field(default_factory=dict)
+    cycles: int = 0
+    busy: int = 0
+    idle: bool = False
+
+
+def run(config: HardwareConfig, before: Memories, commands: Sequence[Conv], pauses: Sequence[int], side_loads: Sequence[int] = (), limit: int = 2_000_000) -> Run:
+    """Load the buffers, give the commands as early as the engine takes them (after `pauses`), read the activation buffer back."""
+    c = config
+    loads = [p for b, m in ((Buffer.ACTIVATION, before.activation), (Buffer.WEIGHT, before.weight), (Buffer.PARAMETER, before.parameter)) for p in load_payloads(c, b, 0, m)]
+    load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-CONV_LAYOUT.size // 32)
+    data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), limit]
+    for payload in [*loads, *side_loads]:
+        data += words_of(payload, load_words)
+    for command, pause in zip(commands, pauses, strict=True):
+        data += [pause, *words_of(pack(CONV_LAYOUT, {name: getattr(command, name) for name, _ in CONV_LAYOUT}), command_words)]
+    with tempfile.NamedTemporaryFile(suffix=".bin") as file:
+        file.write(np.array(data, "<u4").tobytes())
+        file.flush()
+        done = subprocess.run([build(config), file.name], capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3), done.stderr
+    return parse(done.stdout)
+
+
+def parse(text: str) -> Run:
+    found = Run()
+    for line in text.splitlines():
+        kind, *rest = line.split()
+        match kind:
+            case "a":
+                found.accepted.append(int(rest[0]))
+            case "d":
+                found.done.append(int(rest[0]))
+            case "t":
+                found.writes.append((int(rest[0]), *(int(word, 16) for word in rest[1:])))  # type: ignore[arg-type]  # four numbers
+            case "r":
+                found.activation[int(rest[0])] = int(rest[1], 16)
+            case "c":
+                found.cycles, found.busy, found.idle = int(rest[0]), int(rest[1]), rest[2] == "1"
+    return found
+
+
+def random_memories(config: HardwareConfig, rng: random.Random) -> Memories:
+    """Arbitrary contents; shifts stay where the golden model's types hold."""
+    memories = Memories(config=config)
+    memories.fill_randomly(rng.getrandbits(32))
+    records = memories.parameter.reshape(-1, 16)
+    records[:, 8] = [rng.randrange(0, 24) for _ in records]
+    modest = np.array([rng.random() < 0.8 for _ in records])  # biases and multipliers that do not saturate everything
+    records[modest, 2:4] = np.where(records[modest, 1:2] & 128, 255, 0)
+    records[modest, 8] = config.multiplier_bits + rng.randrange(5, 10)
+    low, high = records[:, 9].view(np.int8).copy(), records[:, 10].view(np.int8).copy()
+    records[:, 9], records[:, 10] = np.minimum(low, high).view(np.uint8), np.maximum(low, high).view(np.uint8)
+    wide = np.array([rng.random() < 0.6 for _ in records])
+    records[wide, 9], records[wide, 10] = 128, 127
+    return memories
+
+
+@dataclass(frozen=True)
+class _Shape:
+    rows: int
+    columns: int
+    words: int  # of one image row
+
+
+def random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, int]) -> Conv:
+    """A legal command that reads the half of the buffer from region[0], and writes to the half from region[1]."""
+    while True:
+        command = _random_conv(config, rng, region)
+        if command is not None:
+            return command
+
+
+def _random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, int]) -> Conv | None:
+    half, n = config.activation_words // 2 - 8, config.in_lanes
+    mode = rng.choice(list(Mode))
+    taps = rng.randint(1, config.taps)
+    dilation = rng.choice([1, 1, 1, 2, 3, 4])
+    if mode == Mode.DEPTHWISE and len({t * dilation % 4 for t in range(taps)}) != taps:
+        return None
+    kernel_rows, kernel_columns = rng.choice([1, 1, 2, 3, 5]), rng.choice([1, 1, 2, 3, 5, 7])
+    shape = _Shape(rng.randint(1, 9), rng.randint(1, 9) if mode != Mode.PACKED else rng.randint(1, 5 * n), 0)
+    shape = replace(shape, words=shape.columns + rng.choice([0, 0, 1, 3]) if mode != Mode.PACKED else -(-shape.columns // n) + 4)
+    blocks = rng.choice([1, 1, 2, 3])
+    block_words = shape.rows * shape.words + rng.choice([0, 0, 1, 5])
+    if block_words * blocks > half:
+        return None
+    base = region[0] + rng.randint(0, half - block_words * blocks)
+    stride = rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 2, 3])
+    dilation_rows = rng.choice([1, 1, 2])
+    origin_row = -rng.choice([0, 0, 1, 2, 3])
+    origin_column = -rng.choice([0, 0, 1, 2, 3]) if mode != Mode.PACKED else rng.randint(0, 2 * n)
+    output_rows, output_columns = rng.randint(1, 7), rng.randint(1, 7)
+    if rng.random() < 0.15:
+        output_rows = output_columns = 1
+    steps = {Mode.DENSE: kernel_columns, Mode.DEPTHWISE: -(-kernel_columns // taps), Mode.PACKED: rng.randint(1, 2)}[mode]
+    if mode == Mode.PACKED and (origin_column + (output_columns - 1) * stride[1] + steps * n) // n >= shape.words:
+        return None
+    per_tile = config.depthwise_lanes if mode == Mode.DEPTHWISE else config.out_lanes
+    tiles = rng.choice([1, 1, 2, 3, 5])
+    if mode == Mode.DEPTHWISE and (tiles * per_tile - 1) // n >= blocks:
+        return None
+    out_blocks = max(1, -(-tiles * per_tile // n) - rng.choice([0, 0, 0, 1]))
+    out_row_stride = output_columns + rng.choice([0, 0, 2])
+    out_block_stride = output_rows * out_row_stride + rng.choice([0, 0, 1, 3])
+    if out_blocks * out_block_stride > half:
+        return None
+    passes = kernel_rows * steps * (blocks if mode == Mode.DENSE else 1)
+    held, parameters_held = rng.random() < 0.2, rng.random() < 0.2
+    maximum = mode == Mode.DEPTHWISE and rng.random() < 0.4
+    residual_stride = output_columns + rng.choice([0, 1])
+    residual_block = output_rows * residual_stride + rng.choice([0, 0, 1, 2])
+    if out_blocks * residual_block > half:
+        return None
+    exponent = config.multiplier_bits == 0
+    return Conv(
+        mode=mode,
+        reduce=Reduce.MAX if maximum else Reduce.SUM,
+        residual=int(rng.random() < 0.35),
+        weights_held=int(held),
+        parameters_held=int(parameters_held),
+        taps=taps,
+        input_address=(base + origin_row * shape.words) % (1 << 24),
+        pad_value=rng.randint(-128, 127),
+        input_rows=shape.rows,
+        input_columns=shape.columns,
+        input_row_step=stride[0] * shape.words,
+        stride_rows=stride[0],
+        kernel_row_step=dilation_rows * shape.words,
+        dilation_rows=dilation_rows,
+        input_block_stride=block_words,
+        dilation_columns=dilation,
+        input_blocks=blocks if mode == Mode.DENSE else 1,
+        stride_columns=stride[1],
+        kernel_rows=kernel_rows,
+        kernel_steps=steps,
+        kernel_columns=kernel_columns,
+        origin_row=origin_row,
+        origin_column=origin_column,
+        output_address=region[1] + rng.randint(0, half - out_blocks * out_block_stride),
+        output_rows=output_rows,
+        output_columns=output_columns,
+        output_row_stride=out_row_stride,
+        output_block_stride=out_block_stride,
+        output_blocks=out_blocks,
+        output_tiles=tiles,
+        pixels_per_tile=rng.choice([1, 2, 3, 4, 5, 7, 16, 16]),
+        weight_address=rng.randint(0, config.weight_words - 1) + (1 << 20),
+        parameter_address=rng.randint(0, config.parameter_words - 1),
+        residual_address=region[0] + rng.randint(0, half - out_blocks * residual_block),
+        residual_row_stride=residual_stride,
+        residual_block_stride=residual_block,
+        residual_low=rng.choice([-128, -100, -5]),
+        residual_high=rng.choice([127, 90, 3]),
+        residual_shift=rng.randint(0, 20),
+        residual_multiplier_a=rng.randint(0, 12) if exponent else rng.getrandbits(config.multiplier_bits),
+        residual_multiplier_b=rng.randint(0, 12) if exponent else rng.getrandbits(config.multiplier_bits),
+        residual_offset=rng.randint(-(1 << 24), 1 << 24),
+    )
+
+
+def passes_cycles(c: Conv, config: HardwareConfig) -> int:
+    """Cycles from the first pixel of a command to its last slice, as ComputeEngine's docstring says; pixel by pixel."""
+    depthwise = c.mode == Mode.DEPTHWISE
+    slices = (config.depthwise_lanes if depthwise else config.out_lanes) // config.requantize_lanes
+    pixels = c.output_rows * c.output_columns
+    total = 0
+    for tile in range(c.output_tiles):
+        first_channel = tile * (config.depthwise_lanes if depthwise else config.out_lanes)
+        for start in range(0, pixels, c.pixels_per_tile):
+            span = range(start, min(start + c.pixels_per_tile, pixels))
+            total += (c.passes - 1) * max(PASS_CYCLES, len(span))
+            last = sum(slices + _conflict(c, config, first_channel, p) for p in span)
+            final = tile == c.output_tiles - 1 and span.stop == pixels
+            total += last if final else max(PASS_CYCLES, last)
+    return total
+
+
+def _conflict(c: Conv, config: HardwareConfig, first_channel: int, pixel: int) -> bool:
+    """Whether the fetch of the last pass and the residual of slice 0 need the same bank."""
+    n = config.in_lanes
+    block = first_channel // n
+    if not c.residual or block >= c.output_blocks:
+        return False
+    y, x = divmod(pixel, c.output_columns)
+    residual = (c.residual_address + block * c.residual_block_stride + y * c.residual_row_stride + x) % 4
+    row_number, step = c.kernel_rows - 1, c.kernel_steps - 1
+    row = c.origin_row + y * c.stride_rows + row_number * c.dilation_rows
+    if not 0 <= row < c.input_rows:
+        return False
+    word = c.input_address + y * c.input_row_step + row_number * c.kernel_row_step
+    word += (block if c.mode == Mode.DEPTHWISE else c.input_blocks - 1) * c.input_block_stride
+    if c.mode == Mode.PACKED:
+        byte = c.origin_column + x * c.stride_columns + step * n
+        return residual in {(word + byte // n) % 4, (word + byte // n + (byte % n > 0)) % 4}
+    count = min(c.taps, c.kernel_columns - step * c.taps) if c.mode == Mode.DEPTHWISE else 1
+    first = step * (c.taps if c.mode == Mode.DEPTHWISE else 1)
+    columns = [c.origin_column + x * c.stride_columns + (first + t) * c.dilation_columns for t in range(count)]
+    return residual in {(word + column) % 4 for column in columns if 0 <= column < c.input_columns}
+
+
+def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: Sequence[int]) -> list[int]:
+    """The cycle of each `done`."""
+    found: list[int] = []
+    for command, a in zip(commands, accepted, strict=True):
+        start = max(a + SETUP_CYCLES + 4, found[-1] + 1 if found else 0)
+        found.append(start + passes_cycles(command, config) - 1 + write_cycles(config, bool(command.residual)))
+    return found
+
+
+__all__ = ["Run", "build", "expected_cycles", "load_payloads", "random_conv", "random_memories", "result_addresses", "run", "tiny"]
