@@ -1,0 +1,44 @@
+"""The system side, assembled around a stub of the compute engine, on independent AXI models: rtl_tests/bench_bus.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import get_runner
+from compute_stub import ComputeStub
+
+from hwgen.config import PRESETS, HardwareConfig
+from hwgen.cosim.toolchain import environment
+from hwgen.emit.verilog import TOP_MODULE, render_verilog
+
+ROOT = Path(__file__).parents[2]
+SMALL = {"activation_words": 256, "weight_words": 64, "parameter_words": 64}
+CONFIGS = {
+    "wide": replace(PRESETS["16x16"], **SMALL),
+    # Several bus words per activation word, several bursts per program record, addresses of more than 32 bits.
+    "narrow": replace(PRESETS["8x8"], **SMALL, bus_bits=32, address_bits=40),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_bus_protocol_transfers_and_error_stops(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in environment().items():
+        monkeypatch.setenv(key, value)
+    config = CONFIGS[name]
+    source = tmp_path / "accelerator.v"
+    source.write_text(render_verilog(config, ComputeStub(config, stalls=name == "wide")))
+    runner = get_runner("verilator")
+    common = {"hdl_toplevel": TOP_MODULE, "build_dir": tmp_path}
+    runner.build(sources=[source], build_args=["-Wno-fatal", "-Wno-lint"], timescale=("1ns", "1ps"), log_file=tmp_path / "build.log", **common)
+    monkeypatch.syspath_prepend(ROOT / "rtl_tests")
+    results = runner.test(test_module="bench_bus", extra_env={"CONFIG": _as_json(config)}, seed=1, log_file=tmp_path / "run.log", **common)
+    count, failures = get_results(results)
+    assert count > 20 and not failures, (tmp_path / "run.log").read_text()[-8000:]
+
+
+def _as_json(config: HardwareConfig) -> str:
+    return json.dumps({key: value for key, value in asdict(config).items() if key != "rounding"})
