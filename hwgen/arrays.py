@@ -22,7 +22,7 @@ def read_npz(path: Path) -> dict[str, AnyArray]:
     try:
         with np.load(path, allow_pickle=False) as content:
             if not hasattr(content, "files"):
-                raise DataError(f"data {path.name!r}: must be an .npz file with one array per network input, this is a single .npy array; save it with numpy.savez")
+                raise DataError(f"data {path.name!r}: must be an .npz file of arrays by input name, not a single .npy array; save with numpy.savez")
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not an .npz file of plain arrays"

@@ -5,6 +5,7 @@ model -> graph -> quantized graph -> program -> Verilog, firmware, ONNX, report 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from hwgen.output import MANIFEST, REPORT_FOLDER, Manifest, check_replaceable, h
 from hwgen.progress import Progress, Silent
 from hwgen.quantize import QuantizeOptions
 from hwgen.quantize.metrics import sqnr_db
-from hwgen.report.collect import BuildFacts, Json, build_report, to_json
+from hwgen.report.collect import BuildFacts, Json, build_report, cycles_between, to_json
 from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
-from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.timing import predict
 
 QUANTIZED_MODEL = "onnx/quantized.onnx"
 QOPERATOR_MODEL = "onnx/quantized_qoperator.onnx"
@@ -37,6 +38,17 @@ FLOAT_MODEL = "onnx/float.onnx"
 VERILOG = "rtl/accelerator.v"
 _SQNR_BYTES = 1 << 27  # of float activations kept for the SQNR of every layer
 _SQNR_INPUTS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeRequest:
+    """What `quantize_model` works on; `out` is a file. `qoperator`: integer operators instead of QDQ."""
+
+    model: Path
+    out: Path
+    calibration: Path
+    options: QuantizeOptions = field(default_factory=QuantizeOptions)
+    qoperator: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,16 +63,16 @@ class BuildRequest:
     force: bool = False
 
 
-def quantize_model(model: Path, calibration: Path, out: Path, *, options: QuantizeOptions | None = None, qoperator: bool = False, progress: Progress | None = None) -> QuantizedNetwork:
-    """Quantize a float model and write it as QDQ (or QOperator) ONNX to the file `out`.
+def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None) -> QuantizedNetwork:
+    """Quantize a float model and write it as QDQ (or QOperator) ONNX to the file `request.out`.
 
     Raises ModelError, UnsupportedError, DataError, QuantizationError or OutputError; nothing is written then.
     """
     progress = progress or Silent()
-    network = load_network(model, calibration, options or QuantizeOptions(), progress)
+    network = load_network(request.model, request.calibration, request.options, progress)
     progress.stage("write ONNX")
-    form = to_qoperator(network.graph) if qoperator else to_qdq(network.graph)
-    write_file(out, form.SerializeToString(deterministic=True))
+    form = to_qoperator(network.graph) if request.qoperator else to_qdq(network.graph)
+    write_file(request.out, form.SerializeToString(deterministic=True))
     return network
 
 
@@ -121,10 +133,8 @@ def _program_files(compiled: CompiledNetwork) -> dict[str, bytes]:
 
 def _onnx_files(network: QuantizedNetwork) -> dict[str, bytes]:
     files = {QUANTIZED_MODEL: to_qdq(network.graph).SerializeToString(deterministic=True)}
-    try:
+    with contextlib.suppress(UnsupportedError):  # an operator without an integer form in ONNX; the QDQ form exists
         files[QOPERATOR_MODEL] = to_qoperator(network.graph).SerializeToString(deterministic=True)
-    except UnsupportedError:
-        pass  # an operator without an integer form in ONNX; the QDQ form exists
     if network.float_model is not None:
         files[FLOAT_MODEL] = network.float_model.SerializeToString(deterministic=True)
     return files
@@ -144,9 +154,10 @@ def layer_sqnr(network: QuantizedNetwork) -> dict[str, float]:
 
 
 def predicted_cycles(compiled: CompiledNetwork) -> tuple[tuple[int, ...], int]:
-    """Cycles of each layer and of one whole inference."""
-    layers = tuple(sum(array_cycles(compiled.commands[index], compiled.config) for index in layer.commands) for layer in compiled.layers)
-    return layers, sum(layers)
+    """Cycles of each layer (from the end of those before it to its own) and of one whole inference, by the cycle model."""
+    prediction = predict(compiled.commands, compiled.config)
+    ends = [max(prediction.spans[index].end for index in layer.commands) for layer in compiled.layers]
+    return cycles_between(ends), prediction.total_cycles
 
 
 def _facts(request: BuildRequest, digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) -> BuildFacts:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +19,8 @@ from hwgen.cosim.toolchain import doctor
 from hwgen.errors import HwgenError, MismatchError, OutputError
 from hwgen.progress import bars
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 OK, MISMATCH, USER_ERROR = 0, 1, 2
 _out = Console(soft_wrap=True, highlight=False)
@@ -45,14 +48,19 @@ def _options(arguments: argparse.Namespace) -> QuantizeOptions:
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
-    from hwgen.build import quantize_model
+    from hwgen.build import QuantizeRequest, quantize_model
 
     if arguments.output.is_dir():
         raise OutputError(f"output {str(arguments.output)!r}: must be a file, is a folder; name an .onnx file with -o")
+    request = QuantizeRequest(
+        model=arguments.model,
+        out=arguments.output,
+        calibration=arguments.calibration,
+        options=_options(arguments),
+        qoperator=arguments.form == "qoperator",
+    )
     with bars(_err) as progress:
-        network = quantize_model(
-            arguments.model, arguments.calibration, arguments.output, options=_options(arguments), qoperator=arguments.form == "qoperator", progress=progress
-        )
+        network = quantize_model(request, progress=progress)
     certified = sum(record.certified for record in network.records)
     _out.print(f"{escape(str(arguments.output))}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
     return OK
@@ -72,7 +80,8 @@ def _build(arguments: argparse.Namespace) -> int:
     with bars(_err) as progress:
         report = build(request, progress=progress)
     quantization = report["quantization"]
-    _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers, {report['predicted_cycles']:,} cycles predicted")
+    _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
+    _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
     _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")
     _out.print(f"written: {escape(str(arguments.output))}; report: {escape(str(arguments.output / 'report/report.html'))}")
     return OK
@@ -94,8 +103,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     report, result = verification.report, verification.result
     for text in report["verification"]["first_mismatches"]:
         _err.print(escape(text), style="red")
-    _out.print(f"{report['verification']['mismatches']} mismatches in {len(result.inferences)} inferences; {report['measured_cycles']:,} cycles measured, ", end="")
-    _out.print(f"{report['predicted_cycles']:,} predicted; utilization {100 * (report['utilization'] or 0):.1f} %")
+    cycles = f"{report['measured_cycles']:,} cycles measured, {report['predicted_cycles']:,} predicted; utilization {100 * (report['utilization'] or 0):.1f} %"
+    _out.print(f"{report['verification']['mismatches']} mismatches in {len(result.inferences)} inferences; {cycles}")
     built = f"compiled in {result.build_seconds:.0f} s" if result.build_seconds else "from the cache"
     _out.print(f"simulation {built}; {result.total_cycles:,} cycles in {result.wall_seconds:.2f} s, {result.cycles_per_second:,.0f} cycles/s")
     return OK if verification.equal else MISMATCH
@@ -139,50 +148,56 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("quantization of a float model")
-    group.add_argument("--scheme", choices=[s.value for s in Scheme], default=Scheme.ASYMMETRIC.value, help="scales and zero points (default: %(default)s)")
-    group.add_argument("--granularity", choices=[g.value for g in Granularity], default=Granularity.CHANNEL.value, help="weight scales per channel or tensor (default: %(default)s)")
-    group.add_argument("--range", choices=[r.value for r in RangeMethod], default=RangeMethod.MINMAX.value, help="how activation ranges follow from calibration (default: %(default)s)")
+    for name, choices, default, meaning in (
+        ("--scheme", Scheme, Scheme.ASYMMETRIC, "scales and zero points"),
+        ("--granularity", Granularity, Granularity.CHANNEL, "weight scales per channel or per tensor"),
+        ("--range", RangeMethod, RangeMethod.MINMAX, "how activation ranges follow from calibration"),
+    ):
+        group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
 
 
-def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
+def _verb(verbs: _Verbs, name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
     return parser
 
 
-def _add_quantize(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", "hwgen quantize model.onnx --calibration calibration.npz -o quantized.onnx")
+def _add_quantize(verbs: _Verbs) -> None:
+    example = "hwgen quantize model.onnx --calibration calibration.npz -o quantized.onnx"
+    parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", example)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single array may have any name")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
     _quantization_arguments(parser)
     parser.add_argument("--form", choices=["qdq", "qoperator"], default="qdq", help="how the quantized model is written (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
 
-def _add_build(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_build(verbs: _Verbs) -> None:
     summary = "Build everything from a model: program, Verilog, firmware, quantized ONNX, report."
     parser = _verb(verbs, "build", _build, summary, "hwgen build model.onnx --calibration calibration.npz --array 8x8 -o out")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
     parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
-    parser.add_argument("--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)")
+    parser.add_argument(
+        "--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)"
+    )
     parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
     _quantization_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
 
 
-def _add_verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_verify(verbs: _Verbs) -> None:
     summary = "Co-simulate the emitted Verilog; compare every word of every layer's output with the golden model."
     parser = _verb(verbs, "verify", _verify, summary, "hwgen verify out --inputs test.npz --count 5")
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
     parser.add_argument("--inputs", type=Path, metavar="X.npz", help="inputs to run (default: random codes)")
     parser.add_argument("--count", type=_positive, metavar="N", help="how many inferences (default: 2)")
     parser.add_argument("--latency", type=_positive, default=1, metavar="CYCLES", help="read latency of the memory (default: %(default)s)")
-    parser.add_argument("--stalls", type=_probability, default=0.0, metavar="P", help="hold every bus handshake back with this probability per cycle (default: %(default)s)")
+    parser.add_argument("--stalls", type=_probability, default=0.0, metavar="P", help="probability that a bus handshake is held back (default: %(default)s)")
     parser.add_argument("--seed", type=_positive, default=1, help="of the stalls (default: %(default)s)")
 
 
-def _add_evaluate(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate(verbs: _Verbs) -> None:
     summary = "Float network against integer golden model: accuracy, agreement, SQNR, inputs per second."
     parser = _verb(verbs, "evaluate", _evaluate, summary, "hwgen evaluate out --inputs test.npz --save outputs.npz")
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")

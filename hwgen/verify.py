@@ -15,17 +15,18 @@ import numpy as np
 from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.build import QUANTIZED_MODEL, VERILOG, for_hardware
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare, compute_ordinals
-from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult
+from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
 from hwgen.errors import MismatchError, OutputError
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import to_canonical
 from hwgen.isa.fields import Region
-from hwgen.ops.golden import Int8Array, golden_codes
+from hwgen.ops.golden import golden_codes
+from hwgen.ops.integer import Int8Array
 from hwgen.output import Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
-from hwgen.report.collect import Json, to_json, verification_report
+from hwgen.report.collect import Json, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 
@@ -136,19 +137,13 @@ def simulation_job(compiled: CompiledNetwork, verilog: str, codes: Mapping[str, 
     )
 
 
-def layer_cycles(comparisons: int, compiled: CompiledNetwork, result: SimulationResult) -> list[int]:
-    """Measured cycles of each layer in inference 0: from the last result of the layer before (or the start) to its own last."""
-    assert result.trace is not None
-    first = result.trace.inference == 0
+def layer_cycles(compiled: CompiledNetwork, trace: Trace) -> tuple[int, ...]:
+    """Measured cycles of each layer in inference 0: from the last result of the layers before (or the start) to its own last."""
     ends = []
-    for layer in compiled.layers[:comparisons]:
-        chosen = first & np.isin(result.trace.command, compute_ordinals(compiled.commands, layer.commands))
-        ends.append(int(result.trace.cycle[chosen].max()) if chosen.any() else 0)
-    cycles, before = [], 0
-    for end in ends:
-        cycles.append(max(0, end - before))
-        before = max(before, end)
-    return cycles
+    for layer in compiled.layers:
+        chosen = (trace.inference == 0) & np.isin(trace.command, compute_ordinals(compiled.commands, layer.commands))
+        ends.append(int(trace.cycle[chosen].max(initial=0)))
+    return cycles_between(ends)
 
 
 def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verification:
@@ -176,7 +171,7 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     layers = compare(expected, result.trace, compiled.config.activation_words)
     if all(layer.equal for layer in layers):
         output_comparison(compiled, codes, result)
-    report = verification_report(report, result, layers, layer_cycles(len(layers), compiled, result))
+    report = verification_report(report, result, layers, layer_cycles(compiled, result.trace))
     write_file(request.out / "report/report.json", to_json(report))
     write_file(request.out / "report/report.html", render_html(report))
     return Verification(report=report, layers=layers, result=result)

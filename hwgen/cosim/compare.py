@@ -39,7 +39,8 @@ class Mismatch:
 
     def __str__(self) -> str:
         found = "was never written" if self.found is None else f"is {self.found}"
-        return f"layer {self.layer!r}, inference {self.inference}, row {self.row}, column {self.column}, channel {self.channel}: must be {self.expected}, {found}"
+        place = f"inference {self.inference}, row {self.row}, column {self.column}, channel {self.channel}"
+        return f"layer {self.layer!r}, {place}: must be {self.expected}, {found}"
 
 
 @dataclass(frozen=True, kw_only=True)

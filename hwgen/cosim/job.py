@@ -51,7 +51,8 @@ class SimulationJob:
 class Trace:
     """Every result written by the compute engine, in order; n records of the N lanes of an activation word.
 
-    inference, command (index among the compute commands of the inference), cycle (since the start), address (word): (n,) int; mask: (n, N) bool; data: (n, N) int8.
+    inference, command (index among the compute commands of the inference), cycle (since the start), address (word): (n,) int;
+    mask: (n, N) bool; data: (n, N) int8.
     """
 
     inference: npt.NDArray[np.int64]

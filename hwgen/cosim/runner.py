@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -84,7 +83,10 @@ def _execute(simulator: Simulator, arguments: list[str], folder: Path, limit_sec
     """Run the simulation; returns its last line. Raises ToolError when it crashes, MismatchError when it runs longer than allowed."""
     lines: list[str] = [""]
     command = [str(simulator.program), *arguments]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process, _time_limit(process, limit_seconds) as expired:
+    with (
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process,
+        _time_limit(process, limit_seconds) as expired,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             lines = [*lines[-10:], line.strip()]
@@ -101,7 +103,8 @@ def _execute(simulator: Simulator, arguments: list[str], folder: Path, limit_sec
 def read_trace(content: bytes, lanes: int) -> Trace:
     """The binary trace of the bench: 32-bit words inference, command, cycle, address, then mask and data from the lowest bit up."""
     mask_bytes = 4 * -(-lanes // 32)
-    record = np.dtype([("inference", "<u4"), ("command", "<u4"), ("cycle", "<u4"), ("address", "<u4"), ("mask", np.uint8, mask_bytes), ("data", np.int8, lanes)])
+    words = [("inference", "<u4"), ("command", "<u4"), ("cycle", "<u4"), ("address", "<u4")]
+    record = np.dtype([*words, ("mask", np.uint8, mask_bytes), ("data", np.int8, lanes)])
     found = np.frombuffer(content, record)
     mask = np.unpackbits(found["mask"], axis=1, bitorder="little")[:, :lanes].astype(bool)
     as_int = {name: found[name].astype(np.int64) for name in ("inference", "command", "cycle", "address")}
@@ -119,9 +122,7 @@ def _inferences(log: Sequence[str], dump: bytes, job: SimulationJob) -> tuple[In
             cycles[int(values[0])], finished[int(values[0])] = int(values[1]), kind == "irq"
     stride = -(-job.output_bytes // job.config.bus_bytes) * job.config.bus_bytes
     outputs = [dump[k * stride :][: job.output_bytes] for k in range(len(job.inputs))]
-    return tuple(
-        InferenceResult(output=outputs[k], registers=registers[k], bench_cycles=cycles[k], finished=finished[k]) for k in range(len(job.inputs))
-    )
+    return tuple(InferenceResult(output=outputs[k], registers=registers[k], bench_cycles=cycles[k], finished=finished[k]) for k in range(len(job.inputs)))
 
 
 def simulate(job: SimulationJob, *, progress: Progress | None = None) -> SimulationResult:

@@ -87,7 +87,8 @@ def _run(command: tuple[str, ...], folder: Path) -> None:
     if done.returncode:
         text = (done.stderr + done.stdout).strip().splitlines()
         errors = [line for line in text if "rror" in line] or text
-        raise ToolError(f"{command[0]}: failed with exit code {done.returncode} while compiling the simulation:\n" + "\n".join(f"  {line}" for line in errors[:20]))
+        listing = "\n".join(f"  {line}" for line in errors[:20])
+        raise ToolError(f"{command[0]}: failed with exit code {done.returncode} while compiling the simulation:\n{listing}")
 
 
 def _build(verilog: str, flags: tuple[str, ...], target: Path) -> None:

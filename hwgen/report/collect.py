@@ -45,6 +45,15 @@ def utilization(macs: int, cycles: int | None, multipliers: int) -> float | None
     return round(macs / (cycles * multipliers), 4) if cycles else None
 
 
+def cycles_between(ends: Sequence[int]) -> tuple[int, ...]:
+    """Cycles of each layer from the times at which they end: what it adds to those before it, 0 for one that ends earlier."""
+    cycles, before = [], 0
+    for end in ends:
+        cycles.append(max(0, end - before))
+        before = max(before, end)
+    return tuple(cycles)
+
+
 def _layer(layer: Layer, facts: BuildFacts, cycles: int | None) -> Json:
     kind = facts.network.graph.values[layer.value].type
     return {

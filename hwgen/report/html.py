@@ -78,23 +78,31 @@ def _bar(layer: dict[str, Any], most_cycles: int, best_sqnr: float, multipliers:
         measured=number(layer["measured_cycles"]),
         utilization=percent(layer["macs"] / (cycles * multipliers) if cycles else None),
         sqnr=number(layer["sqnr_db"], 1),
-        verdict="not verified" if mismatches is None else f"{number(layer['compared'])} equal" if not mismatches else f"{number(mismatches)} of {number(layer['compared'])} differ",
+        verdict=_verdict(mismatches, layer["compared"]),
         good=not mismatches,
         cycle_width=round(100 * cycles / most_cycles, 1) if most_cycles else 0.0,
         sqnr_width=round(max(0.0, 100 * (layer["sqnr_db"] or 0.0) / best_sqnr), 1) if best_sqnr > 0 else 0.0,
     )
 
 
+def _verdict(mismatches: int | None, compared: int | None) -> str:
+    if mismatches is None:
+        return "not verified"
+    return f"{number(mismatches)} of {number(compared)} differ" if mismatches else f"{number(compared)} equal"
+
+
 def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
     quantization, hardware = report["quantization"], report["hardware"]
-    measured = report["measured_cycles"]
+    measured = report["measured_cycles"] is not None
+    cycles, share = (report["measured_cycles"], report["utilization"]) if measured else (report["predicted_cycles"], report["predicted_utilization"])
+    sizes, certified = report["region_bytes"], quantization["certified_channels"]
     return (
         Fact(label="multiply-accumulates", value=number(report["macs"]), note="per inference"),
         Fact(label="multipliers", value=number(report["multipliers"]), note=f"{hardware['out_lanes']}×{hardware['in_lanes']}"),
-        Fact(label="cycles", value=number(measured if measured is not None else report["predicted_cycles"]), note="measured" if measured is not None else "predicted"),
-        Fact(label="utilization", value=percent(report["utilization"] if measured is not None else report["predicted_utilization"]), note="whole inference, DMA included"),
-        Fact(label="certified channels", value=f"{number(quantization['certified_channels'])} of {number(quantization['channels'])}", note="equal in ONNX Runtime, proven"),
-        Fact(label="memory", value=f"{number(report['region_bytes']['weights'] / 1024, 1)} KiB", note=f"weights; program {number(report['region_bytes']['program'] / 1024, 1)} KiB"),
+        Fact(label="cycles", value=number(cycles), note="measured" if measured else "predicted"),
+        Fact(label="utilization", value=percent(share), note="whole inference, DMA included"),
+        Fact(label="certified channels", value=f"{number(certified)} of {number(quantization['channels'])}", note="equal in ONNX Runtime, proven"),
+        Fact(label="memory", value=f"{number(sizes['weights'] / 1024, 1)} KiB", note=f"weights; program {number(sizes['program'] / 1024, 1)} KiB"),
     )
 
 
