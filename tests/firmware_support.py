@@ -18,6 +18,7 @@ from hwgen.ir.graph import Graph
 from hwgen.ops.golden import golden_codes
 from hwgen.schedule.compile import compile_network
 
+STRICT = "-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wcast-qual -Wmissing-prototypes -Werror"
 SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 
 
@@ -58,3 +59,23 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     if not (shutil.which("make") and shutil.which("gcc")):
         pytest.skip("make and gcc are needed")
     return subprocess.run(["make", "-s", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=120, check=False)
+
+
+def compile_c(folder: Path, output: str, *arguments: str, flags: str = "") -> Path:
+    """Compile emitted files strictly; `arguments` are files below `folder` or further options. Fails the test on any warning."""
+    if not shutil.which("gcc"):
+        pytest.skip("gcc is needed")
+    command = ["gcc", *STRICT.split(), *flags.split(), "-Iinclude", "-Iport", "-Wa,-Isrc", *arguments, "-lm", "-o", output]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    return folder / output
+
+
+def sources(folder: Path, *, without: str = " ") -> list[str]:
+    """Everything below src/ and port/ that a compiler reads."""
+    files = [path.relative_to(folder).as_posix() for part in ("src", "port") for path in sorted((folder / part).glob("*.[cS]"))]
+    return [name for name in files if without not in name]
+
+
+def run(program: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=False)
