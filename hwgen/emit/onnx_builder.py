@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,6 +28,7 @@ class OnnxBuilder:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.problems: list[Unsupported] = []
+        self.renamed: dict[str, str] = {}  # tensor -> value of the graph, where the names differ
         self._outside = {entry.name for entry in graph.inputs} | {entry.name for entry in graph.outputs}
         self._used = set(graph.values) | self._outside
 
@@ -40,7 +42,11 @@ class OnnxBuilder:
 
     def value_name(self, value: str) -> str:
         """The ONNX name of a value of the graph: its own, unless an input or output of the network has that name."""
-        return self.fresh(value) if value in self._outside else value
+        if value not in self._outside:
+            return value
+        name = self.fresh(value)
+        self.renamed[name] = value
+        return name
 
     def constant(self, wish: str, array: npt.NDArray[Any]) -> str:
         name = self.fresh(wish)
@@ -71,11 +77,17 @@ class OnnxBuilder:
             case Transpose():
                 return self.node("Transpose", [current], output, perm=list(step.permutation))
             case Affine():
-                scale = self.constant(f"{output}.scale", np.asarray(step.scale, np.float32))
-                offset = self.constant(f"{output}.offset", np.asarray(step.offset, np.float32))
-                return self.node("Add", [self.node("Mul", [current, scale], self.fresh(f"{output}.scaled")), offset], output)
+                return self._affine(step, current, output)
             case Softmax():
                 return self.node("Softmax", [current], output, axis=step.axis)
+
+    def _affine(self, step: Affine, current: str, output: str) -> str:
+        scale, offset = np.asarray(step.scale, np.float32), np.asarray(step.offset, np.float32)
+        if not offset.any():
+            return self.node("Mul", [current, self.constant(f"{output}.scale", scale)], output)
+        if (scale != 1).any():
+            current = self.node("Mul", [current, self.constant(f"{output}.scale", scale)], self.fresh(f"{output}.scaled"))
+        return self.node("Add", [current, self.constant(f"{output}.offset", offset)], output)
 
     def model(self) -> onnx.ModelProto:
         """The finished model; raises UnsupportedError for everything that was refused."""
@@ -90,7 +102,10 @@ class OnnxBuilder:
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
         model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="hwgen")
         arithmetic = graph.arithmetic
-        helper.set_model_props(model, {"hwgen.multiplier_bits": str(arithmetic.multiplier_bits), "hwgen.rounding": arithmetic.rounding.value})
+        notes = {"hwgen.multiplier_bits": str(arithmetic.multiplier_bits), "hwgen.rounding": arithmetic.rounding.value}
+        if self.renamed:
+            notes["hwgen.renamed"] = json.dumps(self.renamed, sort_keys=True)
+        helper.set_model_props(model, notes)
         return model
 
     def enter(self, entry: GraphInput) -> str:

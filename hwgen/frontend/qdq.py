@@ -1,0 +1,73 @@
+"""Quantized ONNX models, in QDQ form (DequantizeLinear, float operator, QuantizeLinear) or QOperator form (QLinearConv, ...)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from hwgen.arith import Rounding
+from hwgen.errors import ModelError
+from hwgen.frontend.onnx import import_model, load_model
+from hwgen.frontend.qdq_attach import attach
+from hwgen.frontend.qdq_strip import strip
+from hwgen.ir.graph import Arithmetic, Graph
+from hwgen.ops.check import check_quantized
+from hwgen.optimize import optimize
+
+MULTIPLIER_BITS = ("0", "8", "10", "12", "16", "24")
+
+
+def load_quantized_graph(path: Path) -> Graph:
+    """Read a quantized model: what hwgen wrote gives the same integers again, other tools' models theirs.
+
+    Raises ModelError for a damaged file, UnsupportedError listing what is quantized in a way that hwgen does not implement, and
+    QuantizationError for illegal scales and zero points.
+    """
+    return import_quantized_model(load_model(path), path.stem)
+
+
+def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:
+    """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values."""
+    stripped = strip(model)
+    graph = optimize(import_model(stripped.model, name))
+    dtypes = {entry.name: str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)) for entry in model.graph.input}
+    inputs = tuple(replace(entry, dtype=dtypes[entry.name]) for entry in graph.inputs)
+    quantized = attach(replace(graph, inputs=inputs, arithmetic=_arithmetic(model)), stripped)
+    check_quantized(quantized)
+    return _with_own_names(quantized, model)
+
+
+def _with_own_names(graph: Graph, model: onnx.ModelProto) -> Graph:
+    """Values and nodes get back the names that they could not have in the file, where hwgen noted them there."""
+    noted = next((entry.value for entry in model.metadata_props if entry.key == "hwgen.renamed"), "{}")
+    try:
+        pairs = json.loads(noted)
+    except ValueError as error:
+        raise ModelError(f"metadata hwgen.renamed: must be JSON, not {noted[:40]!r}") from error
+    names = {name: name for name in graph.values}
+    for old, new in pairs.items() if isinstance(pairs, dict) else ():
+        if old in names and isinstance(new, str) and new not in names.values():
+            names[old] = new
+    values = {names[name]: replace(value, name=names[name]) for name, value in graph.values.items()}
+    nodes = []
+    for node in graph.nodes:
+        operands = tuple(names[name] for name in node.inputs)
+        nodes.append(replace(node, name=names.get(node.name, node.name), inputs=operands, output=names[node.output]))
+    outputs = tuple(replace(output, value=names[output.value]) for output in graph.outputs)
+    inputs = tuple(replace(entry, value=names[entry.value]) for entry in graph.inputs)
+    return replace(graph, values=values, nodes=tuple(nodes), outputs=outputs, inputs=inputs)
+
+
+def _arithmetic(model: onnx.ModelProto) -> Arithmetic:
+    """What hwgen noted in the file, or the default."""
+    notes = {entry.key: entry.value for entry in model.metadata_props}
+    bits = notes.get("hwgen.multiplier_bits", "16")
+    if bits not in MULTIPLIER_BITS:
+        raise ModelError(f"metadata hwgen.multiplier_bits: must be one of {', '.join(MULTIPLIER_BITS)}, not {bits[:40]!r}")
+    rounding = notes.get("hwgen.rounding", Rounding.HALF_EVEN.value)
+    if rounding not in [rule.value for rule in Rounding]:
+        raise ModelError(f"metadata hwgen.rounding: must be half_even or half_up, not {rounding[:40]!r}")
+    return Arithmetic(multiplier_bits=int(bits), rounding=Rounding(rounding))

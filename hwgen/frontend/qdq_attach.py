@@ -1,0 +1,170 @@
+"""Put quantization back onto the graph that the float front end imported from a stripped model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from hwgen.errors import ModelError, QuantizationError, Unsupported, UnsupportedError
+from hwgen.frontend.onnx_constants import tensor
+from hwgen.frontend.qdq_strip import LAYOUT, Array, Parameter, Stripped
+from hwgen.ir.graph import Graph, Node, Value
+from hwgen.ir.types import Quantization
+from hwgen.ops.check import COPYING, check_scale
+from hwgen.ops.conv import Conv
+
+ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
+
+
+def attach(graph: Graph, stripped: Stripped) -> Graph:
+    """The quantized graph; `graph` holds codes as weights. Raises UnsupportedError naming what is not quantized in a supported way."""
+    known = _by_value(graph, stripped)
+    values = {name: replace(value, quantization=known.get(name)) for name, value in graph.values.items()}
+    problems = [_not_quantized(value, graph, stripped) for value in values.values() if value.quantization is None]
+    if problems:
+        raise UnsupportedError(problems)
+    nodes = []
+    reader = _Parameters(stripped)
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Conv):
+            try:
+                op = reader.quantized(node, op, values[node.inputs[0]].quantized)
+            except ModelError as error:
+                problems.append(Unsupported(node=node.name, operator="Conv", reason=str(error)))
+        nodes.append(replace(node, op=op, source=tuple(_original(stripped, name) for name in node.source)))
+    if problems:
+        raise UnsupportedError(problems)
+    return replace(graph, nodes=tuple(nodes), values=values)
+
+
+def _original(stripped: Stripped, number: str) -> str:
+    return stripped.names[int(number)]
+
+
+def _not_quantized(value: Value, graph: Graph, stripped: Stripped) -> Unsupported:
+    node = graph.producer(value.name)
+    if node is None:
+        return Unsupported(node=value.name, operator="input", reason="must be quantized before the first operator")
+    name = _original(stripped, node.source[-1]) if node.source else node.name
+    return Unsupported(node=name, operator=type(node.op).__name__, reason="its result must be quantized, but is read as real values")
+
+
+def _by_value(graph: Graph, stripped: Stripped) -> dict[str, Quantization]:
+    """Quantization by value name: found at the tensor itself, through changes of layout, and through operators that keep codes."""
+    known = dict(stripped.activations)
+    for node in reversed(stripped.model.graph.node):
+        if node.op_type in LAYOUT and node.output[0] in known:
+            known.setdefault(node.input[0], known[node.output[0]])
+    for entry in graph.inputs:
+        found = _behind(entry.value, stripped.model, known)
+        if entry.value not in known and found is not None:
+            known[entry.value] = found
+    for _ in graph.nodes:
+        before = len(known)
+        for node in graph.nodes:
+            names = (*node.inputs, node.output)
+            found = next((known[name] for name in names if name in known), None)
+            if isinstance(node.op, COPYING) and found is not None:
+                for name in names:
+                    known.setdefault(name, found)
+        if len(known) == before:
+            break
+    return known
+
+
+def _behind(name: str, model: onnx.ModelProto, known: dict[str, Quantization]) -> Quantization | None:
+    """The quantization of a network input that the processor prepares first: that of the tensor behind its elementwise steps."""
+    for _ in model.graph.node:
+        if name in known:
+            return known[name]
+        step = next((node for node in model.graph.node if name in node.input and node.op_type in (*ELEMENTWISE, *LAYOUT)), None)
+        if step is None:
+            return None
+        name = step.output[0]
+    return known.get(name)
+
+
+class _Parameters:
+    """Weights and biases of convolutions, from the ONNX nodes that they came from."""
+
+    def __init__(self, stripped: Stripped) -> None:
+        self.stripped = stripped
+        self.nodes: dict[str, list[onnx.NodeProto]] = {}
+        for node in stripped.model.graph.node:
+            self.nodes.setdefault(node.name, []).append(node)
+        self.plain = {proto.name: proto for proto in stripped.model.graph.initializer}
+
+    def quantized(self, node: Node, op: Conv, x: Quantization | None) -> Conv:
+        """Raises ModelError with the reason where the weights are not int8 codes or the bias is not understood."""
+        assert x is not None
+        sources = [proto for name in node.source for proto in self.nodes.get(name, [])]
+        scale = self._weight_scale(op, sources)
+        weight = np.asarray(op.weight, np.float64)
+        if (weight != np.rint(weight)).any() or np.abs(weight + 0.5).max(initial=0) > 127.5:
+            raise ModelError("its weights must be 8-bit codes whose zero point leaves them in -128..127, and not be scaled afterwards")
+        for one in np.unique(scale).tolist():
+            check_scale(one, f"weights of Conv {node.name!r}")
+        bias, seen = np.zeros(op.channels, np.int64), np.zeros(op.channels)
+        for addend in self._biases(sources):
+            codes, as_imported = self._bias_codes(addend, np.float32(x.scale) * scale, node.name)
+            bias, seen = bias + codes, seen + as_imported
+        if not np.allclose(seen, op.bias, rtol=1e-4, atol=1e-6 * max(1.0, np.abs(seen).max(initial=0))):
+            raise ModelError("its bias must come from a constant that is added to it, and from nothing else")
+        limits = np.iinfo(np.int32)
+        if (bias < limits.min).any() or (bias > limits.max).any():
+            raise QuantizationError(f"Conv {node.name!r}: the bias must fit int32 at the scale of the products, reaches {np.abs(bias).max()}; quantize again")
+        return replace(op, weight=weight.astype(np.int8), bias=bias.astype(np.int32), weight_scale=scale)
+
+    def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
+        found = [(proto, index) for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm") for index in (0, 1) if self._is_parameter(proto, index)]
+        if len(found) != 1:
+            raise ModelError("its weights must be one quantized constant")
+        proto, index = found[0]
+        parameter = self.stripped.parameters[proto.input[index]]
+        if parameter.scale.size == 1:
+            return np.full(op.channels, parameter.scale[0], np.float32)
+        transposed = next((a.i for a in proto.attribute if a.name == "transB"), 0)
+        outputs = 0 if proto.op_type == "Conv" or transposed or index == 0 else parameter.codes.ndim - 1
+        if parameter.axis != outputs or parameter.scale.size != op.channels:
+            raise ModelError(f"its weight scales must be one per output channel (axis {outputs}), not along axis {parameter.axis}")
+        return parameter.scale
+
+    def _is_parameter(self, proto: onnx.NodeProto, index: int) -> bool:
+        return len(proto.input) > index and proto.input[index] in self.stripped.parameters
+
+    def _biases(self, sources: list[onnx.NodeProto]) -> Iterator[Parameter | Array]:
+        places = {"Conv": (2,), "Gemm": (2,), "Add": (0, 1)}
+        for proto in sources:
+            for index in places.get(proto.op_type, ()):
+                name = proto.input[index] if len(proto.input) > index else ""
+                if name in self.stripped.parameters:
+                    yield self.stripped.parameters[name]
+                elif name in self.plain:
+                    yield tensor(self.plain[name], f"initializer {name!r}")
+
+    @staticmethod
+    def _bias_codes(addend: Parameter | Array, unit: npt.NDArray[np.float32], name: str) -> tuple[Array, Array]:
+        """The bias (C,) as integers at the scale `unit` of the products, and as the float front end saw it."""
+        stored = (addend.codes if isinstance(addend, Parameter) else addend).reshape(-1)
+        if stored.size not in (1, unit.size):
+            raise ModelError(f"its bias must have {unit.size} elements, not {stored.size}")
+        stored = np.broadcast_to(stored, unit.shape)
+        if isinstance(addend, Parameter):
+            scale = np.broadcast_to(addend.scale, unit.shape) if addend.scale.size in (1, unit.size) else None
+            if scale is None:
+                raise ModelError(f"its bias must have 1 or {unit.size} scales, not {addend.scale.size}")
+            if np.allclose(scale, unit, rtol=1e-5, atol=0):
+                return stored, stored.astype(np.float32)
+            real = stored * scale.astype(np.float64)
+        else:
+            real = stored.astype(np.float64)
+        with np.errstate(all="ignore"):
+            codes = np.rint(real / unit.astype(np.float64))
+        if not np.isfinite(codes).all() or np.abs(codes).max() > 2.0**40:
+            raise QuantizationError(f"Conv {name!r}: the bias must fit int32 at the scale of the products; quantize again")
+        return codes.astype(np.int64), stored.astype(np.float32)
