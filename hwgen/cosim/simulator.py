@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -65,6 +67,18 @@ def _parameters(config: HardwareConfig, memory_bytes: int) -> tuple[str, ...]:
     )
 
 
+def trace_scope(verilog: str) -> str:
+    """The instance that holds the wires trace_*: a module's name is its place in the hierarchy, below that of the accelerator.
+
+    Raises ToolError when there is none.
+    """
+    found = re.findall(r"^module \\?hwgen_accelerator(\S*?) ?\(|^\s+(?:wire|output) (trace_valid)[;,]", verilog, re.MULTILINE)
+    scopes = [place for (place, _), (_, wire) in itertools.pairwise(found) if wire]
+    if not scopes:
+        raise ToolError("Verilog of the accelerator: must hold the wires trace_valid, trace_address, trace_mask and trace_data; build again")
+    return "dut" + min(scopes, key=len)
+
+
 def _key(verilog: str, flags: tuple[str, ...], tools: tuple[ToolStatus, ...]) -> str:
     sources = [(template_root() / "rtl" / name).read_text(encoding="utf-8") for name in (_BENCH, _MAIN)]
     versions = [f"{s.tool.name} {s.version}" for s in tools]
@@ -109,7 +123,7 @@ def compile_simulator(verilog: str, config: HardwareConfig, *, needed_bytes: int
     Raises ToolError when a tool is missing or refuses the Verilog, OutputError when the cache cannot be written.
     """
     memory_bytes = memory_size(needed_bytes)
-    flags = _parameters(config, memory_bytes)
+    flags = (*_parameters(config, memory_bytes), f"-DTRACE_SCOPE={trace_scope(verilog)}")
     root = cache_root() / "simulations"
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -10,10 +10,15 @@
 //   +seed=N       of the stalls                       +read_error=A, +write_error=A  byte addresses (hex) that answer SLVERR
 //
 // Host operation: bits 63..56 code, 55..32 address, 31..0 data.
+// `TRACE_SCOPE is the instance whose trace_valid, trace_address, trace_mask and trace_data show the results.
+//
 //   0 end   1 write register   2 read register (logged)   3 wait for irq at most `data` cycles
 //   4 begin inference `data`; after a wait that timed out: end
 //   5 dump `data` bus words from bus word `address`   6 reset for `data` cycles   7 idle for `data` cycles
 `timescale 1ns / 1ps
+`ifndef TRACE_SCOPE
+`define TRACE_SCOPE dut.compute
+`endif
 module bench #(
     parameter BUS_BITS = 128,
     parameter ADDRESS_BITS = 32,
@@ -243,10 +248,10 @@ module bench #(
     reg [31:0] command = 0;
     reg [31:0] since = 0;  // when the last register write was taken; before a result: the start
     reg restart_trace = 0;
-    wire [MASK_BITS-1:0] trace_mask = dut.compute.trace_mask;
+    wire [MASK_BITS-1:0] trace_mask = `TRACE_SCOPE.trace_mask;
     always @(posedge clk) if (trace_on) begin
-        if (dut.compute.trace_valid)
-            $fwrite(trace_file, "%u", {dut.compute.trace_data[8*LANES-1:0], trace_mask, 8'd0, dut.compute.trace_address[23:0], now - since, command, inference});
+        if (`TRACE_SCOPE.trace_valid)
+            $fwrite(trace_file, "%u", {`TRACE_SCOPE.trace_data[8*LANES-1:0], trace_mask, 8'd0, `TRACE_SCOPE.trace_address[23:0], now - since, command, inference});
         if (restart_trace) command <= 0;
         else if (dut.compute.done) command <= command + 1;
     end

@@ -1,7 +1,9 @@
 // Stands for the accelerator where only the bench is tested: output byte = input byte + 1, one word at a time.
 // program_entry 0x100 never raises irq; an error response stops it with error code 3 (read) or 4 (write).
-module compute(output trace_valid, output [23:0] trace_address, output [15:0] trace_mask, output [127:0] trace_data, output done,
-               input valid, input [23:0] address, input [127:0] data, input last);
+module \hwgen_accelerator.compute (
+    output trace_valid,
+    output [23:0] trace_address, output [15:0] trace_mask, output [127:0] trace_data, output done,
+    input valid, input [23:0] address, input [127:0] data, input last);
     assign trace_valid = valid;
     assign trace_address = address;
     assign trace_mask = 16'hffff;
@@ -42,7 +44,7 @@ module hwgen_accelerator(
     assign m_axi_rready = state == 2, m_axi_bready = state == 4;
     reg [127:0] next;
     always @* for (k = 0; k < 16; k = k + 1) next[8*k +: 8] = m_axi_rdata[8*k +: 8] + 8'd1;
-    compute compute(.valid(m_axi_rvalid && m_axi_rready), .address(offset[27:4]), .data(next), .last(offset + 16 >= registers[30]),
+    \hwgen_accelerator.compute compute(.valid(m_axi_rvalid && m_axi_rready), .address(offset[27:4]), .data(next), .last(offset + 16 >= registers[30]),
                     .trace_valid(), .trace_address(), .trace_mask(), .trace_data(), .done());
     always @(posedge clk) begin
         if (s_axil_bready) s_axil_bvalid <= 0;
