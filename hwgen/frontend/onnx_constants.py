@@ -49,6 +49,8 @@ def tensor(proto: onnx.TensorProto, where: str) -> Array:
         raise ModelError(f"{where}: sizes must not be negative, found {list(proto.dims)}")
     if math.prod(proto.dims) > MAX_ELEMENTS:
         raise ModelError(f"{where}: must hold at most {MAX_ELEMENTS} elements, not the {list(proto.dims)} that it declares")
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError(f"{where}: its external data were not read; load the model from its file")
     try:
         array = np.asarray(onnx.numpy_helper.to_array(proto))
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:

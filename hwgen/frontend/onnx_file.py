@@ -76,7 +76,7 @@ def _run_checker(model: onnx.ModelProto, name: str) -> None:
     try:
         onnx.checker.check_model(known)
     except (onnx.checker.ValidationError, ValueError, EncodeError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown reason"])[0][:300]
+        reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model {name!r}: breaks ONNX's rules: {reason}") from error
 
 
@@ -102,7 +102,7 @@ def _read_external_data(model: onnx.ModelProto, path: Path) -> None:
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from model.graph.initializer
-    for node in model.graph.node:
+    for node in (*model.graph.node, *(inner for function in model.functions for inner in function.node)):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t

@@ -20,8 +20,9 @@ def fold_batch_norm(graph: Graph) -> Graph:
     are Convs that pad nothing (padding would have to become the offset). Otherwise it stays.
     """
     for node in graph.nodes:
-        if is_affine(node, graph.values[node.inputs[0]].type):
-            graph = _fold(graph, node)
+        current = graph.producer(node.output)  # earlier folds may have replaced or removed it
+        if current is not None and is_affine(current, graph.values[current.inputs[0]].type):
+            graph = _fold(graph, current)
     return graph
 
 
