@@ -15,7 +15,9 @@ CASES = [(bits, rounding) for bits in (0, 8, 16, 24) for rounding in Rounding]
 
 
 def compiled(text: str, name: str, arguments: int, folder: Path) -> ctypes._CFuncPtr:
-    (folder / "f.c").write_text("#include <stdint.h>\n" + text.replace("static int64_t", f"int64_t {name}(" + ", ".join(["int64_t"] * arguments) + ");\nint64_t", 1))
+    (folder / "f.c").write_text(
+        "#include <stdint.h>\n" + text.replace("static int64_t", f"int64_t {name}(" + ", ".join(["int64_t"] * arguments) + ");\nint64_t", 1)
+    )
     library = compile_c(folder, "f.so", "f.c", flags="-O2 -shared -fPIC -fsanitize=undefined -fsanitize-undefined-trap-on-error")
     function = getattr(ctypes.CDLL(str(library)), name)
     function.argtypes, function.restype = [ctypes.c_int64] * arguments, ctypes.c_int64

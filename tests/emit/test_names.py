@@ -7,7 +7,28 @@ from hypothesis import strategies as st
 from hwgen.emit.names import IDENTIFIER_LIMIT, PREFIX_LIMIT, RESERVED, TEXT_LIMIT, check_prefix, identifier, model_prefix, plain, unique_identifiers
 from hwgen.errors import ConfigError
 
-HOSTILE = ["", " ", "*/", "/*", '"', "'", "\\", "\n#error x", "??/", "int", "INT", "_Bool", "1x1", "__x__", "日本", "a\0b", "%s", "${HOME}", "<script>", "x" * 1000]
+HOSTILE = [
+    "",
+    " ",
+    "*/",
+    "/*",
+    '"',
+    "'",
+    "\\",
+    "\n#error x",
+    "??/",
+    "int",
+    "INT",
+    "_Bool",
+    "1x1",
+    "__x__",
+    "日本",
+    "a\0b",
+    "%s",
+    "${HOME}",
+    "<script>",
+    "x" * 1000,
+]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
