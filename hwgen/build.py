@@ -6,6 +6,7 @@ model -> graph -> quantized graph -> program -> Verilog, firmware, ONNX, report 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hwgen.emit.firmware_answers import KnownAnswer
 from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
+from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
 from hwgen.ir.graph import Graph
@@ -86,11 +88,12 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     digest = model_sha256(request.model)
     network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress)
     progress.stage("compile the program")
-    compiled = compile_network(for_hardware(network.graph, request.hardware), request.hardware)
+    models = _onnx_files(network)
+    compiled = compile_network(for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware), request.hardware)
     progress.stage("write Verilog")
     files = {VERILOG: render_verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
-    files |= _program_files(compiled) | _onnx_files(network) | emit_firmware(FirmwareInput.of(compiled, known_answers(compiled, network)))
+    files |= models | _program_files(compiled) | emit_firmware(FirmwareInput.of(compiled, known_answers(compiled, network)))
     progress.stage("write the report")
     report = build_report(_facts(request, digest, network, compiled))
     manifest = Manifest(
@@ -110,6 +113,14 @@ def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
     if needs.multiplier_bits == 0 and has and needs.rounding is config.rounding:
         return replace(graph, arithmetic=replace(needs, multiplier_bits=has))
     return graph
+
+
+def _as_written(model: bytes, name: str) -> Graph:
+    """The network as the quantized ONNX file describes it, so that what is compiled is what the file says, on every later run."""
+    with tempfile.TemporaryDirectory(prefix="hwgen-") as folder:
+        path = Path(folder) / "quantized.onnx"
+        path.write_bytes(model)
+        return replace(load_quantized_graph(path), name=name)
 
 
 def known_answers(compiled: CompiledNetwork, network: QuantizedNetwork) -> tuple[KnownAnswer, ...]:

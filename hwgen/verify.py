@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +70,8 @@ def read_report(out: Path) -> Json:
 def load_compiled(out: Path, manifest: Manifest) -> CompiledNetwork:
     """Compile the network that lies in `out` and check that the result is the program that lies there."""
     check_files(out, manifest)
-    graph = for_hardware(load_quantized_graph(out / QUANTIZED_MODEL), manifest.hardware)
-    compiled = compile_network(graph, manifest.hardware)
+    graph = replace(load_quantized_graph(out / QUANTIZED_MODEL), name=manifest.network)
+    compiled = compile_network(for_hardware(graph, manifest.hardware), manifest.hardware)
     for name, content in (("program/program.bin", compiled.program), ("program/weights.bin", compiled.weights)):
         if (out / name).read_bytes() != content:
             raise MismatchError(f"folder {out.name!r}: {name} must be what this hwgen compiles from {QUANTIZED_MODEL}; built by another version, build again")
