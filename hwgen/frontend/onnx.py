@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
@@ -51,14 +51,22 @@ def import_model(model: onnx.ModelProto, name: str) -> Graph:
     first = Builder(declared=_declared(model))
     try:
         return _import(model, name, first)
-    except ModelError:
-        if not first.guessed:
-            raise
-        try:  # an input met an elementwise operator first, and was taken as channels-first: perhaps it is channels-last
-            return _import(model, name, Builder(declared=_declared(model), channels_last=True))
-        except ModelError:
-            pass
-        raise
+    except ModelError as error:
+        for builder in _second_thoughts(first):
+            try:
+                return _import(model, name, builder)
+            except ModelError:
+                continue
+        raise error
+
+
+def _second_thoughts(first: Builder) -> Iterator[Builder]:
+    """What else may be tried where import had to guess: that an input which met an elementwise operator first is channels-last,
+    and that an input which is read scaled and unscaled is better scaled on the accelerator."""
+    for scale_outside in (True, False) if first.conflict else (True,):
+        for channels_last in (False, True) if first.guessed or not scale_outside else (False,):
+            if channels_last or not scale_outside:
+                yield Builder(declared=first.declared, channels_last=channels_last, scale_outside=scale_outside)
 
 
 def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:

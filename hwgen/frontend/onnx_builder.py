@@ -34,11 +34,14 @@ class Builder:
     """Handlers read operands by `constant` and `image`, and add nodes by `emit`.
 
     Where an input's layout cannot be known at its first consumer, `channels_last` decides, and `guessed` records that it did.
+    Scaling of an input is the processor's, if `scale_outside`; `conflict` records that readers of one input want different steps.
     """
 
     declared: dict[str, Declared]
     channels_last: bool = False
     guessed: bool = False
+    scale_outside: bool = True
+    conflict: bool = False
     env: dict[str, Constant | View | None] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
@@ -115,6 +118,7 @@ class Builder:
             self.values[raw.source] = Value(name=raw.source, type=limited(f"input {raw.source!r}", shape))
             self.inputs[raw.source] = GraphInput(name=raw.source, shape=(-1, *declared.shape), dtype=declared.dtype, value=raw.source, steps=steps)
         elif known.steps != steps or self.values[raw.source].type != shape:
+            self.conflict = True
             raise node.refuse(f"input {raw.source!r} is read in two layouts or scalings; apply one to all its readers")
         return Image(value=raw.source, type=shape, dims=tuple((axis,) for axis in axes))
 

@@ -9,7 +9,7 @@ import onnx
 
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
-from hwgen.frontend.onnx_view import Array, Constant, Image
+from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
 from hwgen.ops.add import Add
 from hwgen.ops.base import Window
@@ -105,10 +105,10 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
         _require_broadcast(node, array, view.shape)
     with np.errstate(over="ignore"):
         scale, offset = reals(scale), reals(offset)
-    if not isinstance(view, Image):
+    if isinstance(view, Result) or (isinstance(view, RawInput) and builder.scale_outside):
         builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset))
         return
-    image = view
+    image = builder.image(node, index)
     vectors = [_per_channel(node, image, array) for array in (scale, offset)]
     op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)
     builder.emit(node, op, [image], image.dims)

@@ -169,6 +169,13 @@ def test_input_read_in_two_layouts_is_refused() -> None:
         imported(model(nodes, X, {**W, "m": normal(120, 2)}, outputs=["a", "b"]))
 
 
+def test_input_read_scaled_and_unscaled() -> None:
+    nodes = [node("Mul", ["x", "s"], "a"), node("Conv", ["a", "w"], "h", pads=[1, 1, 1, 1]), node("Conv", ["x", "w"], "b", pads=[1, 1, 1, 1])]
+    proto = model([*nodes, node("Add", ["h", "b"], "y")], X, {**W, "s": normal(4, 1, 1)})
+    graph = assert_equal_to_onnxruntime(proto)
+    assert operators(graph) == ["Conv", "Conv", "Add"]
+
+
 def test_several_inputs_and_outputs() -> None:
     nodes = [node("Conv", ["x", "w"], "a"), node("Conv", ["z", "w"], "b"), node("Add", ["a", "b"], "y"), node("Relu", ["b"], "r")]
     graph = assert_equal_to_onnxruntime(model(nodes, {"x": ["N", 4, 6, 5], "z": ["N", 4, 6, 5]}, W, outputs=["y", "r", "a"]))

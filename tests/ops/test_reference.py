@@ -1,0 +1,169 @@
+"""Float meaning of every operator's examples against ONNX's reference evaluator, and the errors of `infer`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+from onnx_models import model, node, normal, shape_of
+
+from hwgen.errors import ModelError
+from hwgen.ir.types import TensorType
+from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, MaxPool, Pad
+from hwgen.ops.base import UNLIMITED, Example, Operator, Window
+
+EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
+
+
+def window_attributes(window: Window) -> dict[str, Any]:
+    return {"strides": list(window.strides), "dilations": list(window.dilations), "pads": list(window.pads)}
+
+
+def witness(op: Operator, arrays: list[Any]) -> Any:
+    """The operator as ONNX nodes on (N, C, H, W), run by the reference evaluator; the result channels-last again."""
+    names = [f"x{i}" for i in range(len(arrays))]
+    constants: dict[str, Any] = {}
+    before: list[Any] = []
+    match op:
+        case Conv():
+            constants = {"w": op.weight.transpose(0, 3, 1, 2), "b": op.bias}
+            main = node("Conv", ["x0", "w", "b"], "h", group=op.group, **window_attributes(op.window))
+        case Add():
+            main = node("Add", names, "h")
+        case MaxPool():
+            main = node("MaxPool", names, "h", kernel_shape=list(op.window.kernel), **window_attributes(op.window))
+        case AveragePool():
+            attributes = window_attributes(op.window)
+            if any(op.counted_pads):  # ONNX counts all pads or none: cells beyond the counted ones come from ceil_mode
+                attributes["pads"], attributes["ceil_mode"], attributes["count_include_pad"] = list(op.counted_pads), 1, 1
+            main = node("AveragePool", names, "h", kernel_shape=list(op.window.kernel), **attributes)
+        case Concat():
+            main = node("Concat", names, "h", axis=(2, 3, 1)[op.axis])
+        case Pad():
+            added, removed = [max(pad, 0) for pad in op.pads], [max(-pad, 0) for pad in op.pads]
+            ends = shape_of(arrays[0].shape[1] - removed[2], arrays[0].shape[2] - removed[3])
+            constants = {"p": shape_of(0, 0, *added[:2], 0, 0, *added[2:]), "v": np.float32(op.value)}
+            constants |= {"starts": shape_of(*removed[:2]), "ends": ends, "axes": shape_of(2, 3)}
+            before = [node("Slice", ["x0", "starts", "ends", "axes"], "cut")]  # NumPy, and so the evaluator, has no negative pads
+            main = node("Pad", ["cut", "p", "v"], "h")
+        case Clamp():
+            main = node("Identity", names, "h")
+        case _:
+            raise AssertionError(f"no witness of {op}")
+    low, high = getattr(op, "clamp", UNLIMITED)
+    limits = {"low": np.float32(low), "high": np.float32(high)}
+    shapes = {name: ["N", *array.shape[3:], *array.shape[1:3]] for name, array in zip(names, arrays, strict=True)}
+    proto = model([*before, main, node("Clip", ["h", "low", "high"], "y")], shapes, {**constants, **limits}, opset=19)
+    feeds = {name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for name, array in zip(names, arrays, strict=True)}
+    (y,) = ReferenceEvaluator(proto).run(None, feeds)
+    return y.transpose(0, 2, 3, 1)
+
+
+def check(example: Example) -> None:
+    arrays = [normal(2, *kind.shape, seed=i) for i, kind in enumerate(example.inputs)]
+    y = example.op.reference(*arrays)
+    assert y.dtype == np.float32
+    assert y.shape == (2, *example.op.infer(*example.inputs).shape)
+    np.testing.assert_allclose(y, witness(example.op, arrays), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("index", range(len(EXAMPLES)))
+def test_example_equals_onnx_reference(index: int) -> None:
+    check(EXAMPLES[index])
+
+
+def test_every_operator_has_examples_with_and_without_its_clamp() -> None:
+    for operator in OPERATORS:
+        assert len(operator.examples()) >= 2
+        clamps = {getattr(example.op, "clamp", None) for example in operator.examples()}
+        assert len(clamps) > 1 or clamps == {None}
+
+
+@st.composite
+def windows(draw: Any) -> tuple[Window, TensorType]:
+    def pair(low: int, high: int) -> tuple[int, int]:
+        return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+    window = Window(kernel=pair(1, 4), strides=pair(1, 3), pads=(*pair(0, 3), *pair(0, 3)), dilations=pair(1, 3))
+    return window, TensorType(*pair(1, 8), draw(st.integers(1, 6)))
+
+
+@given(windows(), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_convolution_of_any_window(drawn: tuple[Window, TensorType], outputs: int) -> None:
+    window, x = drawn
+    for group in {1, x.channels}:
+        op = Conv(weight=normal(outputs * group, *window.kernel, x.channels // group), bias=normal(outputs * group), window=window, group=group)
+        if min(window.output_size(x.height, x.width)) >= 1:
+            check(Example(op=op, inputs=(x,)))
+            continue
+        with pytest.raises(ModelError, match="is larger than the image"):
+            op.infer(x)
+
+
+@given(windows(), st.data())
+@settings(max_examples=80, deadline=None)
+def test_pooling_of_any_window_by_counting_cells(drawn: tuple[Window, TensorType], data: Any) -> None:
+    window, x = drawn
+    counted = tuple(data.draw(st.integers(0, pad)) for pad in window.pads)
+    height, width = (max(size, 0) for size in window.output_size(x.height, x.width))
+    array = normal(1, *x.shape)
+    means, counts, best = np.zeros((height, width, x.channels)), np.zeros((height, width), int), np.full((height, width, x.channels), -np.inf)
+    for i, j in np.ndindex(height, width):
+        for row, column in np.ndindex(*window.kernel):
+            a = i * window.strides[0] - window.pads[0] + row * window.dilations[0]
+            b = j * window.strides[1] - window.pads[1] + column * window.dilations[1]
+            counts[i, j] += -counted[0] <= a < x.height + counted[2] and -counted[1] <= b < x.width + counted[3]
+            if 0 <= a < x.height and 0 <= b < x.width:
+                means[i, j] += array[0, a, b]
+                best[i, j] = np.maximum(best[i, j], array[0, a, b])
+    average, largest = AveragePool(window=window, counted_pads=counted), MaxPool(window=window)
+    if min(height, width) < 1 or not np.isfinite(best).all():
+        for op in (average, largest):
+            with pytest.raises(ModelError, match=r"is larger than the image|every window must meet the image"):
+                op.infer(x)
+        return
+    np.testing.assert_array_equal(average.divisors(x), counts)
+    np.testing.assert_allclose(average.reference(array)[0], means / counts[:, :, None], atol=1e-5)
+    np.testing.assert_array_equal(largest.reference(array)[0], best)
+
+
+def test_work_counts_multiply_accumulates() -> None:
+    conv = Conv(weight=normal(6, 3, 2, 2), bias=normal(6), window=Window(kernel=(3, 2)), group=2)
+    assert conv.work(TensorType(5, 5, 4)) == 3 * 4 * 6 * (3 * 2 * 2)
+    for op, inputs in ((MaxPool(window=Window(kernel=(2, 2))), 1), (Add(), 2), (Clamp(clamp=(0, 1)), 1), (Concat(), 2), (Pad(pads=(1, 1, 1, 1)), 1)):
+        assert op.work(*[TensorType(5, 5, 4)] * inputs) == 0
+    assert AveragePool(window=Window(kernel=(2, 2))).work(TensorType(5, 5, 4)) == 0
+
+
+X = TensorType(5, 4, 3)
+W = normal(4, 1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "message"),
+    [
+        (Add(), (X, TensorType(5, 4, 2)), "Add: both inputs must have one shape, not (5, 4, 3) and (5, 4, 2)"),
+        (Conv(weight=W, bias=W[:, 0, 0, 0], window=Window(kernel=(1, 1))), (TensorType(5, 4, 2),), "Conv: input channels must be 3 (weights x group), not 2"),
+        (Conv(weight=W, bias=W[:, 0, 0, 0], window=Window(kernel=(1, 1)), group=0), (X,), "Conv: group must be at least 1 and divide the 4 output channels, not 0"),
+        (Conv(weight=W, bias=W[:, 0, 0, 0], window=Window(kernel=(1, 1)), group=3), (X,), "Conv: group must be at least 1 and divide the 4 output channels, not 3"),
+        (MaxPool(window=Window(kernel=(6, 1))), (X,), "MaxPool: kernel (6, 1) with pads (0, 0, 0, 0) is larger than the image 5x4"),
+        (MaxPool(window=Window(kernel=(1, 1), strides=(0, 1))), (X,), "MaxPool: kernel, strides and dilations must be at least 1 and pads at least 0, not Window("),
+        (MaxPool(window=Window(kernel=(1, 1), pads=(-1, 0, 0, 0))), (X,), "MaxPool: kernel, strides and dilations must be at least 1 and pads at least 0"),
+        (MaxPool(window=Window(kernel=(1, 1), pads=(1, 0, 0, 0))), (X,), "MaxPool: every window must meet the image 5x4; kernel (1, 1) with pads (1, 0, 0, 0) does not"),
+        (AveragePool(window=Window(kernel=(2, 1), pads=(0, 0, 3, 0))), (X,), "AveragePool: every window must meet the image 5x4"),
+        (MaxPool(window=Window(kernel=(1, 1), pads=(1 << 30, 0, 0, 0))), (X,), "MaxPool: result (1073741829, 4, 3) must hold at most 268435456 elements"),
+        (Concat(), (X, TensorType(5, 5, 3)), "Concat: inputs must agree in all dimensions but 2, not (5, 4, 3) and (5, 5, 3)"),
+        (Concat(axis=0), (X, TensorType(5, 4, 2)), "Concat: inputs must agree in all dimensions but 0, not (5, 4, 3) and (5, 4, 2)"),
+        (Pad(pads=(-2, 0, -3, 0)), (X,), "Pad: pads (-2, 0, -3, 0) must leave something of the image 5x4"),
+        (Pad(pads=(0, 1 << 40, 0, 0)), (X,), "Pad: result (5, 1099511627780, 3) must hold at most 268435456 elements"),
+    ],
+)
+def test_infer_refuses(op: Operator, inputs: tuple[TensorType, ...], message: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(message)):
+        op.infer(*inputs)
