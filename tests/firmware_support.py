@@ -14,7 +14,9 @@ import pytest
 from hwgen.config import PRESETS, HardwareConfig
 from hwgen.emit.firmware import FirmwareInput
 from hwgen.emit.firmware_answers import KnownAnswer
-from hwgen.ir.graph import Graph
+from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node, Value
+from hwgen.ir.types import Quantization, TensorType
+from hwgen.ops.add import Add
 from hwgen.ops.golden import golden_codes
 from hwgen.schedule.compile import compile_network
 
@@ -79,3 +81,18 @@ def sources(folder: Path, *, without: str = " ") -> list[str]:
 
 def run(program: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(program)], capture_output=True, text=True, timeout=60, check=False)
+
+
+def two_ended_graph() -> Graph:
+    """Two inputs of different quantization; three outputs, one of them an input, one of them twice."""
+    kind = TensorType(3, 4, 5)
+    codes = {"a": Quantization(scale=np.float32(0.5), zero_point=3), "b": Quantization(scale=np.float32(0.25), zero_point=-7)}
+    codes["y"] = Quantization(scale=np.float32(0.7), zero_point=1)
+    shape = (-1, *kind.shape)
+    return Graph(
+        name="two ends",
+        inputs=tuple(GraphInput(name=name, shape=shape, dtype="float32", value=name) for name in ("a", "b")),
+        outputs=tuple(GraphOutput(name=f"out{k}", shape=shape, value=name) for k, name in enumerate(("y", "a", "y"))),
+        nodes=(Node(name="sum", op=Add(), inputs=("a", "b"), output="y"),),
+        values={name: Value(name=name, type=kind, quantization=q) for name, q in codes.items()},
+    )

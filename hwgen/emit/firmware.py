@@ -12,7 +12,7 @@ from hwgen.config import HardwareConfig
 from hwgen.emit import firmware_registers
 from hwgen.emit.firmware_answers import KnownAnswer, build_answers
 from hwgen.emit.firmware_host import build_host
-from hwgen.emit.firmware_model import ConfigView, ModelView, build_config, build_model
+from hwgen.emit.firmware_model import ConfigView, ImageView, ModelView, build_config, build_model
 from hwgen.emit.firmware_reference import build_reference
 from hwgen.emit.firmware_registers import CodeView, error_codes
 from hwgen.emit.firmware_tables import table_files
@@ -53,7 +53,8 @@ COUNTERS_FROM = 0xA0
 class FirmwareInput:
     """What the firmware is made of. `graph` is quantized and as compiled; `inputs` and `outputs` say where they lie in their regions.
 
-    `answers` are golden results of a few images on the same graph.
+    `answers` are golden results of a few images on the same graph. `watchdog_cycles` is the most that the hardware lets a run take;
+    0 leaves that to the driver's timeout.
     """
 
     prefix: str
@@ -66,6 +67,7 @@ class FirmwareInput:
     answers: tuple[KnownAnswer, ...]
     arena_bytes: int = 0
     program_entry: int = 0
+    watchdog_cycles: int = 0
 
     @staticmethod
     def of(network: CompiledNetwork, answers: tuple[KnownAnswer, ...], prefix: str = "") -> FirmwareInput:
@@ -81,6 +83,17 @@ class FirmwareInput:
             answers=answers,
             arena_bytes=network.region_bytes()[Region.ARENA],
         )
+
+
+def _crc_rows() -> tuple[str, ...]:
+    """The table of the CRC for four bits at a time."""
+    words = []
+    for nibble in range(16):
+        crc = nibble
+        for _ in range(4):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+        words.append(f"UINT32_C(0x{crc:08x})")
+    return tuple(", ".join(words[k : k + 4]) for k in range(0, 16, 4))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,24 +113,13 @@ class DriverView:
     statuses: tuple[CodeView, ...] = tuple(CodeView(name=f"NPU_{name}", value=value, text=text) for name, value, text in STATUSES)
     counters: tuple[CounterView, ...] = tuple(CounterView(name=r.name, macro=r.name.upper(), meaning=r.meaning) for r in REGISTERS if r.offset >= COUNTERS_FROM)
     errors: tuple[CodeView, ...] = field(default_factory=error_codes)
-    crc_rows: tuple[str, ...] = field(default_factory=lambda: _crc_rows())
+    crc_rows: tuple[str, ...] = field(default_factory=_crc_rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MakefileView:
     prefix: str
     sources: tuple[str, ...]
-
-
-def _crc_rows() -> tuple[str, ...]:
-    """The table of the CRC for four bits at a time."""
-    words = []
-    for nibble in range(16):
-        crc = nibble
-        for _ in range(4):
-            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
-        words.append(f"UINT32_C(0x{crc:08x})")
-    return tuple(", ".join(words[k : k + 4]) for k in range(0, 16, 4))
 
 
 def _driver_files() -> dict[str, str]:
@@ -176,8 +178,13 @@ def emit_firmware(source: FirmwareInput) -> dict[str, bytes]:
         "input": max(tensor.offset + tensor.size_bytes for tensor in source.inputs),
         "output": max(tensor.offset + tensor.size_bytes for tensor in source.outputs),
     }
-    crcs = {"program": zlib.crc32(source.program), "weights": zlib.crc32(source.weights)}
-    model = build_model(source.graph, p, reference, (source.inputs, source.outputs), crcs, source.program_entry)
+    image = ImageView(
+        program_crc=f"0x{zlib.crc32(source.program):08x}",
+        weights_crc=f"0x{zlib.crc32(source.weights):08x}",
+        program_entry=source.program_entry,
+        watchdog_cycles=source.watchdog_cycles,
+    )
+    model = build_model(source.graph, p, reference, (source.inputs, source.outputs), image)
     texts = _driver_files() | _register_files(p) | _network_files(source, build_config(source.config, p, sizes), model)
     texts[f"src/{p}_ref.c"] = render("firmware/ref.c.j2", reference.view)
     files = {name: text.encode("ascii") for name, text in texts.items()} | tables

@@ -74,6 +74,16 @@ class LayerName:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImageView:
+    """What the image header says of program and weights besides their sizes."""
+
+    program_crc: str
+    weights_crc: str
+    program_entry: int
+    watchdog_cycles: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelView:
     prefix: str
     macro: str
@@ -81,9 +91,7 @@ class ModelView:
     inputs: tuple[TensorView, ...]
     outputs: tuple[TensorView, ...]
     layers: tuple[LayerName, ...]
-    program_crc: str
-    program_entry: int
-    weights_crc: str
+    image: ImageView
     host_work: int
     reference_sums: int
     reference_patch: int
@@ -154,9 +162,7 @@ def _tensor(kind: str, index: int, entry: GraphInput | GraphOutput, identifier: 
     )
 
 
-def build_model(
-    graph: Graph, prefix: str, reference: Reference, places: tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]], crcs: Mapping[str, int], entry: int
-) -> ModelView:
+def build_model(graph: Graph, prefix: str, reference: Reference, places: tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]], image: ImageView) -> ModelView:
     """The view of <prefix>_model.h, <prefix>_model.c and the self-test; `places` of inputs and of outputs, in the graph's order."""
     tensors: list[tuple[TensorView, ...]] = []
     entries: tuple[tuple[GraphInput | GraphOutput, ...], ...] = (graph.inputs, graph.outputs)
@@ -172,9 +178,7 @@ def build_model(
         inputs=tensors[0],
         outputs=tensors[1],
         layers=layers,
-        program_crc=f"0x{crcs['program']:08x}",
-        program_entry=entry,
-        weights_crc=f"0x{crcs['weights']:08x}",
+        image=image,
         host_work=2 * work_half(graph),
         reference_sums=reference.sums,
         reference_patch=reference.patch,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from firmware_support import SANITIZE, compile_c, firmware_input, hardware_for, make, run, sources, write
+from firmware_support import SANITIZE, compile_c, firmware_input, hardware_for, make, run, sources, two_ended_graph, write
 from random_graphs import random_graph
 
 from hwgen.arith import Rounding
@@ -39,6 +39,11 @@ def test_reference_equals_golden_in_every_layer(seed: int, bits: int, rounding: 
     result = selftest(source, tmp_path, SANITIZE)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     assert result.stdout == f"random: 2 known answers, {len(source.graph.nodes)} layers: ok\n"
+
+
+def test_several_inputs_and_outputs(tmp_path: Path) -> None:
+    result = selftest(firmware_input(two_ended_graph()), tmp_path, SANITIZE)
+    assert result.stdout == "two_ends: 2 known answers, 1 layers: ok\n", result.stdout + result.stderr
 
 
 def test_make_test_builds_and_passes(tmp_path: Path) -> None:
