@@ -303,7 +303,7 @@ class _Stripper:
                 self.put("Mul", [shifted, self.constant(f"{entry.name}.scale", np.array(quantization.scale))], real)
                 self.mark(entry.name, real, quantization)
 
-    def _dequantizer(self, name: str) -> onnx.NodeProto | None:
+    def _dequantizer(self, name: str) -> Any:
         """The DequantizeLinear that reads `name`, perhaps behind changes of layout."""
         for node in self.source.graph.node:
             if node.op_type == "DequantizeLinear" and node.input[0] == name:

@@ -25,6 +25,7 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 
 ACCUMULATOR = IntType(32)
+MAX_ADD_SHIFT = AddRequantize.OFFSET.bits - 9  # zero_point << shift must fit the offset
 EXACT_FLOAT64 = 1 << 53  # integers up to here are exact in float64
 
 Int8Array = npt.NDArray[np.int8]
@@ -118,7 +119,8 @@ def title(node: Node) -> str:
 
 def clamp_codes(clamp: tuple[float, float], quantization: Quantization) -> tuple[int, int]:
     """The real interval as int8 codes: each end rounded as QuantizeLinear rounds, then limited to int8."""
-    low, high = (np.float32(end) / np.float32(quantization.scale) for end in clamp)
+    with np.errstate(over="ignore"):
+        low, high = (np.float32(end) / np.float32(quantization.scale) for end in clamp)
     codes = np.clip(np.rint(np.array([low, high], np.float32)) + np.float32(quantization.zero_point), INT8.min, INT8.max)
     return int(codes[0]), int(codes[1])
 
@@ -126,11 +128,19 @@ def clamp_codes(clamp: tuple[float, float], quantization: Quantization) -> tuple
 def multiplier_and_shift(ratio: FloatArray, arithmetic: Arithmetic, where: str) -> tuple[Int64Array, Int64Array]:
     """Nearest multiplier / 2**shift to each positive ratio, with 2**(bits-1) <= multiplier < 2**bits; both int64, shaped as `ratio`.
 
-    The shift stays within accumulator bits + multiplier bits: beyond that every accumulator gives zero.
-    Raises QuantizationError naming `where` if a ratio is not positive and finite, too large or too small, or (multiplier_bits 0)
-    not a power of two.
+    The shift stays within accumulator bits + multiplier bits: beyond that every accumulator gives zero, and still does.
+    Raises QuantizationError naming `where` if a ratio is not positive and finite, too large, or (multiplier_bits 0) not a power of two.
     """
     bits = arithmetic.multiplier_bits
+    multiplier, shift = _normalized(ratio, bits, where)
+    if (shift < 0).any():
+        raise QuantizationError(f"{where}: the ratio of input to output scales must be below 2**{bits}, not {_extreme(ratio)}; choose moderate scales")
+    limit = ACCUMULATOR.bits + bits
+    return np.where(shift > limit, 1 << max(bits - 1, 0), multiplier), np.minimum(shift, limit)
+
+
+def _normalized(ratio: FloatArray, bits: int, where: str) -> tuple[Int64Array, Int64Array]:
+    """As `multiplier_and_shift`, shifts unlimited; with 0 bits the multipliers are 1."""
     exact = np.asarray(ratio, np.float64)
     if not (np.isfinite(exact).all() and (exact > 0).all()):
         raise QuantizationError(f"{where}: the ratio of input to output scales must be positive and finite, not {_extreme(exact)}; choose moderate scales")
@@ -141,17 +151,10 @@ def multiplier_and_shift(ratio: FloatArray, arithmetic: Arithmetic, where: str) 
                 f"{where}: with multiplier_bits 0 the ratio of scales must be a power of two, not {exact[mantissa != 0.5].flat[0]:.9g}; "
                 "quantize with the power-of-two scheme or build with a multiplier"
             )
-        multiplier, shift = np.ones(exact.shape, np.int64), (1 - exponent).astype(np.int64)
-    else:
-        multiplier = np.rint(np.ldexp(mantissa, bits)).astype(np.int64)
-        carry = multiplier == 1 << bits
-        multiplier, shift = np.where(carry, multiplier >> 1, multiplier), (bits - exponent - carry).astype(np.int64)
-    limit = ACCUMULATOR.bits + bits
-    if (shift < 0).any() or (shift > limit).any():
-        raise QuantizationError(
-            f"{where}: the ratio of input to output scales must lie from 2**-{ACCUMULATOR.bits} to 2**{bits}, not {_extreme(exact)}; choose moderate scales"
-        )
-    return multiplier, shift
+        return np.ones(exact.shape, np.int64), (1 - exponent).astype(np.int64)
+    multiplier = np.rint(np.ldexp(mantissa, bits)).astype(np.int64)
+    carry = multiplier == 1 << bits
+    return np.where(carry, multiplier >> 1, multiplier), (bits - exponent - carry).astype(np.int64)
 
 
 def _extreme(ratio: FloatArray) -> str:
@@ -216,21 +219,18 @@ def add_stage(node: Node, graph: Graph) -> AddStage:
     assert isinstance(op, Add)
     a, b = (graph.values[name].quantized for name in node.inputs)
     y = graph.values[node.output].quantized
-    ratios = np.array([np.float32(a.scale) / np.float32(y.scale), np.float32(b.scale) / np.float32(y.scale)], np.float64)
-    multipliers, shifts = multiplier_and_shift(ratios, graph.arithmetic, title(node))
-    if graph.arithmetic.multiplier_bits:
-        shift = int(shifts.min())
-        first, second = (int(m) for m in np.rint(np.ldexp(ratios, shift)).astype(np.int64))
-        factors = (first, second)
-    else:
-        shift = max(0, int(shifts.max()))
-        first, second = (shift - int(s) for s in shifts)
-        factors = (1 << first, 1 << second)
-    offset = (y.zero_point << shift) - a.zero_point * factors[0] - b.zero_point * factors[1]
-    fits = AddRequantize.OFFSET.holds(offset, offset) and AddRequantize.OFFSET.holds(0, 1 << shift)
-    if not fits or (not graph.arithmetic.multiplier_bits and max(first, second) > 31):
+    with np.errstate(over="ignore", under="ignore"):
+        ratios = np.array([np.float32(a.scale) / np.float32(y.scale), np.float32(b.scale) / np.float32(y.scale)], np.float64)
+    bits = graph.arithmetic.multiplier_bits
+    _, shifts = _normalized(ratios, bits, title(node))
+    shift = int(shifts.min()) if bits else max(0, int(shifts.max()))
+    usable = 0 <= shift <= MAX_ADD_SHIFT
+    factors = [int(factor) for factor in np.rint(np.ldexp(ratios, shift))] if usable else [0, 0]
+    offset = (y.zero_point << max(shift, 0)) - a.zero_point * factors[0] - b.zero_point * factors[1]
+    if not usable or not AddRequantize.OFFSET.holds(offset, offset) or (bits == 0 and max(factors) >> 31):
         pair = f"{ratios[0]:.9g} and {ratios[1]:.9g}"
         raise QuantizationError(f"{title(node)}: the ratios of input to output scales must be within the adder's range, not {pair}; choose moderate scales")
+    first, second = factors if bits else (factor.bit_length() - 1 for factor in factors)
     low, high = clamp_codes(op.clamp, y)
     return AddStage(multiplier_a=first, multiplier_b=second, offset=offset, shift=shift, low=low, high=high)
 
