@@ -158,6 +158,20 @@ def test_large_tables_are_binary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.parametrize("limit", [64, 1 << 20], ids=["binary", "text"])
+def test_tables_are_aligned_to_the_bus(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both forms, each behind a table of odd size."""
+    monkeypatch.setattr(firmware_tables, "BINARY_FROM_BYTES", limit)
+    source = example()
+    assert source.config.bus_bytes > 4
+    folder = write(emit_firmware(replace(source, prefix="p", program=source.program + b"x", weights=source.weights + b"x")), tmp_path)
+    (folder / "src" / "main.c").write_text(
+        '#include "p_model.h"\nint main(void)\n{\n'
+        "    return (int)(((uintptr_t)p_model.program | (uintptr_t)p_model.weights) & (P_BUS_BYTES - 1));\n}\n"
+    )
+    assert run(compile_c(folder, "t", *sources(folder), flags="-O1")).returncode == 0
+
+
 def test_tables_above_the_limit_only_are_binary() -> None:
     limit = firmware_tables.BINARY_FROM_BYTES
     assert list(firmware_tables.table_files("t", bytes(limit), alignment=16)) == ["src/t.c"]

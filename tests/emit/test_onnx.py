@@ -1,0 +1,142 @@
+"""The ONNX forms in ONNX Runtime: where certified, the QOperator form gives golden's integers, every tensor of them."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from float_graphs import RELU6, FloatBuilder, data, random_float_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hwgen.emit.onnx import to_qdq, to_qoperator
+from hwgen.errors import UnsupportedError
+from hwgen.ir.evaluate import from_canonical
+from hwgen.ir.types import TensorType
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Window
+from hwgen.ops.golden import golden
+from hwgen.ops.max_pool import MaxPool
+from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme, certificates, quantize
+
+SIMPLE = {"ranges": RangeMethod.MINMAX}
+OPTIONS = [
+    QuantizeOptions(),
+    QuantizeOptions(granularity=Granularity.TENSOR, ranges=RangeMethod.PERCENTILE, percentile=99.0),
+    QuantizeOptions(scheme=Scheme.SYMMETRIC, multiplier_bits=12),
+    QuantizeOptions(scheme=Scheme.POWER_OF_TWO),
+    QuantizeOptions(multiplier_bits=8, ranges=RangeMethod.MSE),
+    QuantizeOptions(multiplier_bits=24),
+]
+
+
+def run(model, feeds, names):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    have = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
+    session = onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(names, feeds)
+
+
+def differences(graph, x):
+    """Codes that differ between golden and ONNX Runtime's QOperator form, by node."""
+    model = to_qoperator(graph)
+    onnx.checker.check_model(model)
+    names = [node.output for node in graph.nodes]
+    expected = golden(graph, x, keep=names)
+    result = {}
+    for name, found in zip(names, run(model, x, names), strict=True):
+        outside = graph.values[name].quantized.outside(expected[name]).transpose(0, 3, 1, 2)
+        assert found.dtype == outside.dtype
+        result[name] = int((found != outside).sum())
+    return result
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 100_000), st.sampled_from(OPTIONS))
+def test_certified_qoperator_form_equals_golden_in_every_tensor(seed, options):
+    graph = random_float_graph(seed)
+    quantized = quantize(graph, data(graph, 20, seed), options)
+    unproven = {record.layer for record in certificates(quantized) if not record.certified}
+    wrong = differences(quantized, data(graph, 16, seed + 1))
+    first = next((node.name for node in quantized.nodes if wrong[node.name]), None)
+    assert first is None or first in unproven, f"{first} differs though it is certified"
+
+
+@pytest.mark.parametrize("options", OPTIONS[:4], ids=lambda options: f"{options.scheme.value}-{options.granularity.value}")
+def test_nearly_everything_is_certified(options):
+    total, proven = 0, 0
+    for seed in range(20):
+        graph = random_float_graph(seed)
+        records = certificates(quantize(graph, data(graph, 20, seed), options))
+        total, proven = total + len(records), proven + sum(record.certified for record in records)
+    assert proven >= 0.97 * total
+
+
+@pytest.mark.parametrize("write", [to_qdq, to_qoperator])
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_same_inputs_and_outputs_as_the_original(write, channels_first):
+    b = FloatBuilder(TensorType(5, 4, 3))
+    y = b.conv("x", 6, Window(kernel=(3, 3)), clamp=RELU6)
+    graph = b.graph(y, channels_first=channels_first)
+    quantized = quantize(graph, data(graph, 9))
+    model = write(quantized)
+    onnx.checker.check_model(model)
+    image, result = model.graph.input[0], model.graph.output[0]
+    assert (image.name, result.name) == ("image", "y0")
+    assert image.type.tensor_type.shape.dim[0].dim_param == "N"
+    assert [d.dim_value for d in image.type.tensor_type.shape.dim][1:] == ([3, 5, 4] if channels_first else [5, 4, 3])
+    x = data(graph, 3, 5)
+    expected = quantized.values[y].quantized.dequantize(golden(quantized, x)[y])
+    np.testing.assert_array_equal(run(model, x, ["y0"])[0], from_canonical(quantized.outputs[0], expected))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 100_000))
+def test_qdq_form_is_within_one_code_of_golden(seed):
+    """Its fusion depends on ONNX Runtime's optimization level, so single codes may differ and then travel on."""
+    graph = random_float_graph(seed)
+    quantized = quantize(graph, data(graph, 20, seed))
+    model = to_qdq(quantized)
+    onnx.checker.check_model(model)
+    x = data(graph, 8, seed)
+    codes = golden(quantized, x)
+    for output, found in zip(quantized.outputs, run(model, x, [output.name for output in quantized.outputs]), strict=True):
+        q = quantized.values[output.value].quantized
+        expected = from_canonical(output, q.dequantize(codes[output.value]))
+        assert (np.abs(found - expected) > 0.5 * q.scale).mean() < 0.02
+        assert np.abs(found - expected).max() <= 6 * q.scale
+
+
+@pytest.mark.parametrize("write", [to_qdq, to_qoperator])
+def test_what_onnx_cannot_say_is_refused_all_at_once(write):
+    b = FloatBuilder(TensorType(6, 6, 2))
+    first = b.node(MaxPool(window=Window(kernel=(1, 1), strides=(2, 2))), "x")
+    second = b.node(AveragePool(window=Window(kernel=(2, 2), dilations=(2, 1))), first)
+    third = b.node(AveragePool(window=Window(kernel=(2, 2), pads=(0, 0, 1, 1)), counted_pads=(0, 0, 0, 1)), second)
+    graph = b.graph(third)
+    quantized = quantize(graph, data(graph, 4))
+    with pytest.raises(UnsupportedError) as caught:
+        write(quantized)
+    assert [(problem.node, problem.reason) for problem in caught.value.problems] == [
+        (second, "dilations (2, 1) cannot be written in opset 13"),
+        (third, "a divisor that counts pads (0, 0, 0, 1) of (0, 0, 1, 1) cannot be written"),
+    ]
+
+
+def test_pads_as_large_as_the_kernel_are_refused():
+    b = FloatBuilder(TensorType(6, 6, 2))
+    graph = b.graph(b.node(MaxPool(window=Window(kernel=(2, 1), strides=(1, 2), pads=(0, 0, 0, 1))), "x"))
+    with pytest.raises(UnsupportedError, match=r"MaxPool 'maxpool0': pads must be smaller than the kernel \(2, 1\) in ONNX, not \(0, 0, 0, 1\)"):
+        to_qdq(quantize(graph, data(graph, 4)))
+
+
+def test_output_is_deterministic_and_holds_no_machine_names():
+    graph = random_float_graph(3)
+    quantized = quantize(graph, data(graph, 9))
+    first, second = (to_qoperator(quantized).SerializeToString(deterministic=True) for _ in range(2))
+    assert first == second
+    assert {prop.key: prop.value for prop in to_qdq(quantized).metadata_props} == {"hwgen.multiplier_bits": "16", "hwgen.rounding": "half_even"}
