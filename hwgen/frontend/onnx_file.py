@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx.inliner import inline_local_functions
 
 from hwgen.errors import ModelError
@@ -34,6 +34,8 @@ def load_model(path: Path) -> onnx.ModelProto:
         raise ModelError(f"model {path.name!r}: is truncated or not an ONNX model; export or copy it again") from error
     if not model.HasField("graph") or not model.ir_version:
         raise ModelError(f"model {path.name!r}: is not an ONNX model, it holds no graph; export or copy it again")
+    if not _all_text_is_unicode(model):
+        raise ModelError(f"model {path.name!r}: names must be UTF-8 text; the file is damaged, export or copy it again")
     _read_external_data(model, path)
     model = _inlined(model, path.name)
     check_model(model, path.name)
@@ -78,6 +80,17 @@ def _run_checker(model: onnx.ModelProto, name: str) -> None:
     except (onnx.checker.ValidationError, ValueError, EncodeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"model {name!r}: breaks ONNX's rules: {reason}") from error
+
+
+def _all_text_is_unicode(message: Message) -> bool:
+    """Python's protobuf hands out bytes where a string field of the file is no UTF-8."""
+    for field, value in message.ListFields():
+        items = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
+        if field.type == field.TYPE_STRING and not all(isinstance(item, str) for item in items):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(_all_text_is_unicode(item) for item in items):
+            return False
+    return True
 
 
 def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -81,8 +81,9 @@ def blocks(graph: Graph, count: int) -> Iterator[slice]:
 
 
 def _run(graph: Graph, values: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    for node in graph.nodes:
-        values[node.output] = node.op.reference(*(values[name] for name in node.inputs))
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities stay visible in the result; whoever needs finite values checks them
+        for node in graph.nodes:
+            values[node.output] = node.op.reference(*(values[name] for name in node.inputs))
     return values
 
 

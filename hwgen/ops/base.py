@@ -73,6 +73,8 @@ class Window:
         height, width = self.output_size(x.height, x.width)
         if height < 1 or width < 1:
             raise ModelError(f"{operator}: kernel {self.extent} with pads {self.pads} is larger than the image {x.height}x{x.width}")
+        top, left, bottom, right = self.pads
+        limited(operator, TensorType(x.height + top + bottom, x.width + left + right, x.channels), "padded image")
         return limited(operator, TensorType(height, width, channels))
 
     def counts(self, x: TensorType, counted_pads: Pads = (0, 0, 0, 0)) -> IntArray:
@@ -119,10 +121,10 @@ class Window:
         return result
 
 
-def limited(operator: str, kind: TensorType) -> TensorType:
+def limited(operator: str, kind: TensorType, what: str = "result") -> TensorType:
     """`kind`, or a ModelError when it holds more elements than hwgen ever handles."""
     if kind.elements > MAX_ELEMENTS:
-        raise ModelError(f"{operator}: result {kind.shape} must hold at most {MAX_ELEMENTS} elements")
+        raise ModelError(f"{operator}: {what} {kind.shape} must hold at most {MAX_ELEMENTS} elements")
     return kind
 
 

@@ -60,6 +60,12 @@ def test_not_a_model(tmp_path: Path, content: bytes) -> None:
     assert "not an ONNX model" in failure(path)
 
 
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = saved(tmp_path, sound())
+    path.write_bytes(path.read_bytes().replace(b"Conv", b"C\xffnv"))
+    assert failure(path) == "model 'net.onnx': names must be UTF-8 text; the file is damaged, export or copy it again"
+
+
 def test_file_above_2_gib(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     with path.open("wb") as stream:

@@ -40,7 +40,12 @@ FLATTENINGS = {
         {"zero": np.int64(0), "axis": shape_of(0), "rest": shape_of(-1)},
     ),
     "shape_product": (
-        [node("Shape", ["h"], "a"), node("Slice", ["a", "one", "end"], "b"), node("ReduceProd", ["b"], "p"), node("Concat", ["all", "p"], "s", axis=0)]
+        [
+            node("Shape", ["h"], "a"),
+            node("Slice", ["a", "one", "end"], "b"),
+            node("ReduceProd", ["b"], "p"),
+            node("Concat", ["all", "p"], "s", axis=0),
+        ]
         + [node("Reshape", ["h", "s"], "f")],
         {"one": shape_of(1), "end": shape_of(9), "all": shape_of(-1)},
     ),
@@ -56,7 +61,12 @@ def test_a_matrix_behind_a_flattening_is_a_convolution_with_permuted_weights(cas
 
 
 def test_reshape_with_allowzero() -> None:
-    proto = model([CONV, node("Reshape", ["h", "s"], "f", allowzero=1), node("MatMul", ["f", "m"], "y")], X, {**W, "m": normal(36, 5), "s": shape_of(-1, 36)}, opset=14)
+    proto = model(
+        [CONV, node("Reshape", ["h", "s"], "f", allowzero=1), node("MatMul", ["f", "m"], "y")],
+        X,
+        {**W, "m": normal(36, 5), "s": shape_of(-1, 36)},
+        opset=14,
+    )
     assert_equal_to_onnxruntime(proto)
 
 
@@ -185,7 +195,10 @@ def test_several_inputs_and_outputs() -> None:
 @pytest.mark.parametrize(
     ("middle", "message"),
     [
-        ([node("Reshape", ["h", "s"], "g")], "Reshape 'g': splits or joins channels with other dimensions in a way that would move data at run time, but Conv 'y' reads it"),
+        (
+            [node("Reshape", ["h", "s"], "g")],
+            "Reshape 'g': splits or joins channels with other dimensions in a way that would move data at run time, but Conv 'y' reads it",
+        ),
         ([node("Transpose", ["h"], "g", perm=[0, 2, 1, 3])], "Conv 'y': would need its input transposed at run time"),
         ([node("Softmax", ["h"], "g", axis=1)], "Softmax 'g': runs on the processor after the last accelerated operator, but Conv 'y' reads it"),
     ],

@@ -52,7 +52,10 @@ def test_values_are_those_of_the_nodes() -> None:
 
 def test_types() -> None:
     values = network().values
-    assert broken(values={**values, "a": replace(values["a"], type=TensorType(4, 3, 2))}) == "Conv 'a': value 'a' must be of shape (4, 3, 3), not (4, 3, 2)"
+    assert (
+        broken(values={**values, "a": replace(values["a"], type=TensorType(4, 3, 2))})
+        == "Conv 'a': value 'a' must be of shape (4, 3, 3), not (4, 3, 2)"
+    )
     wrong = {**values, "x": replace(values["x"], type=TensorType(6, 5, 3))}
     assert broken(values=wrong) == "Conv 'a': Conv: input channels must be 4 (weights x group), not 3"
 

@@ -30,7 +30,13 @@ def graph_of(*nodes: onnx.NodeProto, outputs: Any = ("y",), opset: int = 10, **c
 
 
 def test_every_pass_leaves_a_sound_graph() -> None:
-    nodes = [CONV, node("Mul", ["h", "s"], "a"), node("Relu", ["a"], "b"), node("Pad", ["b"], "c", pads=[0, 0, 1, 1, 0, 0, 1, 1]), node("Identity", ["c"], "d")]
+    nodes = [
+        CONV,
+        node("Mul", ["h", "s"], "a"),
+        node("Relu", ["a"], "b"),
+        node("Pad", ["b"], "c", pads=[0, 0, 1, 1, 0, 0, 1, 1]),
+        node("Identity", ["c"], "d"),
+    ]
     graph = graph_of(*nodes, node("Conv", ["d", "v"], "e"), node("Clip", ["e"], "y", min=0.0, max=6.0))
     assert operators(graph) == ["Conv", "Conv", "Clamp", "Pad", "Conv", "Clamp"]
     for rewrite in PASSES:
@@ -75,7 +81,9 @@ def test_activation_behind_a_concatenation_stays() -> None:
 
 
 def test_clamps_in_a_row_become_one() -> None:
-    low_then_high = fuse_activation(graph_of(CONV, node("Clip", ["h"], "a", min=-1.0, max=2.0), node("Relu", ["a"], "b"), node("Clip", ["b"], "y", max=1.0)))
+    low_then_high = fuse_activation(
+        graph_of(CONV, node("Clip", ["h"], "a", min=-1.0, max=2.0), node("Relu", ["a"], "b"), node("Clip", ["b"], "y", max=1.0))
+    )
     assert operators(low_then_high) == ["Conv"]
     assert low_then_high.nodes[0].op.clamp == (0.0, 1.0)
     disjoint = fuse_activation(graph_of(CONV, node("Clip", ["h"], "a", min=-2.0, max=-1.0), node("Relu", ["a"], "y")))
