@@ -20,8 +20,9 @@ AnyArray = npt.NDArray[Any]
 def read_npz(path: Path) -> dict[str, AnyArray]:
     """All arrays of an .npz file. Raises DataError when it is not one, or holds Python objects."""
     try:
-        with np.load(path, allow_pickle=False) as content:
-            if not hasattr(content, "files"):
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
                 raise DataError(f"data {path.name!r}: must be an .npz file of arrays by input name, not a single .npy array; save with numpy.savez")
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
@@ -42,7 +43,8 @@ def _checked(name: str, array: AnyArray, entry: GraphInput, file: str) -> AnyArr
     target = np.dtype(entry.dtype)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{where}: must be finite, found NaN or infinity")
-    converted = array.astype(target)
+    with np.errstate(over="ignore", invalid="ignore"):  # checked below
+        converted = array.astype(target)
     if target.kind in "iu" and not np.array_equal(converted.astype(np.float64), array.astype(np.float64)):
         raise DataError(f"{where}: must hold values that fit {target} exactly, as input {entry.name!r} takes them")
     if target.kind == "f" and not np.isfinite(converted).all():

@@ -35,9 +35,9 @@ module hwgen_accelerator(
     integer k;
     reg [2:0] state;
     reg [31:0] offset;
-    reg done, failed;
+    reg done, failed, seen;
     reg [7:0] code;
-    assign irq = |(registers[8] & {failed, done} & 3);
+    assign irq = !seen && |(registers[8] & {failed, done} & 3);
     wire write = s_axil_awvalid && s_axil_wvalid && !s_axil_bvalid;
     assign s_axil_awready = write, s_axil_wready = write;
     assign s_axil_arready = !s_axil_rvalid;
@@ -52,8 +52,8 @@ module hwgen_accelerator(
         if (write) begin
             registers[s_axil_awaddr[7:2]] <= s_axil_wdata;
             s_axil_bvalid <= 1;
-            if (s_axil_awaddr == 8'h24) begin done <= 0; failed <= 0; end
-            if (s_axil_awaddr == 8'h0c && s_axil_wdata[0]) begin state <= 1; offset <= 0; done <= 0; failed <= 0; code <= 0; registers[40] <= 0; end
+            if (s_axil_awaddr == 8'h24) seen <= 1;
+            if (s_axil_awaddr == 8'h0c && s_axil_wdata[0]) begin state <= 1; offset <= 0; done <= 0; failed <= 0; code <= 0; seen <= 0; registers[40] <= 0; end
         end
         if (s_axil_arvalid && s_axil_arready) begin
             s_axil_rvalid <= 1;
@@ -88,7 +88,7 @@ module hwgen_accelerator(
             default: ;
         endcase
         if (rst) begin
-            state <= 0; offset <= 0; done <= 0; failed <= 0; code <= 0;
+            state <= 0; offset <= 0; done <= 0; failed <= 0; seen <= 0; code <= 0;
             s_axil_bvalid <= 0; s_axil_rvalid <= 0; m_axi_awvalid <= 0; m_axi_wvalid <= 0; m_axi_arvalid <= 0;
             for (k = 0; k < 64; k = k + 1) registers[k] <= 0;
         end
