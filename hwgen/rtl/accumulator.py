@@ -49,7 +49,10 @@ class Accumulator(wiring.Component):
         base = Signal(data.ArrayLayout(signed(c.accumulator_bits), c.out_lanes), reset_less=True)
         result = Signal(data.ArrayLayout(signed(c.accumulator_bits), c.out_lanes))
         m.d.comb += [read.en.eq(self.read), read.addr.eq(self.index), write.addr.eq(self.write_index), write.en.eq(self.valid & ~self.last), write.data.eq(result)]
-        m.d.sync += base.eq(Mux(self.first, self.bias, read.data))
+        with m.If(self.first):
+            m.d.sync += base.eq(self.bias)
+        with m.Else():
+            m.d.sync += base.eq(read.data)
         for r in range(c.out_lanes):
             larger = Mux(base[r] > self.sums[r], base[r], self.sums[r])
             m.d.comb += result[r].eq(Mux(self.maximum, larger, base[r] + self.sums[r]))

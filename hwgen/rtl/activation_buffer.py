@@ -24,9 +24,14 @@ def bank_reads_layout(config: HardwareConfig) -> data.StructLayout:
     return data.StructLayout({"enable": BANKS, "address": data.ArrayLayout(address_bits(config) - BANK_BITS, BANKS)})
 
 
+def granule_bytes(config: HardwareConfig) -> int:
+    """Bytes that are always written together: fewer enables than one per byte, in memories and in simulation."""
+    return min(config.requantize_lanes, config.bus_bytes)
+
+
 def write_layout(config: HardwareConfig) -> data.StructLayout:
-    """A write of `mask`ed bytes to word `address`; no mask bit, no write."""
-    return data.StructLayout({"address": address_bits(config), "mask": config.in_lanes, "data": 8 * config.in_lanes})
+    """A write of `mask`ed granules to word `address`; no mask bit, no write."""
+    return data.StructLayout({"address": address_bits(config), "mask": config.in_lanes // granule_bytes(config), "data": 8 * config.in_lanes})
 
 
 class ActivationBuffer(wiring.Component):
@@ -57,8 +62,9 @@ class ActivationBuffer(wiring.Component):
         c = self.config
         bits = address_bits(c)
         chunks = 8 * c.in_lanes // c.bus_bits
-        load_mask = Signal(c.in_lanes)
-        m.d.comb += load_mask.eq(Cat((self.load.payload.chunk == k).replicate(c.bus_bytes) for k in range(chunks)) if chunks > 1 else -1)
+        per_chunk = c.bus_bytes // granule_bytes(c)
+        load_mask = Signal(len(self.write.mask))
+        m.d.comb += load_mask.eq(Cat((self.load.payload.chunk == k).replicate(per_chunk) for k in range(chunks)) if chunks > 1 else -1)
         load_data = self.load.payload.data.replicate(chunks)
         writing = self.write.mask.any()
 
@@ -76,7 +82,7 @@ class ActivationBuffer(wiring.Component):
         for b in range(BANKS):
             m.submodules[f"bank{b}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // BANKS, init=[])
             read = memory.read_port()
-            write = memory.write_port(granularity=8)
+            write = memory.write_port(granularity=8 * granule_bytes(c))
             result_here = Signal(name=f"result_{b}")
             load_here = self.load.valid & (load_bank == b)
             m.d.comb += [

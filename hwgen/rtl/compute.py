@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,7 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer, Reduce
 from hwgen.rtl import mac_array, route
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
-from hwgen.rtl.activation_buffer import ActivationBuffer
+from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
 from hwgen.rtl.command import BUFFER_ADDRESS_BITS, STORE_READ_LAYOUT, load_write_layout
 from hwgen.rtl.delay import delay, delay_data
 from hwgen.rtl.fetch import Fetch, beat_layout, emit_layout
@@ -169,6 +169,7 @@ class ComputeEngine(wiring.Component):
             array.low.eq(router.low),
             array.high.eq(router.high),
             array.maximum.eq(maximum),
+            array.valid.eq(Cat(self.entered[operand_cycles() : sum_cycles(c)])),
         ]
         # A set's first word may arrive in the cycle in which the set before it becomes active.
         switch = operand_cycles() - 1
@@ -260,6 +261,6 @@ class ComputeEngine(wiring.Component):
             self.done.eq(writer.done),
             self.trace_valid.eq(write.mask.any()),
             self.trace_address.eq(write.address),
-            self.trace_mask.eq(write.mask),
+            self.trace_mask.eq(Cat(bit.replicate(granule_bytes(self.config)) for bit in write.mask)),
             self.trace_data.eq(write.data),
         ]

@@ -26,7 +26,8 @@ def tree_cycles(config: HardwareConfig) -> int:
 class MacArray(wiring.Component):
     """Members: `write` puts R rows of weights (`rows`, at `group`) into the waiting set; `switch` makes that set the active one, from
     the next cycle on, and frees it in the same cycle. `low`, `high` are operands as Route gives them. `maximum` selects, for every
-    row, the maximum of its T low operands in place of the sum of products.
+    row, the maximum of its T low operands in place of the sum of products. `valid`: bit k, a pixel is k registers behind its operands;
+    registers that no pixel enters keep their value.
 
     Timing: `sums` follow the operands by 1 + tree_cycles(config) cycles.
     """
@@ -43,6 +44,7 @@ class MacArray(wiring.Component):
                 "low": In(data.ArrayLayout(8 * c.taps, c.out_lanes)),
                 "high": In(8 * (c.in_lanes - c.taps)),
                 "maximum": In(1),
+                "valid": In(1 + tree_cycles(c)),
                 "sums": Out(data.ArrayLayout(signed(sum_bits(c)), c.out_lanes)),
             }
         )
@@ -70,7 +72,8 @@ class MacArray(wiring.Component):
         terms: list[Value] = []
         for lane in range(c.in_lanes):
             product = Signal(signed(16), name=f"product_{r}_{lane}", reset_less=True)
-            m.d.sync += product.eq(self._operand(r, lane) * weights[8 * lane : 8 * (lane + 1)].as_signed())
+            with m.If(self.valid[0]):
+                m.d.sync += product.eq(self._operand(r, lane) * weights[8 * lane : 8 * (lane + 1)].as_signed())
             terms.append(product)
         maxima = self._maxima(m, r)
         for stage in range(tree_cycles(c)):
@@ -78,15 +81,17 @@ class MacArray(wiring.Component):
             for _ in range(levels):
                 terms = [terms[k] + terms[k + 1] for k in range(0, len(terms), 2)]
             if stage == tree_cycles(c) - 1:
-                m.d.sync += self.sums[r].eq(Mux(self.maximum, maxima[stage], terms[0]))
+                with m.If(self.valid[stage + 1]):
+                    m.d.sync += self.sums[r].eq(Mux(self.maximum, maxima[stage], terms[0]))
             else:
-                terms = self._registered(m, f"sum_{r}_{stage}", terms)
+                terms = self._registered(m, f"sum_{r}_{stage}", terms, self.valid[stage + 1])
 
-    def _registered(self, m: Module, name: str, terms: list[Value]) -> list[Value]:
+    def _registered(self, m: Module, name: str, terms: list[Value], enable: Value) -> list[Value]:
         registers: list[Value] = []
         for k, term in enumerate(terms):
             registers.append(Signal(term.shape(), name=f"{name}_{k}", reset_less=True))
-            m.d.sync += registers[-1].eq(term)
+            with m.If(enable):
+                m.d.sync += registers[-1].eq(term)
         return registers
 
     def _maxima(self, m: Module, r: int) -> list[Value]:
@@ -96,10 +101,10 @@ class MacArray(wiring.Component):
             return Mux(a > b, a, b)
 
         taps = [self._operand(r, t) for t in range(self.config.taps)]
-        taps = self._registered(m, f"larger_{r}", [larger(taps[k], taps[k + 1]) for k in range(0, len(taps), 2)])
+        taps = self._registered(m, f"larger_{r}", [larger(taps[k], taps[k + 1]) for k in range(0, len(taps), 2)], self.valid[0] & self.maximum)
         while len(taps) > 1:
             taps = [larger(taps[k], taps[k + 1]) for k in range(0, len(taps), 2)]
         line = [taps[0]]
         for stage in range(1, tree_cycles(self.config)):
-            line += self._registered(m, f"maximum_{r}_{stage}", [line[-1]])
+            line += self._registered(m, f"maximum_{r}_{stage}", [line[-1]], self.valid[stage] & self.maximum)
         return line

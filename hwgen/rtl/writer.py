@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.activation_buffer import write_layout
+from hwgen.rtl.activation_buffer import granule_bytes, write_layout
 from hwgen.rtl.fetch import result_layout
 from hwgen.rtl.side_queue import SideQueue
 
@@ -40,6 +40,7 @@ class Writer(wiring.Component):
         m.d.comb += [places.push.eq(self.push), places.value.eq(self.result), places.pop.eq(self.next)]
         place = places.front
         m.d.comb += [self.write.address.eq(place.address), self.write.data.eq(self.y.replicate(groups)), self.done.eq(self.valid & place.final)]
+        granules = q // granule_bytes(c)
         for g in range(groups):
-            m.d.comb += self.write.mask[q * g : q * (g + 1)].eq((self.valid & place.write & (place.group == g)).replicate(q))
+            m.d.comb += self.write.mask[granules * g : granules * (g + 1)].eq((self.valid & place.write & (place.group == g)).replicate(granules))
         return m
