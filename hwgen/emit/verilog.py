@@ -7,15 +7,48 @@ from dataclasses import asdict
 from enum import Enum
 
 from amaranth.back import verilog
+from amaranth.hdl import ClockSignal, Instance, Value
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 
 from hwgen.config import HardwareConfig
+from hwgen.emit.render import template_root
+from hwgen.emit.verilog_text import finish
 from hwgen.rtl.top import Accelerator
 
-_TOOL_VERSIONS = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
-# One line per word, which Amaranth writes for every memory; no block of ours reads a word that it has not written.
-_ZEROED_MEMORY = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'h0+;\n)+  end\n")
 TOP_MODULE = "hwgen_accelerator"
+_MEMORY_MODULE = "hwgen_memory"
+_BENCH_PREFIX = "trace_"  # what the co-simulation bench looks at inside
+_TOOL_VERSIONS = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
+# One line per word, which Amaranth writes for the small memories that remain. No block of ours reads a word that it has not written.
+_ZEROED_MEMORY = re.compile(r"  initial begin\n(?:    \S+ ?\[\d+\] = \d+'[hd]0+;\n)+  end\n")
+
+
+class _Memories:
+    """Tells Amaranth how to build memories: those with a read register become the hand-written module, without the initial contents
+    that Amaranth cannot leave away (for every bit of them it would take time, and a line of Verilog for every word)."""
+
+    def get_memory(self, memory: Memory) -> object:
+        ports = (*memory.read_ports, *memory.write_ports)
+        if len(ports) != 2 or any(port.domain == "comb" for port in ports):
+            return memory.elaborate(None)
+        (read,), (write,) = memory.read_ports, memory.write_ports
+        assert not read.transparent_for and not any(memory.init), "hwgen_memory reads the old contents, and starts undefined"
+        word = Value.cast(write.data)
+        return Instance(
+            _MEMORY_MODULE,
+            p_WIDTH=len(word),
+            p_DEPTH=memory.depth,
+            p_ADDRESS_BITS=len(write.addr),
+            p_LANES=len(write.en),
+            i_clk=ClockSignal(),
+            i_write_enable=write.en,
+            i_write_address=write.addr,
+            i_write_data=word,
+            i_read_enable=read.en,
+            i_read_address=read.addr,
+            o_read_data=Value.cast(read.data),
+        )
 
 
 def render_verilog(config: HardwareConfig, compute: wiring.Component | None = None) -> str:
@@ -27,9 +60,11 @@ def render_verilog(config: HardwareConfig, compute: wiring.Component | None = No
 
 
 def convert(component: wiring.Component, name: str) -> str:
-    """Any component as Verilog text, without source positions and tool versions, and with memories that start undefined."""
-    text = verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
-    return _ZEROED_MEMORY.sub("", _TOOL_VERSIONS.sub("", text, count=1))
+    """Any component as Verilog text, without source positions and tool versions."""
+    text = verilog.convert(component, name=name, platform=_Memories(), emit_src=False, strip_internal_attrs=True)
+    text = finish(_ZEROED_MEMORY.sub("", _TOOL_VERSIONS.sub("", text, count=1)), _BENCH_PREFIX)
+    memory = (template_root() / "rtl" / "memory.v").read_text(encoding="utf-8")
+    return f"{text}\n{memory}" if _MEMORY_MODULE in text else text
 
 
 def _header(config: HardwareConfig) -> str:

@@ -91,7 +91,11 @@ class RowGenerator(wiring.Component):
                 with m.If(self.command.valid):
                     m.d.sync += [held.eq(transfer), index.eq(self.index), rows_left.eq(transfer.rows)]
                     m.d.sync += [offset.eq(transfer.memory_offset), word.eq(transfer.buffer_address)]
-                    m.d.sync += [region.eq(self.regions[transfer.region]), bad_region.eq(transfer.region >= len(Region))]
+                    m.d.sync += bad_region.eq(transfer.region >= len(Region))
+                    with m.Switch(transfer.region):
+                        for number in Region:
+                            with m.Case(number):
+                                m.d.sync += region.eq(self.regions[number])
                     m.next = "ADD"
             with m.State("ADD"):
                 m.d.sync += [end_offset.eq(offset + held.row_bytes), address.eq(region.base + offset), row.beat.eq(self._first_beat(word, self._buffer(held)))]

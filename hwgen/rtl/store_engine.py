@@ -32,8 +32,7 @@ class StoreEngine(wiring.Component):
     regions : windows of system memory
     read, read_data : word of the activation buffer, there 1 cycle after the request was taken
     bursts, data : to the write DMA
-    written : the write DMA has finished a command; error, error_address : the memory refused a burst of the oldest command
-    done : the oldest command is done
+    error, error_address : the memory refused a burst of the oldest command; the write DMA also says when a command is done
     fault : see RowGenerator; BUS_WRITE with the address of the burst
 
     Timing
@@ -56,10 +55,8 @@ class StoreEngine(wiring.Component):
                 "read_data": In(8 * config.in_lanes),
                 "bursts": Out(stream.Signature(burst_layout(config))),
                 "data": Out(stream.Signature(config.bus_bits)),
-                "written": In(1),
                 "error": In(1),
                 "error_address": In(FAULT_ADDRESS_BITS),
-                "done": Out(1),
                 "fault": Out(FAULT_LAYOUT),
             }
         )
@@ -70,7 +67,7 @@ class StoreEngine(wiring.Component):
         m.submodules.bursts = splitter = BurstSplitter(self._config)
         wiring.connect(m, wiring.flipped(self.command), rows.command)
         wiring.connect(m, rows.rows, splitter.rows)
-        m.d.comb += [rows.index.eq(self.index), rows.regions.eq(self.regions), self.done.eq(self.written), self.fault.eq(rows.fault)]
+        m.d.comb += [rows.index.eq(self.index), rows.regions.eq(self.regions), self.fault.eq(rows.fault)]
         with m.If(self.error):
             m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
 
@@ -100,11 +97,14 @@ class StoreEngine(wiring.Component):
             self.read.valid.eq(active & (words.level + arriving < DATA_DEPTH)),
             self.read.payload.address.eq(beat >> shift),
             words.w_en.eq(arriving),
-            words.w_data.eq(self.read_data.word_select(chunk, self._config.bus_bits) if chunks > 1 else self.read_data),
             self.data.valid.eq(words.r_rdy),
             self.data.payload.eq(words.r_data),
             words.r_en.eq(self.data.ready),
         ]
+        with m.Switch(chunk):
+            for number in range(chunks):
+                with m.Case(number):
+                    m.d.comb += words.w_data.eq(self.read_data.word_select(number, self._config.bus_bits))
         m.d.sync += arriving.eq(requested)
         with m.If(requested):
             m.d.sync += chunk.eq(Mux(shift > 0, beat[: max(1, shift)], 0))

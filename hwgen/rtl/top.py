@@ -12,6 +12,7 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Engine, Region
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import axi_lite_signature, axi_master_signature, byte_bits, regions_layout
+from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.control import Control
 from hwgen.rtl.faults import SEQUENCER, report
 from hwgen.rtl.load_engine import LoadEngine
@@ -46,7 +47,7 @@ class Accelerator(wiring.Component):
     def __init__(self, config: HardwareConfig, compute: wiring.Component | None = None) -> None:
         """`compute` replaces the compute engine by another component with its ports (tests)."""
         self.config = config
-        self.compute = compute
+        self.compute = compute or ComputeEngine(config)
         ports = {f"{_LITE}{name}": member.flip() for name, member in axi_lite_signature().members.items()}
         ports |= {f"{_MASTER}{name}": member for name, member in axi_master_signature(config).members.items()}
         super().__init__({**ports, "irq": Out(1)})
@@ -97,7 +98,7 @@ class Accelerator(wiring.Component):
         for engine, source, command, done in (
             (Engine.LOAD, self.sequencer.load, load.command, load.done),
             (Engine.COMPUTE, self.sequencer.compute, compute.command, compute.done),
-            (Engine.STORE, self.sequencer.store, store.command, store.done),
+            (Engine.STORE, self.sequencer.store, store.command, self.write_dma.done),
         ):
             gate = gates[engine]
             wiring.connect(m, source, gate.source)
@@ -151,7 +152,7 @@ class Accelerator(wiring.Component):
         wiring.connect(m, read.load_beats, self.load.beats)
         wiring.connect(m, self.store.bursts, write.bursts)
         wiring.connect(m, self.store.data, write.data)
-        m.d.comb += [self.store.written.eq(write.done), self.store.error.eq(write.error), self.store.error_address.eq(write.error_address)]
+        m.d.comb += [self.store.error.eq(write.error), self.store.error_address.eq(write.error_address)]
         m.d.comb += [read.halt.eq(self.control.halt), write.halt.eq(self.control.halt)]
         for name, channel in (("ar", read.ar), ("aw", write.aw)):
             self._connect_address_port(m, name, channel)

@@ -10,17 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.config import PRESETS, HardwareConfig
+from hwgen.config import PRESETS
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog import TOP_MODULE, render_verilog
 from hwgen.emit.verilog_text import finish
 
-# Shapes that differ in kind: rows < lanes, slices > 1, several bus words per activation word, wide addresses, no multiplier.
+# Shapes that differ in kind: several bus words per activation word, wide addresses, no multiplier.
 SHAPES = {
     "4x4": PRESETS["4x4"],
-    "4x16": replace(PRESETS["4x4"], in_lanes=16, bus_bits=32, multiplier_bits=0, address_bits=40),
-    "8x4": replace(PRESETS["8x8"], in_lanes=4, bus_bits=32, requantize_lanes=2),
+    "4x16": replace(PRESETS["4x4"], in_lanes=16, bus_bits=32, requantize_lanes=2, multiplier_bits=0, address_bits=40),
 }
 
 
@@ -53,23 +52,23 @@ def test_yosys_finds_no_loop_no_second_driver_and_no_latch(verilog: Path) -> Non
     assert "Found and reported 0 problems" in log
 
 
-def test_same_hardware_gives_the_same_text_under_any_name() -> None:
-    config = PRESETS["4x4"]
-    first, second = render_verilog(config), render_verilog(replace(config, name="other */ name"))
-    assert first == second and "other" not in first
-    assert config.hash() in first.partition("module")[0]
-    assert not re.search(r"/home|/work|/tmp|20\d\d-\d\d", first)
+def test_same_hardware_gives_the_same_text_under_any_name(verilog: Path) -> None:
+    config = next(config for config in SHAPES.values() if config.hash() in verilog.read_text())
+    second = render_verilog(replace(config, name="other */ name"))
+    assert second == verilog.read_text() and "other" not in second
+    assert not re.search(r"/home|/work|/tmp|20\d\d-\d\d", second)
+    assert f"32'd{int(config.hash()[-8:], 16)}" in second, "register config_hash"
 
 
 def test_the_largest_usual_array_stays_below_one_megabyte() -> None:
     text = render_verilog(PRESETS["16x16"])
     assert len(text) < 1_000_000
-    assert "trace_valid" in text and "compute (" in text, "the bench finds compute.trace_valid"
+    assert "trace_valid" in text and " compute (" in text, "the bench finds compute.trace_valid"
 
 
 def test_memories_start_undefined(verilog: Path) -> None:
     text = verilog.read_text()
-    assert not re.search(r"^ +\S+ ?\[\d+\] = \d+'[hd]0+;$", text.split("initial begin")[1], re.MULTILINE) if "initial begin" in text else True
+    assert not re.search(r"^ +\S+ ?\[\d+\] = \d+'[hd]0+;\n +\S+ ?\[\d+\] = ", text, re.MULTILINE)
     assert text.count("hwgen_memory #(") >= 7, "activation banks, weights, parameters, accumulator"
 
 
@@ -108,13 +107,3 @@ def test_constant_bits_of_a_register_are_defined_in_simulation(tmp_path: Path) -
     (tmp_path / "a.v").write_text(finish(MODULE, "trace_") + bench)
     run("iverilog", "-g2005", "-s", "bench", "-o", tmp_path / "a.vvp", tmp_path / "a.v")
     assert run("vvp", "-n", tmp_path / "a.vvp") == "defined\n"
-
-
-def test_every_configuration_has_its_own_hash_in_the_registers() -> None:
-    texts = [render_verilog(replace(PRESETS["4x4"], parameter_words=words)) for words in (64, 128)]
-    hashes = [_hash(replace(PRESETS["4x4"], parameter_words=words)) for words in (64, 128)]
-    assert all(value in text for value, text in zip(hashes, texts, strict=True)) and hashes[0] not in texts[1]
-
-
-def _hash(config: HardwareConfig) -> str:
-    return f"32'd{int(config.hash()[-8:], 16)}"
