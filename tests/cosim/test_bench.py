@@ -15,8 +15,8 @@ from hwgen.config import PRESETS, HardwareConfig
 from hwgen.cosim import runner, script, simulator
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.memory import memory_image, memory_map, segments
-from hwgen.errors import DataError, MismatchError, OutputError, ToolError
 from hwgen.emit.render import template_root
+from hwgen.errors import DataError, MismatchError, OutputError, ToolError
 from hwgen.isa.fields import Region
 from hwgen.isa.registers import ErrorCode
 
