@@ -245,8 +245,9 @@ def random_transfers(seed: int) -> tuple[Command, ...]:
 @cocotb.parametrize(seed=range(6))
 async def transfers_agree_with_the_instruction_simulator(dut: SimHandleBase, seed: int) -> None:
     it = await machine(dut, seed)
-    clear = Load(region=Region.INPUT, row_bytes=CONFIG.activation_words * WORD, signal_store=1)
-    everything = (clear, Store(wait_load=1, signal_load=1, region=Region.ARENA, row_bytes=WORD), replace(random_transfers(seed)[0], wait_store=1), *random_transfers(seed)[1:])
+    first, *others = random_transfers(seed)
+    fill = Load(signal_store=1, region=Region.INPUT, row_bytes=CONFIG.activation_words * WORD)
+    everything = (fill, Store(wait_load=1, signal_load=1, region=Region.ARENA, row_bytes=WORD), replace(first, wait_store=1), *others)
     memories = Memories(config=CONFIG)
     memories.regions = {region: np.frombuffer(it.memory(region, 0, SIZES[region]), np.uint8).copy() for region in Region}
     program = encode(everything)
@@ -268,7 +269,8 @@ async def tokens_order_load_compute_store(dut: SimHandleBase, seed: int) -> None
     count, program = 6, [Load(region=Region.WEIGHTS, destination=Buffer.WEIGHT, buffer_address=3, row_bytes=CONFIG.weight_word_bytes)]
     for k in range(count):
         program += [Load(signal_compute=1, region=Region.INPUT, memory_offset=k * WORD, buffer_address=k, row_bytes=WORD)]
-        conv = Conv(wait_load=1, wait_compute=int(k > 0), signal_compute=1, signal_store=1, input_address=k, output_address=100 + k, weight_address=3, pixels_per_tile=5 + 9 * k)
+        order = {"wait_load": 1, "wait_compute": int(k > 0), "signal_compute": 1, "signal_store": 1}
+        conv = Conv(**order, input_address=k, output_address=100 + k, weight_address=3, pixels_per_tile=5 + 9 * k)
         program += [conv, Store(wait_compute=1, region=Region.OUTPUT, memory_offset=k * WORD, buffer_address=100 + k, row_bytes=WORD)]
     assert await it.run(*program, End()) == DONE, await it.error()
     weight = int.from_bytes(it.memory(Region.WEIGHTS, 0, CONFIG.weight_word_bytes), "little")
@@ -414,7 +416,9 @@ async def start_after_abort(dut: SimHandleBase) -> None:
     """failures.md: start after abort; the abort falls into every phase of a run under stalls."""
     it = await machine(dut, seed=6)
     slow = Conv(wait_load=1, signal_store=1, pixels_per_tile=60)
-    program = (*copy(60), *copy(60)[:1], Load(signal_compute=1, region=Region.INPUT, row_bytes=BUS), slow, *copy(60), Store(wait_compute=1, region=Region.OUTPUT, row_bytes=BUS), End())
+    start = Load(signal_compute=1, region=Region.INPUT, row_bytes=BUS)
+    last = Store(wait_compute=1, region=Region.OUTPUT, row_bytes=BUS)
+    program = (*copy(60), *copy(60)[:1], start, slow, *copy(60), last, End())
     for delay in (0, 7, 20, 45, 80, 130, 190, 260, 340, 430, 530):
         await it.load_program(*program)
         await it.write("control", START)
@@ -457,7 +461,8 @@ async def watchdog_ends_a_deadlock(dut: SimHandleBase) -> None:
 async def watchdog_reports_a_bus_that_never_answers(dut: SimHandleBase) -> None:
     it = await machine(dut)
     await it.write("watchdog", 400)
-    for channel in (it.slave.read_if.r_channel, it.slave.write_if.w_channel, it.slave.write_if.b_channel, it.slave.write_if.aw_channel, it.slave.read_if.ar_channel):
+    read, write = it.slave.read_if, it.slave.write_if
+    for channel in (read.ar_channel, read.r_channel, write.aw_channel, write.w_channel, write.b_channel):
         channel.set_pause_generator(noise(0, 1.0))
         await it.load_program(*copy(60), *copy(60), End())
         await it.write("control", START)

@@ -7,7 +7,6 @@ from typing import Any
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer

@@ -6,7 +6,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Engine, Region

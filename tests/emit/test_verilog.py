@@ -48,7 +48,8 @@ def test_icarus_accepts_it_as_verilog_2005(verilog: Path, tmp_path: Path) -> Non
 
 
 def test_yosys_finds_no_loop_no_second_driver_and_no_latch(verilog: Path) -> None:
-    log = run("yosys", "-p", f"read_verilog {verilog}; hierarchy -check -top {TOP_MODULE}; proc; memory -nomap; opt_clean; check -assert; select -assert-none t:$dlatch")
+    checks = "proc; memory -nomap; opt_clean; check -assert; select -assert-none t:$dlatch"
+    log = run("yosys", "-p", f"read_verilog {verilog}; hierarchy -check -top {TOP_MODULE}; {checks}")
     assert "Found and reported 0 problems" in log
 
 
@@ -68,7 +69,7 @@ def test_the_largest_usual_array_stays_below_one_megabyte() -> None:
 
 def test_memories_start_undefined(verilog: Path) -> None:
     text = verilog.read_text()
-    assert not re.search(r"^ +\S+ ?\[\d+\] = \d+'[hd]0+;\n +\S+ ?\[\d+\] = ", text, re.MULTILINE)
+    assert "initial begin" not in text
     assert text.count("hwgen_memory #(") >= 7, "activation banks, weights, parameters, accumulator"
 
 
@@ -103,7 +104,7 @@ def test_finish_removes_chains_of_unused_names_and_starts_constant_blocks() -> N
 
 def test_constant_bits_of_a_register_are_defined_in_simulation(tmp_path: Path) -> None:
     """A block that reads nothing never runs: without `finish`, the bit would stay undefined."""
-    bench = "module bench; wire c; a dut(.b(1'b0), .c(c)); initial begin #1 if (c !== 1'b0) $display(\"undefined\"); else $display(\"defined\"); end endmodule\n"
+    bench = "module bench; wire c; a dut(.b(1'b0), .c(c)); initial #1 $display(\"%b\", c); endmodule\n"
     (tmp_path / "a.v").write_text(finish(MODULE, "trace_") + bench)
     run("iverilog", "-g2005", "-s", "bench", "-o", tmp_path / "a.vvp", tmp_path / "a.v")
-    assert run("vvp", "-n", tmp_path / "a.vvp") == "defined\n"
+    assert run("vvp", "-n", tmp_path / "a.vvp") == "0\n"
