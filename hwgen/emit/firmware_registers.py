@@ -100,15 +100,19 @@ def csr_json() -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def markdown() -> str:
     """A table for people."""
     lines = ["| offset | register | access | meaning |", "|---|---|---|---|"]
     for register in isa.REGISTERS:
-        lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access.value} | {register.meaning} |")
+        lines.append(f"| 0x{register.offset:02X} | {register.name} | {register.access.value} | {_cell(register.meaning)} |")
         for field in register.fields:
             top = field.lsb + field.width - 1
             bits = f"{field.lsb}" if field.width == 1 else f"{top}:{field.lsb}"
-            lines.append(f"| | {register.name}.{field.name} [{bits}] | | {field.meaning} |")
+            lines.append(f"| | {register.name}.{field.name} [{bits}] | | {_cell(field.meaning)} |")
     return "# Registers\n\n" + "\n".join(lines) + "\n"
 
 
