@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -25,19 +25,19 @@ class Accumulator(wiring.Component):
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         bits = ceil_log2(config.accumulator_depth)
-        lanes = data.ArrayLayout(signed(config.accumulator_bits), config.out_lanes)
+        lane, lanes = signed(config.accumulator_bits), config.out_lanes
         super().__init__(
             {
                 "read": In(1),
                 "index": In(bits),
                 "first": In(1),
-                "bias": In(lanes),
+                "bias": In(lane).array(lanes),
                 "valid": In(1),
                 "write_index": In(bits),
                 "last": In(1),
                 "maximum": In(1),
-                "sums": In(data.ArrayLayout(signed(sum_bits(config)), config.out_lanes)),
-                "held": Out(lanes),
+                "sums": In(signed(sum_bits(config))).array(lanes),
+                "held": Out(lane).array(lanes),
             }
         )
 
@@ -46,16 +46,14 @@ class Accumulator(wiring.Component):
         c = self.config
         m.submodules.memory = memory = Memory(shape=c.accumulator_bits * c.out_lanes, depth=c.accumulator_depth, init=[])
         read, write = memory.read_port(), memory.write_port()
-        base = Signal(data.ArrayLayout(signed(c.accumulator_bits), c.out_lanes), reset_less=True)
-        result = Signal(data.ArrayLayout(signed(c.accumulator_bits), c.out_lanes))
-        m.d.comb += [read.en.eq(self.read), read.addr.eq(self.index), write.addr.eq(self.write_index), write.en.eq(self.valid & ~self.last), write.data.eq(result)]
-        with m.If(self.first):
-            m.d.sync += base.eq(self.bias)
-        with m.Else():
-            m.d.sync += base.eq(read.data)
+        bits = c.accumulator_bits
+        m.d.comb += [read.en.eq(self.read), read.addr.eq(self.index), write.addr.eq(self.write_index), write.en.eq(self.valid & ~self.last)]
         for r in range(c.out_lanes):
-            larger = Mux(base[r] > self.sums[r], base[r], self.sums[r])
-            m.d.comb += result[r].eq(Mux(self.maximum, larger, base[r] + self.sums[r]))
-        with m.If(self.valid & self.last):
-            m.d.sync += self.held.eq(result)
+            base = Signal(signed(bits), name=f"base_{r}", reset_less=True)
+            result = Signal(signed(bits), name=f"result_{r}")
+            m.d.sync += base.eq(Mux(self.first, self.bias[r], read.data[bits * r : bits * (r + 1)].as_signed()))
+            larger = Mux(base > self.sums[r], base, self.sums[r])
+            m.d.comb += [result.eq(Mux(self.maximum, larger, base + self.sums[r])), write.data[bits * r : bits * (r + 1)].eq(result)]
+            with m.If(self.valid & self.last):
+                m.d.sync += self.held[r].eq(result)
         return m

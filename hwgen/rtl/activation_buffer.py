@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -49,7 +49,7 @@ class ActivationBuffer(wiring.Component):
         super().__init__(
             {
                 "read": In(bank_reads_layout(config)),
-                "words": Out(data.ArrayLayout(8 * config.in_lanes, BANKS)),
+                "words": Out(8 * config.in_lanes).array(BANKS),
                 "write": In(write_layout(config)),
                 "load": In(stream.Signature(load_write_layout(config))),
                 "store": In(stream.Signature(STORE_READ_LAYOUT)),
@@ -60,7 +60,6 @@ class ActivationBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         c = self.config
-        bits = address_bits(c)
         chunks = 8 * c.in_lanes // c.bus_bits
         per_chunk = c.bus_bytes // granule_bytes(c)
         load_mask = Signal(len(self.write.mask))
@@ -80,23 +79,24 @@ class ActivationBuffer(wiring.Component):
         m.d.comb += self.store_data.eq(Array(self.words[b] for b in range(BANKS))[answered])
 
         for b in range(BANKS):
-            m.submodules[f"bank{b}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // BANKS, init=[])
-            read = memory.read_port()
-            write = memory.write_port(granularity=8 * granule_bytes(c))
-            result_here = Signal(name=f"result_{b}")
-            load_here = self.load.valid & (load_bank == b)
-            m.d.comb += [
-                read.en.eq(self.read.enable[b] | (self.store.valid & (store_bank == b))),
-                read.addr.eq(self.store.payload.address[BANK_BITS:bits]),
-                self.words[b].eq(read.data),
-                result_here.eq(self.write.address[:BANK_BITS] == b),
-                write.addr.eq(self.load.payload.address[BANK_BITS:bits]),
-                write.data.eq(load_data),
-            ]
-            with m.If(self.read.enable[b]):
-                m.d.comb += read.addr.eq(self.read.address[b])
-            with m.If(result_here & writing):
-                m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(self.write.address[BANK_BITS:]), write.data.eq(self.write.data)]
-            with m.Elif(load_here):
-                m.d.comb += write.en.eq(load_mask)
+            self._bank(m, b, load_mask, load_data)
         return m
+
+    def _bank(self, m: Module, b: int, load_mask: Value, load_data: Value) -> None:
+        c, bits = self.config, address_bits(self.config)
+        m.submodules[f"bank{b}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // BANKS, init=[])
+        read, write = memory.read_port(), memory.write_port(granularity=8 * granule_bytes(c))
+        result_here = self.write.mask.any() & (self.write.address[:BANK_BITS] == b)
+        m.d.comb += [
+            read.en.eq(self.read.enable[b] | (self.store.valid & (self.store.payload.address[:BANK_BITS] == b))),
+            read.addr.eq(self.store.payload.address[BANK_BITS:bits]),
+            self.words[b].eq(read.data),
+            write.addr.eq(self.load.payload.address[BANK_BITS:bits]),
+            write.data.eq(load_data),
+        ]
+        with m.If(self.read.enable[b]):
+            m.d.comb += read.addr.eq(self.read.address[b])
+        with m.If(result_here):
+            m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(self.write.address[BANK_BITS:]), write.data.eq(self.write.data)]
+        with m.Elif(self.load.valid & (self.load.payload.address[:BANK_BITS] == b)):
+            m.d.comb += write.en.eq(load_mask)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Buffer, Reduce
 from hwgen.rtl import mac_array, route
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
 from hwgen.rtl.command import BUFFER_ADDRESS_BITS, STORE_READ_LAYOUT, load_write_layout
-from hwgen.rtl.delay import delay, delay_data
-from hwgen.rtl.fetch import Fetch, beat_layout, emit_layout
+from hwgen.rtl.delay import as_views, delay, delay_data
+from hwgen.rtl.fetch import Fetch, beat_layout
 from hwgen.rtl.mac_array import MacArray
 from hwgen.rtl.parameter_buffer import ParameterBuffer
 from hwgen.rtl.parameter_set import RESCALE_LAG, ParameterSet, pick
@@ -42,6 +45,10 @@ def write_cycles(config: HardwareConfig, residual: bool) -> int:
     """Cycles from the emission of a slice to the write of its results."""
     stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0)
     return sum_cycles(config) + 1 + stages
+
+
+def _each(sinks: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
+    return [sink.eq(source) for sink, source in zip(sinks, sources, strict=True)]
 
 
 class ComputeEngine(wiring.Component):
@@ -148,25 +155,29 @@ class ComputeEngine(wiring.Component):
         """The loader, and the lines along which a beat and a slice travel beside the datapath."""
         c = self.config
         m.submodules.loader = self.loader = loader = WeightLoader(c)
-        m.d.comb += [loader.start.eq(self.started), loader.command.eq(self.front), loader.pass_start.eq(self.fetch.pass_start), loader.pixel.eq(self.fetch.current)]
+        m.d.comb += [
+            loader.start.eq(self.started),
+            loader.command.eq(self.front),
+            loader.pass_start.eq(self.fetch.pass_start),
+            loader.pixel.eq(self.fetch.current),
+        ]
         sums = sum_cycles(c)
         self.entered = delay(m, self.fetch.enter, sums, "entered")
-        self.beat = [beat_layout(c)(value) for value in delay_data(m, self.fetch.beat, sums, "beat")]
+        self.beat = as_views(delay_data(m, self.fetch.beat, sums, "beat"), beat_layout(c))
         self.emitted = delay(m, self.fetch.emitting, sums + 1, "emitted")
-        self.emit = [emit_layout(c)(value) for value in delay_data(m, self.fetch.emit, sums + 1, "emit")]
 
     def _array(self, m: Module) -> None:
         c = self.config
         maximum = self.back.reduce == Reduce.MAX
         m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
         m.d.comb += [
-            router.words.eq(self.activations.words),
+            *_each(router.words, self.activations.words),
             router.valid.eq(self.entered[_READ_CYCLES]),
-            router.route.eq(self.beat[_READ_CYCLES].route),
+            router.route.eq(delay_data(m, self.fetch.route, _READ_CYCLES, "route")[-1]),
             router.mode.eq(self.back.mode),
             router.maximum.eq(maximum),
             router.pad_value.eq(self.back.pad_value),
-            array.low.eq(router.low),
+            *_each(array.low, router.low),
             array.high.eq(router.high),
             array.maximum.eq(maximum),
             array.valid.eq(Cat(self.entered[operand_cycles() : sum_cycles(c)])),
@@ -183,7 +194,7 @@ class ComputeEngine(wiring.Component):
             self.weights.address.eq(layout(step[read]).address),
             array.write.eq(valid[arrive]),
             array.group.eq(layout(step[arrive]).group),
-            array.rows.eq(self.weights.word),
+            *_each(array.rows, self.weights.rows),
             array.switch.eq(self.entered[switch] & self.beat[switch].new_weights),
         ]
         self.sums, self.maximum = array.sums, maximum
@@ -196,17 +207,18 @@ class ComputeEngine(wiring.Component):
             accumulator.read.eq(self.entered[sums - LEAD_CYCLES] & ~self.beat[sums - LEAD_CYCLES].first),
             accumulator.index.eq(self.beat[sums - LEAD_CYCLES].index),
             accumulator.first.eq(self.beat[base].first),
-            accumulator.bias.eq(parameters.bias),
+            *_each(accumulator.bias, parameters.bias),
             accumulator.valid.eq(self.entered[sums]),
             accumulator.write_index.eq(self.beat[sums].index),
             accumulator.last.eq(self.beat[sums].last),
             accumulator.maximum.eq(self.maximum),
-            accumulator.sums.eq(self.sums),
+            *_each(accumulator.sums, self.sums),
         ]
         self._parameters(m, parameters, base - 1)
         m.submodules.requantizer, m.submodules.adder = requantizer, adder = Requantizer(c), ResidualAdder(c)
-        index = self.emit[sums + 1].slice
-        m.d.comb += [requantizer.valid.eq(self.emitted[sums + 1]), requantizer.rescale.eq(parameters.rescale), parameters.slice.eq(index)]
+        index = delay_data(m, self.fetch.slice, sums + 1, "slice")[-1]
+        m.d.comb += [requantizer.valid.eq(self.emitted[sums + 1]), parameters.slice.eq(index)]
+        m.d.comb += _each(requantizer.rescale, parameters.rescale)
         q = c.requantize_lanes
         m.d.comb += [requantizer.acc[lane].eq(pick([accumulator.held[r] for r in range(lane, c.out_lanes, q)], index)) for lane in range(q)]
         self._residuals(m, requantizer, adder)
@@ -225,7 +237,7 @@ class ComputeEngine(wiring.Component):
             self.parameters.address.eq(layout(step[read]).address),
             parameters.write.eq(valid[arrive]),
             parameters.group.eq(layout(step[arrive]).group),
-            parameters.records.eq(self.parameters.records),
+            *_each(parameters.records, self.parameters.records),
             parameters.switch_bias.eq(self.entered[switch] & self.beat[switch].new_bias),
             parameters.switch_rescale.eq(self.entered[rescale] & self.beat[rescale].new_rescale),
         ]
@@ -235,11 +247,14 @@ class ComputeEngine(wiring.Component):
         c = self.config
         q = c.requantize_lanes
         m.submodules.residuals = residuals = SideQueue(8 * q, write_cycles(c, False))
-        emit = self.emit[_READ_CYCLES]
-        word = pick([self.activations.words[b] for b in range(4)], emit.residual_bank)
+        bank, group = (
+            delay_data(m, value, _READ_CYCLES, name)[-1]
+            for value, name in ((self.fetch.residual_bank, "residual_bank"), (self.fetch.result.group, "residual_group"))
+        )
+        word = pick([self.activations.words[b] for b in range(BANKS)], bank)
         m.d.comb += [
             residuals.push.eq(self.emitted[_READ_CYCLES] & self.back.residual),
-            residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], emit.result.group)),
+            residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),
             residuals.pop.eq(requantizer.y_next & self.back.residual),
             adder.command.eq(self.back),
             adder.valid.eq(requantizer.y_valid & self.back.residual),
@@ -249,7 +264,7 @@ class ComputeEngine(wiring.Component):
 
     def _writes(self, m: Module, requantizer: Requantizer, adder: ResidualAdder) -> None:
         m.submodules.writer = writer = Writer(self.config, write_cycles(self.config, True))
-        m.d.comb += [writer.push.eq(self.fetch.emitting), writer.result.eq(self.fetch.emit.result)]
+        m.d.comb += [writer.push.eq(self.fetch.emitting), writer.result.eq(self.fetch.result)]
         for name in ("next", "valid", "y"):
             source = name if name == "y" else f"y_{name}"
             m.d.comb += getattr(writer, name).eq(getattr(requantizer, source))

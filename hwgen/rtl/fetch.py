@@ -25,19 +25,14 @@ def route_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def beat_layout(config: HardwareConfig) -> data.StructLayout:
-    """One pixel entering the array."""
+    """One pixel entering the array, apart from its route."""
     flags = dict.fromkeys(("first", "last", "new_weights", "new_bias", "new_rescale"), 1)
-    return data.StructLayout({"index": ceil_log2(config.accumulator_depth), "route": route_layout(config), **flags})
+    return data.StructLayout({"index": ceil_log2(config.accumulator_depth), **flags})
 
 
 def result_layout(config: HardwareConfig) -> data.StructLayout:
     """Where Q results go: `group` counts slices inside the word `address`. write: the word lies inside the output."""
     return data.StructLayout({"address": address_bits(config), "group": ceil_log2(config.in_lanes // config.requantize_lanes), "write": 1, "final": 1})
-
-
-def emit_layout(config: HardwareConfig) -> data.StructLayout:
-    """One slice of Q sums leaving the array; `residual_bank` is where its residual is read in this cycle."""
-    return data.StructLayout({"slice": ceil_log2(config.slices), "residual_bank": BANK_BITS, "result": result_layout(config)})
 
 
 def _located_layout(config: HardwareConfig) -> data.StructLayout:
@@ -47,15 +42,18 @@ def _located_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def _read_layout(config: HardwareConfig) -> data.StructLayout:
-    return data.StructLayout({"pixel": pixel_layout(config), "reads": bank_reads_layout(config), "route": route_layout(config), "group": result_layout(config)["group"].shape})
+    return data.StructLayout(
+        {"pixel": pixel_layout(config), "reads": bank_reads_layout(config), "route": route_layout(config), "group": result_layout(config)["group"].shape}
+    )
 
 
 class Fetch(wiring.Component):
     """Three registers behind the walker, the last of which holds a pixel until all its cycles are over.
 
-    Members: `command` is constant while `valid`; `go` allows the first pixel of a command (the one before has drained). `beat` with
-    `enter`, `emit` with `emitting` and `reads` belong to one cycle; `load_*` tell the weight loader; `finished` is the cycle of the
-    command's last slice.
+    Members: `command` is constant while `valid`; `go` allows the first pixel of a command (the one before has drained). In one cycle,
+    `reads`; with `enter`, a pixel's `beat` and `route`; with `emitting`, one slice of Q sums: its number `slice`, the `residual_bank`
+    that is read for it, and where its `result` goes. `pass_start` with `current` tells the weight loader; `finished` is the cycle of
+    the command's last slice.
     Timing: a pixel takes one cycle; in the last pass it takes `slices` cycles (depthwise: depthwise_lanes / requantize_lanes), and
     one more when its fetch reads the bank in which the residual word of its first slice lies. A pass takes at least PASS_CYCLES.
     """
@@ -72,8 +70,11 @@ class Fetch(wiring.Component):
                 "reads": Out(bank_reads_layout(config)),
                 "enter": Out(1),
                 "beat": Out(beat_layout(config)),
+                "route": Out(route_layout(config)),
                 "emitting": Out(1),
-                "emit": Out(emit_layout(config)),
+                "slice": Out(ceil_log2(config.slices)),
+                "residual_bank": Out(BANK_BITS),
+                "result": Out(result_layout(config)),
                 "pass_start": Out(1),
                 "current": Out(pixel_layout(config)),
                 "finished": Out(1),
@@ -104,7 +105,11 @@ class Fetch(wiring.Component):
         for t in range(self.config.taps):
             column = Signal(signed(POSITION_BITS), name=f"column_{t}")
             inside = row_inside & (column >= 0) & (column < c.input_columns)
-            m.d.comb += [column.eq(pixel.column + self._tap_offset(m, t)), out.route.bank[t].eq(out.words[t][:BANK_BITS]), out.words[t].eq(pixel.address + column)]
+            m.d.comb += [
+                column.eq(pixel.column + self._tap_offset(m, t)),
+                out.route.bank[t].eq(out.words[t][:BANK_BITS]),
+                out.words[t].eq(pixel.address + column),
+            ]
             with m.Switch(c.mode):
                 with m.Case(Mode.DEPTHWISE):
                     m.d.comb += [out.route.inside[t].eq(inside), out.route.counts[t].eq(pixel.taps[t]), out.used[t].eq(inside & pixel.taps[t])]
@@ -139,7 +144,7 @@ class Fetch(wiring.Component):
         """One cycle of the pixel in the last register: enter the array, emit a slice, or both."""
         c, held, pixel = self.command, self.held, self.held.pixel
         entered, gap = Signal(), Signal(range(PASS_CYCLES))
-        slice_index = Signal(ceil_log2(self.config.slices), reset_less=True)
+        slice_index = self.slice
         may = Signal()
         m.d.comb += may.eq(valid & (entered | ~pixel.pass_start | ((gap == 0) & (self.go | ~pixel.begin))))
         write = pixel.block < c.output_blocks
@@ -171,7 +176,7 @@ class Fetch(wiring.Component):
             self._next_slice(m)
         with m.If(self.advance):
             m.d.sync += [entered.eq(0), slice_index.eq(0)]
-        self._outputs(m, slice_index, write, reads_residual, bank, done)
+        self._outputs(m, write, reads_residual, bank, done)
 
     def _next_slice(self, m: Module) -> None:
         """The place of the next slice; crosses to the next block at the end of a word."""
@@ -185,18 +190,17 @@ class Fetch(wiring.Component):
                 held.pixel.residual.eq(held.pixel.residual + c.residual_block_stride),
             ]
 
-    def _outputs(self, m: Module, slice_index: Value, write: Value, reads_residual: Value, bank: Value, done: Value) -> None:
-        held, pixel, emit = self.held, self.held.pixel, self.emit
+    def _outputs(self, m: Module, write: Value, reads_residual: Value, bank: Value, done: Value) -> None:
+        held, pixel, result = self.held, self.held.pixel, self.result
         m.d.comb += [
             self.beat.index.eq(pixel.index),
-            self.beat.route.eq(held.route),
+            self.route.eq(held.route),
             *(self.beat[name].eq(pixel[name]) for name in ("first", "last", "new_weights", "new_bias", "new_rescale")),
-            emit.slice.eq(slice_index),
-            emit.residual_bank.eq(bank),
-            emit.result.address.eq(pixel.output),
-            emit.result.group.eq(held.group),
-            emit.result.write.eq(write),
-            emit.result.final.eq(done & pixel.final),
+            self.residual_bank.eq(bank),
+            result.address.eq(pixel.output),
+            result.group.eq(held.group),
+            result.write.eq(write),
+            result.final.eq(done & pixel.final),
         ]
         for b in range(BANKS):
             residual_here = self.emitting & reads_residual & (bank == b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -39,13 +39,13 @@ class MacArray(wiring.Component):
             {
                 "write": In(1),
                 "group": In(step_layout(0, c)["group"].shape),
-                "rows": In(data.ArrayLayout(8 * c.in_lanes, c.weight_rows)),
+                "rows": In(8 * c.in_lanes).array(c.weight_rows),
                 "switch": In(1),
-                "low": In(data.ArrayLayout(8 * c.taps, c.out_lanes)),
+                "low": In(8 * c.taps).array(c.out_lanes),
                 "high": In(8 * (c.in_lanes - c.taps)),
                 "maximum": In(1),
                 "valid": In(1 + tree_cycles(c)),
-                "sums": Out(data.ArrayLayout(signed(sum_bits(c)), c.out_lanes)),
+                "sums": Out(signed(sum_bits(c))).array(c.out_lanes),
             }
         )
 

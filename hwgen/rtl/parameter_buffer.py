@@ -41,7 +41,7 @@ class ParameterBuffer(wiring.Component):
                 "load": In(load_write_layout(config)),
                 "enable": In(1),
                 "address": In(ceil_log2(config.parameter_words)),
-                "records": Out(data.ArrayLayout(record_layout(config), config.weight_rows)),
+                "records": Out(record_layout(config)).array(config.weight_rows),
             }
         )
 

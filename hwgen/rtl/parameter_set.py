@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
@@ -29,12 +29,12 @@ class ParameterSet(wiring.Component):
             {
                 "write": In(1),
                 "group": In(step_layout(0, c)["group"].shape),
-                "records": In(data.ArrayLayout(record_layout(c), c.weight_rows)),
+                "records": In(record_layout(c)).array(c.weight_rows),
                 "switch_bias": In(1),
                 "switch_rescale": In(1),
                 "slice": In((c.slices - 1).bit_length()),
-                "bias": Out(data.ArrayLayout(signed(c.accumulator_bits), c.out_lanes)),
-                "rescale": Out(data.ArrayLayout(rescale_layout(c), c.requantize_lanes)),
+                "bias": Out(signed(c.accumulator_bits)).array(c.out_lanes),
+                "rescale": Out(rescale_layout(c)).array(c.requantize_lanes),
             }
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, ValueCastable, ValueLike, signed, unsigned
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.arith import IntType, Stage, select
@@ -37,20 +37,22 @@ class _Shift(ValueCastable):
     def __rlshift__(self, other: int) -> Value:
         return (Const(other) << self._value)[:_POWER_BITS]
 
-    def __ne__(self, other: object) -> Value:  # type: ignore[override]  # hardware comparison gives a value, as Amaranth's own
+    def __ne__(self, other: object) -> Value:
         return self._value != other
 
     def __lt__(self, other: int) -> Value:
         return self._value < other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 def shape_of(kind: IntType) -> Shape:
     return signed(kind.bits) if kind.signed else unsigned(kind.bits)
 
 
-def pipeline(m: Module, stages: tuple[Stage, ...], operands: Mapping[str, Value], enables: Sequence[Value], constants: Mapping[str, Value], name: str) -> Mapping[str, Value]:
+def pipeline(
+    m: Module, stages: tuple[Stage, ...], operands: Mapping[str, Value], enables: Sequence[Value], constants: Mapping[str, Value], name: str
+) -> Mapping[str, Value]:
     """The outputs of the last stage, len(stages) cycles after the operands.
 
     `constants` are operands that need no registers. Stage k works where enables[k]: that changes no result that anyone takes, but
@@ -81,10 +83,8 @@ class Requantizer(wiring.Component):
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         q = config.requantize_lanes
-        acc = data.ArrayLayout(signed(config.accumulator_bits), q)
-        super().__init__(
-            {"valid": In(1), "acc": In(acc), "rescale": In(data.ArrayLayout(rescale_layout(config), q)), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)}
-        )
+        operands = {"acc": In(signed(config.accumulator_bits)).array(q), "rescale": In(rescale_layout(config)).array(q)}
+        super().__init__({"valid": In(1), **operands, "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import BANKS, HardwareConfig
@@ -28,13 +28,13 @@ class Route(wiring.Component):
         c = config
         super().__init__(
             {
-                "words": In(data.ArrayLayout(8 * c.in_lanes, BANKS)),
+                "words": In(8 * c.in_lanes).array(BANKS),
                 "valid": In(1),
                 "route": In(route_layout(c)),
                 "mode": In(2),
                 "maximum": In(1),
                 "pad_value": In(8),
-                "low": Out(data.ArrayLayout(8 * c.taps, c.out_lanes)),
+                "low": Out(8 * c.taps).array(c.out_lanes),
                 "high": Out(8 * (c.in_lanes - c.taps)),
             }
         )

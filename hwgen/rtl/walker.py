@@ -62,7 +62,9 @@ def _place_layout(config: HardwareConfig) -> data.StructLayout:
 def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
     counts = {"rows_left": 8, "steps_left": 8, "blocks_left": 16}
-    return data.StructLayout({**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS), "columns_left": signed(12)})
+    return data.StructLayout(
+        {**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS), "columns_left": signed(12)}
+    )
 
 
 def _tile_layout(config: HardwareConfig) -> data.StructLayout:
@@ -148,9 +150,19 @@ class Walker(wiring.Component):
 
         with m.If(self.take):
             rows, columns = self.taken.output_rows, self.taken.output_columns
-            m.d.sync += [self.last_pixel.eq(product(rows, columns) - 1), digits.eq(rows >> _DIGIT_BITS), addend.eq(columns << _DIGIT_BITS), cycle.eq(SETUP_CYCLES)]
+            m.d.sync += [
+                self.last_pixel.eq(product(rows, columns) - 1),
+                digits.eq(rows >> _DIGIT_BITS),
+                addend.eq(columns << _DIGIT_BITS),
+                cycle.eq(SETUP_CYCLES),
+            ]
         with m.Elif(cycle != 0):
-            m.d.sync += [self.last_pixel.eq(self.last_pixel + product(digits, addend)), digits.eq(digits >> _DIGIT_BITS), addend.eq(addend << _DIGIT_BITS), cycle.eq(cycle - 1)]
+            m.d.sync += [
+                self.last_pixel.eq(self.last_pixel + product(digits, addend)),
+                digits.eq(digits >> _DIGIT_BITS),
+                addend.eq(addend << _DIGIT_BITS),
+                cycle.eq(cycle - 1),
+            ]
 
         self.rest = Signal(PIXEL_COUNT_BITS, reset_less=True)
         self.last_index = Signal(16, reset_less=True)
@@ -203,7 +215,12 @@ class Walker(wiring.Component):
     def _first_kernel(self, m: Module) -> data.View:
         c = self.command
         first = Signal(_kernel_layout(self.config), name="first_kernel")
-        m.d.comb += [first.rows_left.eq(c.kernel_rows), first.steps_left.eq(c.kernel_steps), first.blocks_left.eq(c.input_blocks), first.columns_left.eq(c.kernel_columns)]
+        m.d.comb += [
+            first.rows_left.eq(c.kernel_rows),
+            first.steps_left.eq(c.kernel_steps),
+            first.blocks_left.eq(c.input_blocks),
+            first.columns_left.eq(c.kernel_columns),
+        ]
         return first
 
     def _next_kernel(self, m: Module) -> data.View:
@@ -216,10 +233,18 @@ class Walker(wiring.Component):
         with m.Else():
             m.d.comb += [after.blocks_left.eq(c.input_blocks), after.block_address.eq(0)]
             with m.If(now.steps_left != 1):
-                m.d.comb += [after.steps_left.eq(now.steps_left - 1), after.column.eq(now.column + self.step_columns), after.columns_left.eq(now.columns_left - c.taps)]
+                m.d.comb += [
+                    after.steps_left.eq(now.steps_left - 1),
+                    after.column.eq(now.column + self.step_columns),
+                    after.columns_left.eq(now.columns_left - c.taps),
+                ]
             with m.Else():
                 m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(0), after.columns_left.eq(c.kernel_columns)]
-                m.d.comb += [after.rows_left.eq(now.rows_left - 1), after.row.eq(now.row + c.dilation_rows), after.row_address.eq(now.row_address + c.kernel_row_step)]
+                m.d.comb += [
+                    after.rows_left.eq(now.rows_left - 1),
+                    after.row.eq(now.row + c.dilation_rows),
+                    after.row_address.eq(now.row_address + c.kernel_row_step),
+                ]
                 with m.If(now.rows_left == 1):
                     m.d.comb += [after.rows_left.eq(c.kernel_rows), after.row.eq(0), after.row_address.eq(0)]
         return after
@@ -227,7 +252,13 @@ class Walker(wiring.Component):
     def _first_tile(self, m: Module) -> data.View:
         c = self.command
         first = Signal(_tile_layout(self.config), name="first_tile")
-        m.d.comb += [first.left.eq(c.output_tiles), first.fresh.eq(1), first.input.eq(c.input_address), first.output.eq(c.output_address), first.residual.eq(c.residual_address)]
+        m.d.comb += [
+            first.left.eq(c.output_tiles),
+            first.fresh.eq(1),
+            first.input.eq(c.input_address),
+            first.output.eq(c.output_address),
+            first.residual.eq(c.residual_address),
+        ]
         return first
 
     def _next_tile(self, m: Module) -> data.View:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Module
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,9 +13,9 @@ from hwgen.rtl.command import load_write_layout
 
 
 class WeightBuffer(wiring.Component):
-    """Members: `load_valid`, `load` write one bus word; `enable`, `address` read; `word` is the answer.
+    """Members: `load_valid`, `load` write one bus word; `enable`, `address` read; `rows` is the answer.
 
-    Timing: `word` follows `enable` by one cycle. Reading and loading never wait for each other.
+    Timing: `rows` follows `enable` by one cycle. Reading and loading never wait for each other.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -26,7 +26,7 @@ class WeightBuffer(wiring.Component):
                 "load": In(load_write_layout(config)),
                 "enable": In(1),
                 "address": In(ceil_log2(config.weight_words)),
-                "word": Out(data.ArrayLayout(8 * config.in_lanes, config.weight_rows)),
+                "rows": Out(8 * config.in_lanes).array(config.weight_rows),
             }
         )
 
@@ -41,7 +41,7 @@ class WeightBuffer(wiring.Component):
         m.d.comb += [
             read.en.eq(self.enable),
             read.addr.eq(self.address),
-            self.word.eq(read.data),
+            *(row.eq(read.data[k * len(row) : (k + 1) * len(row)]) for k, row in enumerate(self.rows)),
             write.addr.eq(self.load.address[: len(write.addr)]),
             write.data.eq(self.load.data.replicate(chunks)),
         ]

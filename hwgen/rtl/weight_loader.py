@@ -67,4 +67,3 @@ class WeightLoader(wiring.Component):
             m.d.sync += [valid.eq(1), step.address.eq(address), step.group.eq(0)]
         with m.Elif(valid):
             m.d.sync += [valid.eq(step.group != last), step.address.eq(step.address + 1), step.group.eq(step.group + 1)]
-

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from amaranth.back import rtlil, verilog
 
 from hwgen.config import HardwareConfig
 from hwgen.cosim.toolchain import environment
+from hwgen.emit.verilog import convert
 from hwgen.isa.execute import result_addresses
 from hwgen.isa.fields import Buffer, Mode, Reduce
 from hwgen.isa.instructions import Conv
@@ -38,10 +38,8 @@ def tiny(out_lanes: int, in_lanes: int, **changes: object) -> HardwareConfig:
 
 
 def compute_verilog(config: HardwareConfig) -> str:
-    """The engine alone; memories without the initial contents that Amaranth gives them."""
-    text = rtlil.convert(ComputeEngine(config), name="compute", emit_src=False)
-    text = re.sub(r"^ *(attribute [^\n]*\n *)*cell \$meminit_v2 .*?^ *end$", "", text, flags=re.MULTILINE | re.DOTALL)
-    text = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
+    """The engine alone."""
+    text = convert(ComputeEngine(config), "compute")
     return re.sub(r"\b(command|load_write|store_read)__(valid|ready|payload)\b", r"\1_\2", text)  # Verilator would escape the double underscore
 
 
@@ -55,7 +53,21 @@ def build(config: HardwareConfig) -> Path:
         BUILDS.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=BUILDS))
         (work / "compute.v").write_text(source)
-        flags = ["--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-CFLAGS", "-O1" if config.multipliers <= 256 else "-O0"]
+        flags = [
+            "--cc",
+            "--exe",
+            "--build",
+            "-j",
+            "1",
+            "-O3",
+            "--x-assign",
+            "fast",
+            "--x-initial",
+            "fast",
+            "--noassert",
+            "-CFLAGS",
+            "-O1" if config.multipliers <= 256 else "-O0",
+        ]
         command = ["verilator", *flags, "-Wno-fatal", "-Wno-WIDTH", "-Wno-lint", "--top-module", "compute", "-Mdir", ".", "compute.v", str(HARNESS)]
         done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
@@ -96,10 +108,16 @@ class Run:
     idle: bool = False
 
 
-def run(config: HardwareConfig, before: Memories, commands: Sequence[Conv], pauses: Sequence[int], side_loads: Sequence[int] = (), limit: int = 2_000_000) -> Run:
+def run(
+    config: HardwareConfig, before: Memories, commands: Sequence[Conv], pauses: Sequence[int], side_loads: Sequence[int] = (), limit: int = 2_000_000
+) -> Run:
     """Load the buffers, give the commands as early as the engine takes them (after `pauses`), read the activation buffer back."""
     c = config
-    loads = [p for b, m in ((Buffer.ACTIVATION, before.activation), (Buffer.WEIGHT, before.weight), (Buffer.PARAMETER, before.parameter)) for p in load_payloads(c, b, 0, m)]
+    loads = [
+        p
+        for b, m in ((Buffer.ACTIVATION, before.activation), (Buffer.WEIGHT, before.weight), (Buffer.PARAMETER, before.parameter))
+        for p in load_payloads(c, b, 0, m)
+    ]
     load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-CONV_LAYOUT.size // 32)
     data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), limit]
     for payload in [*loads, *side_loads]:
@@ -197,7 +215,6 @@ def _random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, 
     out_block_stride = output_rows * out_row_stride + rng.choice([0, 0, 1, 3])
     if out_blocks * out_block_stride > half:
         return None
-    passes = kernel_rows * steps * (blocks if mode == Mode.DENSE else 1)
     held, parameters_held = rng.random() < 0.2, rng.random() < 0.2
     maximum = mode == Mode.DEPTHWISE and rng.random() < 0.4
     residual_stride = output_columns + rng.choice([0, 1])
