@@ -15,6 +15,7 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.optimize import optimize
 
 RELU, RELU6 = (0.0, np.inf), (0.0, 6.0)
 
@@ -88,7 +89,7 @@ def random_float_graph(seed: int) -> Graph:
     kind = b.values[trunk].type
     pooled = b.node(AveragePool(window=Window(kernel=(kind.height, kind.width))), trunk)
     logits = b.conv(pooled, 5, Window(kernel=(1, 1)))
-    return b.graph(logits, trunk)
+    return optimize(b.graph(logits, trunk))  # as a reader of the written model will have it
 
 
 def data(graph: Graph, count: int, seed: int = 0) -> dict[str, np.ndarray]:

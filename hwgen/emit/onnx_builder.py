@@ -45,8 +45,13 @@ class OnnxBuilder:
         if value not in self._outside:
             return value
         name = self.fresh(value)
-        self.renamed[name] = value
+        self.note_name(name, value)
         return name
+
+    def note_name(self, tensor: str, value: str) -> None:
+        """A reader that names the value after `tensor` finds its own name in the metadata."""
+        if tensor != value:
+            self.renamed.setdefault(tensor, value)
 
     def constant(self, wish: str, array: npt.NDArray[Any]) -> str:
         name = self.fresh(wish)

@@ -36,11 +36,14 @@ def write(graph: Graph, form: Form) -> onnx.ModelProto:
     """The whole network; raises UnsupportedError for operators that the form cannot express."""
     builder = form.builder
     for entry in graph.inputs:
+        builder.note_name(entry.name, entry.value)
         form.enter(entry.value, builder.enter(entry))
     for node in graph.nodes:
         form.write(node)
     for output in graph.outputs:
         steps = builder.leave_steps(output)
+        if not steps:
+            builder.note_name(output.name, output.value)
         real = builder.fresh(f"{output.name}.real") if steps else output.name
         form.leave(output.value, real)
         builder.host(steps, real, output.name)

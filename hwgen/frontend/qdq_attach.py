@@ -17,6 +17,7 @@ from hwgen.ir.types import Quantization
 from hwgen.ops.check import COPYING, check_scale
 from hwgen.ops.conv import Conv
 
+COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Pad", "Dropout")
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 
 
@@ -27,6 +28,7 @@ def attach(graph: Graph, stripped: Stripped) -> Graph:
     problems = [_not_quantized(value, graph, stripped) for value in values.values() if value.quantization is None]
     if problems:
         raise UnsupportedError(problems)
+    problems = [problem for node in graph.nodes for problem in _rounded_twice(node, values, stripped)]
     nodes = []
     reader = _Parameters(stripped)
     for node in graph.nodes:
@@ -52,6 +54,23 @@ def _not_quantized(value: Value, graph: Graph, stripped: Stripped) -> Unsupporte
         return Unsupported(node=value.name, operator="input", reason="must be quantized before the first operator")
     name = _original(stripped, node.source[-1]) if node.source else node.name
     return Unsupported(node=name, operator=type(node.op).__name__, reason="its result must be quantized, but is read as real values")
+
+
+def _rounded_twice(node: Node, values: dict[str, Value], stripped: Stripped) -> Iterator[Unsupported]:
+    """ONNX nodes fused into `node` whose own quantization would be lost: they round before the last one rounds again.
+
+    No harm is done where the codes are only limited or padded afterwards, with one scale.
+    """
+    protos = [proto for proto in stripped.model.graph.node if proto.name in node.source]
+    for index, proto in enumerate(protos[:-1]):
+        own = stripped.activations.get(proto.output[0])
+        if own is None or proto.output[0] == node.output:
+            continue
+        rest = {other.op_type for other in protos[index + 1 :]} - set(COPYING_OPERATORS)
+        kept = values[node.inputs[0] if proto.op_type == "Pad" else node.output].quantization
+        if own != kept or (rest and proto.op_type != "Pad"):
+            reason = f"its result is quantized on its own before {protos[index + 1].op_type}, which would round twice; quantize once, behind both"
+            yield Unsupported(node=_original(stripped, proto.name), operator=proto.op_type, reason=reason)
 
 
 def _by_value(graph: Graph, stripped: Stripped) -> dict[str, Quantization]:

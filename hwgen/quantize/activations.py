@@ -43,6 +43,8 @@ def quantize_activations(graph: Graph, ranges: Mapping[str, Range], options: Qua
         scales = {name: replace(q, scale=_short(q.scale, SIGNIFICAND_BITS)) for name, q in scales.items()}
     values = {name: replace(value, quantization=scales[group[name]]) for name, value in graph.values.items()}
     graph = replace(graph, arithmetic=options.arithmetic, values=values)
+    if options.arithmetic.multiplier_bits == 0:
+        return _divide_by_shifts(graph, group)
     if not certify_scales:
         return graph
     fixed: set[str] = set()  # groups that something proven depends on
@@ -51,6 +53,23 @@ def quantize_activations(graph: Graph, ranges: Mapping[str, Range], options: Qua
             candidates = _add_candidates if isinstance(node.op, Add) else _average_candidates
             graph = _first_certified(node, graph, candidates(node, graph, group, fixed))
             fixed |= {group[name] for name in (*node.inputs, node.output)}
+    return graph
+
+
+def _divide_by_shifts(graph: Graph, group: Mapping[str, str]) -> Graph:
+    """Without a multiplier, the result of an average over a count that is no power of two gets the scale x_scale * 2**k / count. The
+    weight scales of the convolutions that read it make up for it; other readers cannot."""
+    for node in graph.nodes:
+        if isinstance(node.op, AveragePool):
+            x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+            count = int(node.op.divisors(graph.values[node.inputs[0]].type).max())
+            if count & (count - 1):
+                exponent = np.ceil(np.log2(float(y.scale) * count / float(x.scale)))
+                for scale in _neighbours(float(x.scale) * 2.0**exponent / count):
+                    candidate = replace(y, scale=scale)
+                    if float(average_ratio(x, candidate, count)) == 2.0**-exponent:
+                        graph = _changed(graph, group, node.output, candidate)
+                        break
     return graph
 
 

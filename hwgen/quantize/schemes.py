@@ -10,10 +10,11 @@ from hwgen.quantize.ranges import Range
 
 LEAST_SCALE = 2.0**-60  # keeps products of scales normal in float32
 GREATEST_SCALE = 2.0**60
+SPARE_SCALE = 2.0**-7  # fine enough that biases behind a dead value keep their precision
 
 
 def activation(limits: Range, scheme: Scheme) -> Quantization:
-    """Quantization that covers `limits`, zero exact. A range of no width gets scale 1: its only value is zero."""
+    """Quantization that covers `limits`, zero exact. A range of no width, whose only value is zero, gets SPARE_SCALE."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     if scheme is Scheme.ASYMMETRIC:
         scale = _bounded((high - low) / 255)
@@ -31,4 +32,4 @@ def power_of_two(scale: float) -> np.float32:
 
 
 def _bounded(scale: float) -> np.float32:
-    return np.float32(min(max(scale, LEAST_SCALE), GREATEST_SCALE) if scale else 1.0)
+    return np.float32(min(max(scale, LEAST_SCALE), GREATEST_SCALE) if scale else SPARE_SCALE)

@@ -15,7 +15,6 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.integer import ACCUMULATOR, Int64Array, OutputStage, conv_ratio, multiplier_and_shift, title, weight_bounds
 from hwgen.ops.staircase import agrees, single_precision_rule
 from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
-from hwgen.quantize.schemes import power_of_two
 
 GREATEST_WEIGHT = 127  # symmetric: -128 is not used, as in ONNX Runtime's own quantizer
 LEAST_RATIO = 2.0**-28  # keeps shifts within what the certificate can prove; below it no 8-bit layer gives more than one code
@@ -76,9 +75,11 @@ def _initial_scales(layer: _Layer, options: QuantizeOptions) -> Scales:
         greatest = np.full_like(greatest, greatest.max())
     to_scale = float(layer.y.scale) / float(layer.x.scale)
     scale = np.where(greatest > 0, greatest / GREATEST_WEIGHT, NEUTRAL_RATIO * to_scale)
+    ratio = np.clip(scale / to_scale, LEAST_RATIO, _greatest_ratio(options.arithmetic))
     if options.scheme is Scheme.POWER_OF_TWO:
-        scale = np.array([power_of_two(s) for s in scale.tolist()], np.float64)
-    return np.clip(scale, LEAST_RATIO * to_scale, _greatest_ratio(options.arithmetic) * to_scale).astype(np.float32)
+        shift = -np.ceil(np.log2(ratio)).astype(np.int64)
+        return exact_weight_scale(np.ones_like(shift), shift, layer.x, layer.y)[0]
+    return (ratio * to_scale).astype(np.float32)
 
 
 def _greatest_ratio(arithmetic: Arithmetic) -> float:

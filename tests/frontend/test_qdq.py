@@ -1,0 +1,346 @@
+"""Quantized models read back: hwgen's own forms give the same integers; other forms theirs, or one clear error."""
+
+import numpy as np
+import onnx
+import pytest
+from float_graphs import FloatBuilder, data, random_float_graph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from random_graphs import random_graph
+
+from hwgen.arith import Rounding
+from hwgen.emit.onnx import to_qdq, to_qoperator
+from hwgen.errors import ModelError, QuantizationError, UnsupportedError
+from hwgen.frontend.qdq import import_quantized_model, load_quantized_graph
+from hwgen.ir.evaluate import from_canonical, to_canonical
+from hwgen.ir.types import TensorType
+from hwgen.ops.add import Add
+from hwgen.ops.base import Window
+from hwgen.ops.conv import Conv
+from hwgen.ops.golden import golden_codes
+from hwgen.quantize import QuantizeOptions, Scheme, quantize
+
+FORMS = [to_qdq, to_qoperator]
+
+
+def codes_for(graph, count=3):
+    rng = np.random.default_rng(0)
+    return {entry.value: rng.integers(-128, 128, (count, *graph.values[entry.value].type.shape)).astype(np.int8) for entry in graph.inputs}
+
+
+def assert_same_integers(graph, again):
+    assert set(again.values) == set(graph.values)
+    assert again.arithmetic == graph.arithmetic
+    for name, value in graph.values.items():
+        assert again.values[name] == value
+    codes = codes_for(graph)
+    first, second = (golden_codes(each, codes, keep=each.values) for each in (graph, again))
+    for name in first:
+        np.testing.assert_array_equal(second[name], first[name], err_msg=name)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 100_000), st.sampled_from(FORMS), st.sampled_from(Scheme))
+def test_what_hwgen_wrote_comes_back_the_same(seed, form, scheme):
+    graph = random_float_graph(seed)
+    quantized = quantize(graph, data(graph, 10, seed), QuantizeOptions(scheme=scheme, multiplier_bits=16))
+    again = import_quantized_model(form(quantized), "net")
+    assert_same_integers(quantized, again)
+    for entry, other in zip(quantized.inputs, again.inputs, strict=True):
+        assert (other.name, other.shape, other.dtype, other.value) == (entry.name, entry.shape, entry.dtype, entry.value)
+        array = data(graph, 2)[entry.name]
+        np.testing.assert_array_equal(to_canonical(other, array), to_canonical(entry, array))
+    for output, other in zip(quantized.outputs, again.outputs, strict=True):
+        assert (other.name, other.shape, other.value) == (output.name, output.shape, output.value)
+        array = np.arange(2 * graph.values[output.value].type.elements, dtype=np.float32).reshape(2, *graph.values[output.value].type.shape)
+        np.testing.assert_array_equal(from_canonical(other, array), from_canonical(output, array))
+    assert [(node.name, node.inputs, type(node.op)) for node in again.nodes] == [(node.name, node.inputs, type(node.op)) for node in quantized.nodes]
+    for node, other in zip(quantized.nodes, again.nodes, strict=True):
+        if form is to_qdq and hasattr(node.op, "clamp"):
+            assert other.op.clamp == node.op.clamp
+        if isinstance(node.op, Conv):
+            for field in ("weight", "bias", "weight_scale"):
+                ours, theirs = getattr(node.op, field), getattr(other.op, field)
+                assert ours.dtype == theirs.dtype
+                np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("form", FORMS)
+def test_arithmetic_is_noted_in_the_file(form, rounding, tmp_path):
+    graph = random_float_graph(1)
+    quantized = quantize(graph, data(graph, 10), QuantizeOptions(multiplier_bits=12, rounding=rounding))
+    path = tmp_path / "q.onnx"
+    onnx.save(form(quantized), path)
+    again = load_quantized_graph(path)
+    assert again.name == "q" and again.arithmetic == quantized.arithmetic
+    assert_same_integers(quantized, again)
+
+
+def test_extreme_quantized_networks_come_back_the_same():
+    """Scales and biases that no quantizer chose: int32 biases beyond 2**24, residual scales above 128, dead channels."""
+    done = 0
+    for seed in range(25):
+        graph = random_graph(seed, nodes=3)
+        try:
+            model = to_qdq(graph)
+        except UnsupportedError:
+            continue
+        for index, node in enumerate(graph.nodes):
+            if isinstance(node.op, Conv):
+                graph.nodes[index].op.bias[:1] = 2**30 + 12345
+        model = to_qdq(graph)
+        again = import_quantized_model(model, "net")
+        assert again.inputs[0].value == graph.inputs[0].value
+        codes = codes_for(graph, 1)
+        first = golden_codes(graph, codes, keep=[node.output for node in graph.nodes])
+        second = golden_codes(again, codes, keep=again.values)
+        compared = [name for name in first if name in second]
+        for name in compared:
+            np.testing.assert_array_equal(second[name], first[name])
+        done += bool(compared)
+    assert done > 12
+
+
+# Models of other tools, built by hand
+
+
+def constant(name, array):
+    return numpy_helper.from_array(np.asarray(array), name)
+
+
+class Foreign:
+    """A QDQ model written node by node."""
+
+    def __init__(self, shape, kind=TensorProto.FLOAT):
+        self.nodes, self.constants = [], []
+        self.input = helper.make_tensor_value_info("x", kind, shape)
+
+    def const(self, name, array):
+        self.constants.append(constant(name, array))
+        return name
+
+    def node(self, operator, inputs, output, domain="", **attributes):
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", domain=domain, **attributes))
+        return output
+
+    def pair(self, name, scale, zero_point=0, kind=np.uint8):
+        return [self.const(f"{name}_s", np.array(scale, np.float32)), self.const(f"{name}_z", np.array(zero_point, kind))]
+
+    def qdq(self, x, scale, zero_point=0, kind=np.uint8):
+        pair = self.pair(x, scale, zero_point, kind)
+        return self.node("DequantizeLinear", [self.node("QuantizeLinear", [x, *pair], f"{x}_q"), *pair], f"{x}_dq")
+
+    def weight(self, name, codes, scale, zero_point=None, **axis):
+        operands = [self.const(name, codes), self.const(f"{name}_s", np.asarray(scale, np.float32))]
+        if zero_point is not None:
+            operands.append(self.const(f"{name}_z", zero_point))
+        return self.node("DequantizeLinear", operands, f"{name}_dq", **axis)
+
+    def model(self, output="y", kind=TensorProto.FLOAT, opset=13):
+        result = helper.make_tensor_value_info(output, kind, None)
+        graph = helper.make_graph(self.nodes, "foreign", [self.input], [result], self.constants)
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+RNG = np.random.default_rng(7)
+WEIGHT = RNG.integers(-127, 128, (4, 2, 3, 3)).astype(np.int8)
+BIAS = RNG.integers(-5000, 5000, 4).astype(np.int32)
+
+
+def conv_model(*, weight=WEIGHT, weight_scale=0.01, weight_zero=None, output_scale=0.1, output_zero=10, kind=np.uint8, **axis):
+    f = Foreign(["N", 2, 6, 6])
+    x = f.qdq("x", 0.05, 128 if kind == np.uint8 else 0, kind)
+    w = f.weight("w", weight, weight_scale, weight_zero, **axis)
+    unit = np.float32(0.05) * np.asarray(weight_scale, np.float32)
+    b = f.weight("b", BIAS, unit, **({"axis": 0} if np.ndim(weight_scale) else {}))
+    f.node("Conv", [x, w, b], "c", kernel_shape=[3, 3])
+    f.node("Identity", [f.qdq("c", output_scale, output_zero, kind)], "y")
+    return f
+
+
+def test_per_tensor_and_per_channel_weights():
+    graph = import_quantized_model(conv_model().model(), "m")
+    (node,) = graph.nodes
+    np.testing.assert_array_equal(node.op.weight, WEIGHT.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(node.op.bias, BIAS)
+    np.testing.assert_array_equal(node.op.weight_scale, np.full(4, 0.01, np.float32))
+    assert graph.values["x"].quantized.unsigned and graph.values["x"].quantized.zero_point == 0
+    scales = np.array([0.01, 0.02, 0.03, 0.04], np.float32)
+    (node,) = import_quantized_model(conv_model(weight_scale=scales, axis=0).model(), "m").nodes
+    np.testing.assert_array_equal(node.op.weight_scale, scales)
+
+
+def test_uint8_weights_whose_zero_point_is_128_are_int8():
+    stored = (WEIGHT.astype(np.int16) + 128).astype(np.uint8)
+    (node,) = import_quantized_model(conv_model(weight=stored, weight_zero=np.array(128, np.uint8)).model(), "m").nodes
+    np.testing.assert_array_equal(node.op.weight, WEIGHT.transpose(0, 2, 3, 1))
+
+
+def test_weights_of_nine_bits_are_refused():
+    stored = (WEIGHT.astype(np.int16) + 128).astype(np.uint8)
+    with pytest.raises(UnsupportedError, match=r"its weights must be 8-bit codes whose zero point leaves them in -128..127, and not be scaled afterwards"):
+        import_quantized_model(conv_model(weight=stored, weight_zero=np.array(3, np.uint8)).model(), "m")
+
+
+def test_integer_input_and_output_of_a_converted_model():
+    """As tf2onnx writes TFLite models: int8 outside, channels-last, Transpose before the DequantizeLinear, MatMul and Add."""
+    f = Foreign(["N", 4, 4, 2], TensorProto.INT8)
+    pair = f.pair("in", 0.5, -10, np.int8)
+    f.node("Transpose", ["x"], "t", perm=[0, 3, 1, 2])
+    f.node("DequantizeLinear", ["t", *pair], "t_dq")
+    f.node("Relu", [f.node("Conv", ["t_dq", f.weight("w", WEIGHT, 0.01)], "c", kernel_shape=[3, 3])], "r")
+    f.node("Reshape", [f.qdq("r", 0.1, -128, np.int8), f.const("shape", np.array([-1, 16]))], "flat")
+    matrix = RNG.integers(-127, 128, (16, 3)).astype(np.int8)
+    f.node("MatMul", ["flat", f.weight("m", matrix, 0.02)], "p")
+    f.node("Add", ["p", f.weight("b", BIAS[:3], np.float32(0.1) * np.float32(0.02))], "s")
+    f.node("QuantizeLinear", ["s", *f.pair("out", 0.3, 5, np.int8)], "y")
+    graph = import_quantized_model(f.model(kind=TensorProto.INT8), "m")
+    conv, dense = graph.nodes
+    assert graph.inputs[0].dtype == "int8"
+    np.testing.assert_array_equal(dense.op.bias, BIAS[:3])
+    assert dense.op.weight.shape == (3, 2, 2, 4) and conv.op.clamp == (0.0, np.inf)
+    x = RNG.integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
+    from hwgen.ops.golden import golden
+
+    codes = golden(graph, {"x": x}, keep=graph.values)
+    np.testing.assert_array_equal(codes["x"], x)
+
+
+def test_all_qdq_on_some_tensors_only_is_refused_by_node():
+    f = conv_model()
+    f.node("Conv", ["c_dq", f.weight("v", RNG.integers(-9, 9, (4, 4, 1, 1)).astype(np.int8), 0.01)], "bare")
+    f.node("Relu", ["bare"], "last")
+    with pytest.raises(UnsupportedError) as caught:
+        import_quantized_model(f.model("last"), "m")
+    assert [str(problem) for problem in caught.value.problems] == ["Conv 'Relu_last': its result must be quantized, but is read as real values"]
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.1, np.inf, 1e-42])
+def test_scale_zero_negative_denormal_is_refused(scale):
+    with pytest.raises(QuantizationError, match=r"value 'c': the scale must be a positive normal float32, not .*; quantize again"):
+        import_quantized_model(conv_model(output_scale=scale).model(), "m")
+    with pytest.raises((QuantizationError, UnsupportedError), match=r"the scale must be a positive normal float32, not .*; quantize again"):
+        import_quantized_model(conv_model(weight_scale=scale).model(), "m")
+
+
+def test_scale_nan_is_refused():
+    with pytest.raises(ModelError, match="NaN"):
+        import_quantized_model(conv_model(output_scale=np.nan).model(), "m")
+
+
+def test_activations_per_channel_or_of_16_bits_are_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", f.const("s", np.ones(2, np.float32)), f.const("z", np.zeros(2, np.uint8))], "q", axis=1)
+    with pytest.raises(UnsupportedError, match="activations must have one scale and one zero point, not one per channel"):
+        import_quantized_model(f.model("q"), "m")
+    f = Foreign(["N", 2, 6, 6])
+    f.qdq("x", 0.1, 0, np.uint16)
+    with pytest.raises(UnsupportedError, match="activations must be uint8 or int8, not uint16"):
+        import_quantized_model(f.model("x_dq", opset=21), "m")
+
+
+def test_reading_with_another_scale_than_written_is_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", *f.pair("a", 0.1)], "q")
+    f.node("DequantizeLinear", ["q", *f.pair("b", 0.2)], "y")
+    with pytest.raises(UnsupportedError, match="'q' is read with scale 0.200000003 and zero point 0, but was written with 0.100000001 and 0"):
+        import_quantized_model(f.model(), "m")
+
+
+def test_a_tensor_quantized_twice_is_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", *f.pair("a", 0.1)], "q")
+    f.node("QuantizeLinear", ["x", *f.pair("b", 0.2)], "y")
+    with pytest.raises(UnsupportedError, match="'x' is quantized twice, with scales 0.100000001 and 0.200000003"):
+        import_quantized_model(f.model(), "m")
+
+
+def test_operators_on_codes_are_refused_where_they_mean_something_else():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", *f.pair("a", 0.1)], "q")
+    f.node("AveragePool", ["q"], "y", kernel_shape=[2, 2])
+    with pytest.raises(UnsupportedError, match="AveragePool 'AveragePool_y': must read real values, not codes"):
+        import_quantized_model(f.model(), "m")
+
+
+def test_scales_along_the_wrong_axis_are_refused():
+    f = Foreign(["N", 4])
+    f.node("MatMul", [f.qdq("x", 0.1), f.weight("w", RNG.integers(-9, 9, (4, 4)).astype(np.int8), np.full(4, 0.1) + np.arange(4), axis=0)], "m")
+    f.qdq("m", 0.3)
+    with pytest.raises(UnsupportedError, match=r"its weight scales must be one per output channel \(axis 1\), not along axis 0"):
+        import_quantized_model(f.model("m_dq"), "m")
+
+
+@pytest.mark.parametrize(("scale", "reason"), [(0.1, ""), (0.2, "c")])
+def test_a_quantization_between_fused_operators_is_kept_or_refused(scale, reason):
+    """Relu after a quantized convolution: with the same scale it only limits codes, with another it would round twice."""
+    f = conv_model(output_zero=0)
+    f.node("Relu", ["c_dq"], "r")
+    f.qdq("r", scale)
+    if not reason:
+        (node,) = import_quantized_model(f.model("r_dq"), "m").nodes
+        assert node.op.clamp == (0.0, np.inf)
+        return
+    with pytest.raises(UnsupportedError, match="Conv 'Conv_c': its result is quantized on its own before Relu, which would round twice"):
+        import_quantized_model(f.model("r_dq"), "m")
+
+
+def test_scales_that_do_not_fit_the_channels_are_refused():
+    with pytest.raises(UnsupportedError, match=r"the 3 scales of 'w' must be one for each of its channels, shape \[4, 2, 3, 3\], axis 0"):
+        import_quantized_model(conv_model(weight_scale=np.full(3, 0.1), axis=0).model(), "m")
+
+
+def test_a_quantized_constant_where_none_belongs_is_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("Mul", [f.qdq("x", 0.1), f.weight("w", np.full((2, 1, 1), 5, np.int8), 0.1)], "y")
+    with pytest.raises(UnsupportedError, match="Mul 'Mul_y': must not read the quantized constant 'w_dq'"):
+        import_quantized_model(f.model(), "m")
+
+
+def test_float_weights_between_quantized_values_are_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("Conv", [f.qdq("x", 0.1), f.const("w", WEIGHT.astype(np.float32))], "c", kernel_shape=[3, 3])
+    f.qdq("c", 0.1)
+    with pytest.raises(UnsupportedError, match="its weights must be one quantized constant"):
+        import_quantized_model(f.model("c_dq"), "m")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hwgen.multiplier_bits", "17", "metadata hwgen.multiplier_bits: must be one of 0, 8, 10, 12, 16, 24, not '17'"),
+        ("hwgen.rounding", "up", "metadata hwgen.rounding: must be half_even or half_up, not 'up'"),
+        ("hwgen.renamed", "{", "metadata hwgen.renamed: must be JSON, not '{'"),
+    ],
+)
+def test_malformed_metadata_is_refused(key, value, message):
+    model = conv_model().model()
+    helper.set_model_props(model, {key: value})
+    with pytest.raises(ModelError) as caught:
+        import_quantized_model(model, "m")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("noted", ['["c"]', '{"c": 3}', '{"nothing": "z"}', '{"c": "x"}'])
+def test_names_in_metadata_never_clash(noted):
+    model = conv_model().model()
+    helper.set_model_props(model, {"hwgen.renamed": noted})
+    assert set(import_quantized_model(model, "m").values) == {"x", "c"}
+
+
+def test_clashing_names_survive():
+    """An output named like the value behind it, an input named like a made-up tensor."""
+    b = FloatBuilder(TensorType(4, 4, 2))
+    y = b.node(Add(), b.conv("x", 2, Window(kernel=(1, 1))), "x")
+    graph = b.graph(y)
+    clash = type(graph.outputs[0])(name=y, shape=graph.outputs[0].shape, value=y, steps=graph.outputs[0].steps)
+    entry = type(graph.inputs[0])(name="x", shape=graph.inputs[0].shape, dtype="float32", value="x", steps=graph.inputs[0].steps)
+    from dataclasses import replace
+
+    graph = replace(graph, outputs=(clash,), inputs=(entry,))
+    quantized = quantize(graph, data(graph, 5))
+    for form in FORMS:
+        assert_same_integers(quantized, import_quantized_model(form(quantized), "net"))
