@@ -40,8 +40,16 @@ class Accelerator(wiring.Component):
 
     Timing
     ------
-    One clock domain, `sync` (ports clk, rst; synchronous reset). No output depends on an input of the same cycle but through a ready
-    signal of R and W. A LOAD of n bus words that finds everything idle is done n + 7 cycles after its dispatch (see LoadEngine).
+    One clock domain, `sync` (ports clk, rst; synchronous reset). No output depends on an input of the same cycle but through the ready
+    signals of R. With a memory that takes AR, AW and W at once and whose first R or B comes L cycles later, and B = 128 / bus bytes:
+
+    - cycle 0 is the first that register `cycles` counts; the first command is dispatched in cycle 6 + L + B, the others B + 1 cycles after
+      each other, or as soon as their queue has room and their bus words have come
+    - a command is accepted by an idle engine 1 cycle after its dispatch; a token that is given in cycle t (`done`) is taken from t + 1 on
+    - a LOAD of n bus words that is accepted in t and finds R idle is done in t + 5 + L + n, queued ones n cycles after each other
+    - a STORE of n bus words that is accepted in t is done in t + 7 + L + n, queued ones n cycles after each other
+    - rows of 1 or 2 bus words take 3 cycles; R serves bursts in the order in which the read DMA accepted them, the program's first
+    - END ends the program 1 cycle after the last `done`: `cycles` is then that cycle's number plus 2
     """
 
     def __init__(self, config: HardwareConfig, compute: wiring.Component | None = None) -> None:
