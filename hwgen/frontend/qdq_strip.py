@@ -67,16 +67,20 @@ class _Stripper:
         self.result = Stripped(model=model)
         self.used = {name for node in model.graph.node for name in (*node.input, *node.output)} | set(self.constants)
         self.problems: list[Unsupported] = []
+        self.unknown: set[str] = set()  # tensors behind refused nodes: not worth a second message
 
     def run(self) -> Stripped:
         self._inputs()
         for index, node in enumerate(self.source.graph.node):
             self.result.names.append(str(node.name or next(filter(None, node.output), index)))
+            if self.unknown.intersection(node.input):
+                self.unknown.update(node.output)
+                continue
             try:
                 _HANDLERS.get(node.op_type, _Stripper._keep)(self, node)
             except _Refused as refused:
                 self.problems.append(Unsupported(node=self.result.names[-1], operator=node.op_type, reason=str(refused)))
-                self.codes.update(dict.fromkeys(node.output, Quantization(scale=np.float32(1), zero_point=0)))
+                self.unknown.update(node.output)
         if self.problems:
             raise UnsupportedError(self.problems)
         self._outputs()
