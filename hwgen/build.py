@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
+from hwgen.cache import cached_text, source_hash
 from hwgen.config import DEFAULT_PRESET, PRESETS, HardwareConfig
 from hwgen.emit.firmware import FirmwareInput, emit_firmware
 from hwgen.emit.firmware_answers import KnownAnswer
 from hwgen.emit.onnx import to_qdq, to_qoperator
+from hwgen.emit.render import template_root
 from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
 from hwgen.frontend.qdq import load_quantized_graph
@@ -91,7 +94,7 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     models = _onnx_files(network)
     compiled = compile_network(for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware), request.hardware)
     progress.stage("write Verilog")
-    files = {VERILOG: render_verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
+    files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(FirmwareInput.of(compiled, known_answers(compiled, network)))
     progress.stage("write the report")
@@ -105,6 +108,12 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     files |= {"report/report.json": to_json(report), "report/report.html": render_html(report), MANIFEST: manifest.to_json().encode()}
     write_folder(request.out, files)
     return report
+
+
+def verilog(config: HardwareConfig) -> str:
+    """The accelerator's Verilog. It follows from the configuration and this version of hwgen alone, and takes seconds: it is cached."""
+    key = "\0".join([source_hash(template_root() / "rtl"), metadata.version("amaranth"), config.hash()])
+    return cached_text("verilog", key, lambda: render_verilog(config))
 
 
 def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:

@@ -54,7 +54,8 @@ def test_build_writes_every_part_and_the_manifest_lists_them(built: Path) -> Non
     assert wanted | {"program/program.txt", "include/npu.h", "src/npu.c"} <= present
 
 
-def test_building_twice_gives_the_same_bytes(built: Path, tmp_path: Path) -> None:
+def test_building_twice_gives_the_same_bytes(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWGEN_CACHE", str(tmp_path / "no cached Verilog"))
     assert main(["build", MODEL, "--calibration", CALIBRATION, "--array", ARRAY, "-o", str(tmp_path / "again")]) == 0
     for path in built.rglob("*"):
         if path.is_file():
@@ -101,6 +102,18 @@ def test_a_planted_fault_in_one_weight_is_found_in_its_layer(built: Path) -> Non
     assert report["verification"]["mismatches"] == sum(layer.mismatches for layer in layers)
     with pytest.raises(MismatchError, match=r"^output 'probability': must be in memory as the golden model says, \d+ of 20 values differ$"):
         output_comparison(compiled, codes, result)
+
+
+def test_power_on_state_changes_neither_results_nor_cycles(built: Path) -> None:
+    compiled = load_compiled(built, read_manifest(built))
+    codes = input_codes(compiled, None, 1)
+    job = simulation_job(compiled, (built / VERILOG).read_text(), codes, MemoryModel(), 1 << 20)
+    results = [simulate(replace(job, random_start=seed)) for seed in (None, 1, 2)]
+    for result in results:
+        result.check()
+        assert result.trace is not None
+        assert all(layer.equal for layer in compare(expectations(compiled, codes), result.trace, compiled.config.activation_words))
+    assert len({result.inferences[0].cycles for result in results}) == 1
 
 
 def test_verify_refuses_a_folder_that_was_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,7 +30,10 @@ class MemoryModel:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationJob:
-    """One program and the inferences to run on it. `inputs` holds the image of the input region for each inference."""
+    """One program and the inferences to run on it. `inputs` holds the image of the input region for each inference.
+
+    `random_start`: seed of the contents of all registers and memories before reset (None: zeros).
+    """
 
     verilog: str
     config: HardwareConfig
@@ -45,6 +48,7 @@ class SimulationJob:
     wall_limit_seconds: float = 3600.0
     memory: MemoryModel = field(default_factory=MemoryModel)
     trace: bool = True
+    random_start: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,8 @@ def _arguments(job: SimulationJob) -> list[str]:
     arguments += ["+trace=trace.bin"] if job.trace else []
     arguments += [f"+read_error={memory.read_error:x}"] if memory.read_error is not None else []
     arguments += [f"+write_error={memory.write_error:x}"] if memory.write_error is not None else []
+    if job.random_start is not None:
+        arguments += ["+verilator+rand+reset+2", f"+verilator+seed+{job.random_start % 0x7FFFFFFF + 1}"]
     return arguments
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import itertools
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from hwgen.cache import cache_root
 from hwgen.config import HardwareConfig
 from hwgen.cosim.toolchain import ToolStatus, environment, require
 from hwgen.emit.render import template_root
@@ -39,14 +39,6 @@ class Simulator:
     program: Path
     memory_bytes: int
     build_seconds: float
-
-
-def cache_root() -> Path:
-    """Where compiled simulations are kept: $HWGEN_CACHE, else hwgen below $XDG_CACHE_HOME, else ~/.cache/hwgen."""
-    if os.environ.get("HWGEN_CACHE"):
-        return Path(os.environ["HWGEN_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "hwgen"
 
 
 def memory_size(needed_bytes: int) -> int:
@@ -73,7 +65,7 @@ def trace_scope(verilog: str) -> str:
     Raises ToolError when there is none.
     """
     found = re.findall(r"^module \\?hwgen_accelerator(\S*?) ?\(|^\s+(?:wire|output) (trace_valid)[;,]", verilog, re.MULTILINE)
-    scopes = [place for (place, _), (_, wire) in itertools.pairwise(found) if wire]
+    scopes: list[str] = [place for (place, _), (_, wire) in itertools.pairwise(found) if wire]
     if not scopes:
         raise ToolError("Verilog of the accelerator: must hold the wires trace_valid, trace_address, trace_mask and trace_data; build again")
     return "dut" + min(scopes, key=len)

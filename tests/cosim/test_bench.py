@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwgen.cache import cache_root
 from hwgen.config import PRESETS, HardwareConfig
 from hwgen.cosim import runner, script, simulator
 from hwgen.cosim.job import MemoryModel, SimulationJob
@@ -170,10 +171,10 @@ def test_an_unwritable_cache_is_an_output_error(tmp_path: Path, monkeypatch: pyt
 def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HWGEN_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert simulator.cache_root() == tmp_path / "hwgen"
+    assert cache_root() == tmp_path / "hwgen"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert simulator.cache_root() == tmp_path / ".cache/hwgen"
+    assert cache_root() == tmp_path / ".cache/hwgen"
 
 
 def test_memory_grows_in_steps() -> None:
@@ -233,3 +234,16 @@ def test_the_bench_gives_the_same_on_icarus(tmp_path: Path) -> None:
     assert wanted.trace is not None
     assert (trace.data == wanted.trace.data).all()
     assert (trace.cycle == wanted.trace.cycle).all()
+
+
+def test_a_register_that_reset_forgets_shows_from_a_random_start() -> None:
+    forgetful = STUB.replace("state <= 0; offset <= 0; done <= 0;", "offset <= 0; done <= 0;")
+    assert forgetful != STUB
+    work = job(verilog=forgetful, cycle_limit=300)
+    runner.simulate(work).check()
+    outcomes = [runner.simulate(replace(work, random_start=seed)) for seed in range(4)]
+    assert any(not i.finished or i.output != wanted for o in outcomes for i, wanted in zip(o.inferences, expected(work.inputs), strict=True))
+    for seed in range(4):
+        result = runner.simulate(job(random_start=seed))
+        result.check()
+        assert [i.output for i in result.inferences] == expected(work.inputs)
