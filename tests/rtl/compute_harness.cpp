@@ -20,7 +20,11 @@ template <std::size_t W> static void show(const VlWide<W> &port) {
     for (std::size_t k = W; k-- > 0;) printf("%08x", port[k]);
 }
 
-static Vcompute top;
+static Vcompute &model() {
+    static Vcompute made;
+    return made;
+}
+#define top model()
 static uint64_t cycle = 0, busy = 0;
 
 static void settle() { top.eval(); }
@@ -42,12 +46,15 @@ static void edge() {
 }
 
 int main(int, char **argv) {
+    Verilated::randReset(2);  // registers without a reset start with anything
+    Verilated::randSeed(7);
     std::vector<uint32_t> words;
     FILE *file = fopen(argv[1], "rb");
     for (uint32_t word; fread(&word, 4, 1, file) == 1;) words.push_back(word);
     fclose(file);
     const uint32_t *p = words.data();
-    uint32_t load_words = *p++, loads = *p++, command_words = *p++, commands = *p++, side_loads = *p++, reads = *p++, disturb = *p++, limit = *p++;
+    uint32_t load_words = *p++, loads = *p++, command_words = *p++, commands = *p++, side_loads = *p++, reads = *p++, disturb = *p++, limit = *p++, abort_after = *p++;
+    top.clk = top.abort_now = top.command_valid = top.store_read_valid = top.load_write_valid = 0;
     top.rst = 1;
     edge();
     edge();
@@ -62,6 +69,20 @@ int main(int, char **argv) {
     const uint32_t *side = p;
     p += side_loads * load_words;
     uint32_t random = 12345, next = 0, done = 0, side_done = 0;
+    if (abort_after) {  // begin the first command, drop it, then go on as if nothing had been
+        put(top.command_payload, p + 1);
+        top.command_valid = 1;
+        settle();
+        edge();
+        top.command_valid = 0;
+        for (uint32_t k = 1; k < abort_after; k++) settle(), edge();
+        top.abort_now = 1;
+        settle();
+        edge();
+        top.abort_now = 0;
+        settle();
+        printf("x %d\n", int(top.idle));
+    }
     uint64_t start = cycle;
     // Side traffic: loads into words that no command uses, and reads, whenever the engine lets them.
     for (uint32_t pause = 0; done < commands && cycle - start < limit;) {

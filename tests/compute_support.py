@@ -28,7 +28,8 @@ from hwgen.rtl.compute import ComputeEngine, write_cycles
 from hwgen.rtl.fetch import PASS_CYCLES
 from hwgen.rtl.walker import CONV_LAYOUT, SETUP_CYCLES
 
-HARNESS = Path(__file__).with_name("compute_harness.cpp")
+HARNESS = Path(__file__).parent / "rtl" / "compute_harness.cpp"
+_LIMIT = 300_000  # cycles: what takes longer hangs
 BUILDS = Path(os.environ.get("HWGEN_TEST_BUILDS", tempfile.gettempdir())) / "hwgen-compute-builds"
 
 
@@ -40,7 +41,8 @@ def tiny(out_lanes: int, in_lanes: int, **changes: object) -> HardwareConfig:
 def compute_verilog(config: HardwareConfig) -> str:
     """The engine alone."""
     text = convert(ComputeEngine(config), "compute")
-    return re.sub(r"\b(command|load_write|store_read)__(valid|ready|payload)\b", r"\1_\2", text)  # Verilator would escape the double underscore
+    text = re.sub(r"\b(command|load_write|store_read)__(valid|ready|payload)\b", r"\1_\2", text)  # Verilator would escape the double underscore
+    return re.sub(r"\babort\b", "abort_now", text)  # a C function's name
 
 
 @functools.cache
@@ -53,22 +55,9 @@ def build(config: HardwareConfig) -> Path:
         BUILDS.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=BUILDS))
         (work / "compute.v").write_text(source)
-        flags = [
-            "--cc",
-            "--exe",
-            "--build",
-            "-j",
-            "1",
-            "-O3",
-            "--x-assign",
-            "fast",
-            "--x-initial",
-            "fast",
-            "--noassert",
-            "-CFLAGS",
-            "-O1" if config.multipliers <= 256 else "-O0",
-        ]
-        command = ["verilator", *flags, "-Wno-fatal", "-Wno-WIDTH", "-Wno-lint", "--top-module", "compute", "-Mdir", ".", "compute.v", str(HARNESS)]
+        fast_to_compile = ["-CFLAGS", "-O0", "-MAKEFLAGS", "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"]
+        model = ["--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "unique", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint"]
+        command = ["verilator", *model, *fast_to_compile, "--top-module", "compute", "-Mdir", ".", "compute.v", str(HARNESS)]
         done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
         work.rename(folder) if not folder.exists() else shutil.rmtree(work)
@@ -106,20 +95,19 @@ class Run:
     cycles: int = 0
     busy: int = 0
     idle: bool = False
+    idle_after_abort: bool = False
 
 
-def run(
-    config: HardwareConfig, before: Memories, commands: Sequence[Conv], pauses: Sequence[int], side_loads: Sequence[int] = (), limit: int = 2_000_000
-) -> Run:
-    """Load the buffers, give the commands as early as the engine takes them (after `pauses`), read the activation buffer back."""
+def run(config: HardwareConfig, before: Memories, commands: Sequence[Conv], pauses: Sequence[int], side_loads: Sequence[int] = (), abort_after: int = 0) -> Run:
+    """Load the buffers, give the commands as early as the engine takes them (after `pauses`), read the activation buffer back.
+
+    `side_loads` are written meanwhile, between reads. `abort_after`: first begin the first command, and abort it after so many cycles.
+    """
     c = config
-    loads = [
-        p
-        for b, m in ((Buffer.ACTIVATION, before.activation), (Buffer.WEIGHT, before.weight), (Buffer.PARAMETER, before.parameter))
-        for p in load_payloads(c, b, 0, m)
-    ]
+    contents = {Buffer.ACTIVATION: before.activation, Buffer.WEIGHT: before.weight, Buffer.PARAMETER: before.parameter}
+    loads = [payload for buffer, memory in contents.items() for payload in load_payloads(c, buffer, 0, memory)]
     load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-CONV_LAYOUT.size // 32)
-    data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), limit]
+    data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), _LIMIT, abort_after]
     for payload in [*loads, *side_loads]:
         data += words_of(payload, load_words)
     for command, pause in zip(commands, pauses, strict=True):
@@ -145,6 +133,8 @@ def parse(text: str) -> Run:
                 found.writes.append((int(rest[0]), *(int(word, 16) for word in rest[1:])))  # type: ignore[arg-type]  # four numbers
             case "r":
                 found.activation[int(rest[0])] = int(rest[1], 16)
+            case "x":
+                found = Run(idle_after_abort=rest[0] == "1")
             case "c":
                 found.cycles, found.busy, found.idle = int(rest[0]), int(rest[1]), rest[2] == "1"
     return found
@@ -159,6 +149,7 @@ def random_memories(config: HardwareConfig, rng: random.Random) -> Memories:
     modest = np.array([rng.random() < 0.8 for _ in records])  # biases and multipliers that do not saturate everything
     records[modest, 2:4] = np.where(records[modest, 1:2] & 128, 255, 0)
     records[modest, 8] = config.multiplier_bits + rng.randrange(5, 10)
+    records[:, 3] = np.where(records[:, 2] & 128, 255, 0)  # within 24 bits: no maximum leaves the narrowest accumulator tested
     low, high = records[:, 9].view(np.int8).copy(), records[:, 10].view(np.int8).copy()
     records[:, 9], records[:, 10] = np.minimum(low, high).view(np.uint8), np.maximum(low, high).view(np.uint8)
     wide = np.array([rng.random() < 0.6 for _ in records])
