@@ -73,7 +73,7 @@ def random_float_graph(seed: int) -> Graph:
                 branch = b.conv(trunk, channels, same, gain=pick(0.02, 1.0, 5.0))
                 trunk = b.node(Add(clamp=pick(RELU, UNLIMITED)), trunk, branch)
             case 1:
-                trunk = b.conv(trunk, channels, Window(kernel=(3, 3), strides=(2, 2), pads=(0, 1, 1, 1)), group=channels, clamp=pick(RELU6, UNLIMITED))
+                trunk = b.conv(trunk, channels, Window(kernel=(3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), group=channels, clamp=pick(RELU6, UNLIMITED))
             case 2:
                 trunk = b.node(MaxPool(window=Window(kernel=(2, 2), pads=(0, 0, 1, 1)), clamp=pick(UNLIMITED, RELU)), trunk)
             case 3:

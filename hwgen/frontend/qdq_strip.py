@@ -77,6 +77,8 @@ class _Stripper:
                 self.unknown.update(node.output)
                 continue
             try:
+                if not node.output:
+                    raise _Refused("must have an output")
                 _HANDLERS.get(node.op_type, _Stripper._keep)(self, node)
             except _Refused as refused:
                 self.problems.append(Unsupported(node=self.result.names[-1], operator=node.op_type, reason=str(refused)))
@@ -89,9 +91,15 @@ class _Stripper:
 
     # Reading operands
 
+    def operand(self, node: onnx.NodeProto, index: int) -> str:
+        """The name of an operand that must be there."""
+        if index >= len(node.input) or not node.input[index]:
+            raise _Refused(f"must have input {index}")
+        return str(node.input[index])
+
     def array(self, node: onnx.NodeProto, index: int) -> Array:
         """A constant operand."""
-        name = node.input[index] if index < len(node.input) else ""
+        name = self.operand(node, index)
         if name not in self.constants:
             raise _Refused(f"input {index} must be a constant, {name!r} is not")
         return self.constants[name]
@@ -119,6 +127,8 @@ class _Stripper:
         if per_channel and (not codes.ndim or scale.size != codes.shape[axis]):
             raise _Refused(f"the {scale.size} scales of {node.input[index]!r} must be one for each of its channels, shape {list(codes.shape)}, axis {axis}")
         if zero_point is not None and zero_point.any():
+            if zero_point.size not in (1, scale.size):
+                raise _Refused(f"the zero points of {node.input[index]!r} must be one or as many as the scales, {scale.size}, not {zero_point.size}")
             shape = [-1 if i == axis else 1 for i in range(codes.ndim)] if zero_point.size > 1 else [1] * codes.ndim
             codes = codes - zero_point.astype(np.int64).reshape(shape)
         return Parameter(codes=codes, scale=scale.astype(np.float32).reshape(-1), axis=axis)
@@ -167,12 +177,13 @@ class _Stripper:
     # Operators
 
     def _quantize(self, node: onnx.NodeProto) -> None:
-        if node.input[0] in self.codes:
+        source = self.operand(node, 0)
+        if source in self.codes:
             raise _Refused("its input holds codes already")
-        self.mark(node.output[0], self.alias.get(node.input[0], node.input[0]), self.quantization(node, 1))
+        self.mark(node.output[0], self.alias.get(source, source), self.quantization(node, 1))
 
     def _dequantize(self, node: onnx.NodeProto) -> None:
-        name = node.input[0]
+        name = self.operand(node, 0)
         if name in self.constants:
             axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
             zero_point = self.array(node, 2) if len(node.input) > 2 and node.input[2] else None
@@ -239,11 +250,11 @@ class _Stripper:
 
     def _activation(self, node: onnx.NodeProto, index: int) -> str:
         """The codes at operand index, whose scale and zero point follow."""
-        name = node.input[index]
+        name = self.operand(node, index)
         if name not in self.codes:
             raise _Refused(f"input {index} must be an activation, {name!r} is not")
         self.same(name, self.quantization(node, index + 1))
-        return str(name)
+        return name
 
     def _conv(self, node: onnx.NodeProto) -> None:
         self._dense(node, "Conv", 0, (8,))

@@ -1,5 +1,7 @@
 """Quantized models read back: hwgen's own forms give the same integers; other forms theirs, or one clear error."""
 
+import random
+
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +13,8 @@ from random_graphs import random_graph
 
 from hwgen.arith import Rounding
 from hwgen.emit.onnx import to_qdq, to_qoperator
-from hwgen.errors import ModelError, QuantizationError, UnsupportedError
+from hwgen.errors import HwgenError, ModelError, QuantizationError, UnsupportedError
+from hwgen.frontend.onnx import check_model
 from hwgen.frontend.qdq import import_quantized_model, load_quantized_graph
 from hwgen.ir.evaluate import from_canonical, to_canonical
 from hwgen.ir.types import TensorType
@@ -259,6 +262,53 @@ def test_a_tensor_quantized_twice_is_refused():
     f.node("QuantizeLinear", ["x", *f.pair("b", 0.2)], "y")
     with pytest.raises(UnsupportedError, match="'x' is quantized twice, with scales 0.100000001 and 0.200000003"):
         import_quantized_model(f.model(), "m")
+
+
+def test_missing_operands_and_outputs_are_refused():
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", *f.pair("a", 0.1)], "q")
+    f.node("QLinearAdd", ["q", "a_s", "a_z"], "y", domain="com.microsoft")
+    with pytest.raises(UnsupportedError, match="QLinearAdd 'QLinearAdd_y': must have input 3"):
+        import_quantized_model(f.model(), "m")
+    f.nodes[-1].ClearField("output")
+    with pytest.raises(UnsupportedError, match="QLinearAdd 'QLinearAdd_y': must have an output"):
+        import_quantized_model(f.model(), "m")
+
+
+def test_zero_points_that_do_not_fit_the_scales_are_refused():
+    with pytest.raises(UnsupportedError, match="the zero points of 'w' must be one or as many as the scales, 1, not 4"):
+        import_quantized_model(conv_model(weight_zero=np.ones(4, np.int8)).model(), "m")
+
+
+def test_a_random_edit_of_a_model_ends_in_a_graph_or_a_clear_error():
+    """Operands exchanged and dropped, arrays of other types and shapes, operators renamed and removed."""
+    choose = random.Random(5)
+    graph = random_float_graph(11)
+    quantized = quantize(graph, data(graph, 5))
+    ended = set()
+    for trial in range(120):
+        model = FORMS[trial % 2](quantized)
+        nodes, arrays = model.graph.node, model.graph.initializer
+        for _ in range(2):
+            node, array = choose.choice(nodes), choose.choice(arrays)
+            match choose.randrange(4):
+                case 0:
+                    node.input[choose.randrange(len(node.input))] = choose.choice([array.name, choose.choice(nodes).output[0], ""])
+                case 1:
+                    content = numpy_helper.to_array(array)
+                    changed = choose.choice([np.zeros_like(content), content.reshape(-1), content.astype(np.float32), content.reshape(-1)[:0]])
+                    array.CopyFrom(constant(array.name, changed))
+                case 2:
+                    node.op_type = choose.choice(nodes).op_type
+                case 3:
+                    nodes.remove(node)
+        try:
+            check_model(model, "m")
+            import_quantized_model(model, "m")
+            ended.add("graph")
+        except HwgenError as error:
+            ended.add(type(error).__name__)
+    assert ended >= {"graph", "ModelError", "UnsupportedError"}
 
 
 def test_every_offending_node_is_named_once_and_none_behind_it():
