@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -34,9 +35,30 @@ def clip(builder: Builder, node: OnnxNode) -> None:
     _clamp(builder, node, limits[0], limits[1])
 
 
-def _clamp(builder: Builder, node: OnnxNode, low: float, high: float) -> None:
-    image = builder.image(node, 0)
+def _clamp(builder: Builder, node: OnnxNode, low: float, high: float, index: int = 0) -> None:
+    image = builder.image(node, index)
     builder.emit(node, Clamp(clamp=(low, high)), [image], image.dims)
+
+
+def maximum(builder: Builder, node: OnnxNode) -> None:
+    """By a constant number: a clamp from below."""
+    _clamp_by_constant(builder, node, lambda number: (number, np.inf))
+
+
+def minimum(builder: Builder, node: OnnxNode) -> None:
+    """By a constant number: a clamp from above."""
+    _clamp_by_constant(builder, node, lambda number: (-np.inf, number))
+
+
+def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[float], tuple[float, float]]) -> None:
+    side = _constant_side(builder, node) if len(node.inputs) == 2 else None
+    if side is None:
+        raise node.refuse("must have two operands, one of them a constant number")
+    constant = builder.constant(node, side, "operand")
+    _require_broadcast(node, constant, builder.view(node, 1 - side).shape)
+    if constant.min() != constant.max():
+        raise node.refuse(f"the constant must be one number, but holds {constant.min():.9g} .. {constant.max():.9g}")
+    _clamp(builder, node, *interval(float(constant.min())), index=1 - side)
 
 
 def batch_normalization(builder: Builder, node: OnnxNode) -> None:
@@ -134,6 +156,25 @@ def _per_channel(node: OnnxNode, image: Image, array: Array) -> Array:
     return np.ascontiguousarray(np.broadcast_to(row.reshape(-1), image.type.channels), np.float32)
 
 
+def sum_all(builder: Builder, node: OnnxNode) -> None:
+    """Of activations of one shape: additions one after the other."""
+    if not node.inputs:
+        raise node.malformed("needs an input")
+    if any(isinstance(builder.operand(node, index), Constant) for index in range(len(node.inputs))):
+        raise node.refuse("must not have constant operands; use Add for them")
+    if len(node.inputs) == 1:
+        identity(builder, node)
+        return
+    so_far = node.inputs[0]
+    for index, name in enumerate(node.inputs[1:], 1):
+        last = index == len(node.inputs) - 1
+        partial = node.output if last else f"{node.output}.sum{index}"
+        if not last and partial in builder.env:
+            raise node.malformed(f"the name {partial!r} must be free for a partial sum; rename the tensor that has it")
+        _residual(builder, replace(node, inputs=(so_far, name), outputs=(partial,)))
+        so_far = partial
+
+
 def _residual(builder: Builder, node: OnnxNode) -> None:
     views = [builder.view(node, i) for i in (0, 1)]
     anchor = next((i for i in (0, 1) if isinstance(views[i], Image)), 0)
@@ -193,6 +234,9 @@ def softmax(builder: Builder, node: OnnxNode) -> None:
 POINTWISE_HANDLERS = {
     "Relu": relu,
     "Clip": clip,
+    "Max": maximum,
+    "Min": minimum,
+    "Sum": sum_all,
     "BatchNormalization": batch_normalization,
     "Add": add,
     "Sub": sub,

@@ -76,20 +76,29 @@ def average_pool(builder: Builder, node: OnnxNode) -> None:
 
 
 def global_average_pool(builder: Builder, node: OnnxNode) -> None:
-    view = builder.view(node, 0)
-    image = _channels_first(builder, node, len(view.shape) - 1)
-    _reduce(builder, node, image, range(1, len(image.dims)), keep=True)
+    _global(builder, node, AveragePool)
 
 
 def global_max_pool(builder: Builder, node: OnnxNode) -> None:
-    view = builder.view(node, 0)
-    image = _channels_first(builder, node, len(view.shape) - 1)
-    window = Window(kernel=(image.type.height, image.type.width))
-    builder.emit(node, MaxPool(window=window), [image], (image.dims[0], *(() for _ in image.dims[1:])))
+    _global(builder, node, MaxPool)
+
+
+def _global(builder: Builder, node: OnnxNode, pooling: type[AveragePool | MaxPool]) -> None:
+    image = _channels_first(builder, node, len(builder.view(node, 0).shape) - 1)
+    _reduce(builder, node, image, range(1, len(image.dims)), pooling)
 
 
 def reduce_mean(builder: Builder, node: OnnxNode) -> None:
     """ReduceMean over rows, columns or both: a global average pooling."""
+    _reduction(builder, node, AveragePool)
+
+
+def reduce_max(builder: Builder, node: OnnxNode) -> None:
+    """ReduceMax over rows, columns or both: a global max pooling."""
+    _reduction(builder, node, MaxPool)
+
+
+def _reduction(builder: Builder, node: OnnxNode, pooling: type[AveragePool | MaxPool]) -> None:
     axes = builder.numbers(node, 1, "axes")
     view = builder.view(node, 0)
     rank = len(view.shape) + 1
@@ -106,17 +115,17 @@ def reduce_mean(builder: Builder, node: OnnxNode) -> None:
     last = (rank == 4 and reduced == [1, 2]) or (rank == 3 and reduced == [1])
     first = (rank == 4 and reduced == [2, 3]) or (rank == 3 and reduced == [2])
     image = builder.image(node, 0, channels_last=last if last or first else None)
-    _reduce(builder, node, image, [axis - 1 for axis in reduced], keep=bool(node.integer("keepdims", 1)))
+    _reduce(builder, node, image, [axis - 1 for axis in reduced], pooling, keep=bool(node.integer("keepdims", 1)))
 
 
-def _reduce(builder: Builder, node: OnnxNode, image: Image, reduced: Sequence[int], keep: bool) -> None:
-    """Mean over the ONNX dimensions `reduced` (counted without the batch)."""
+def _reduce(builder: Builder, node: OnnxNode, image: Image, reduced: Sequence[int], pooling: type[AveragePool | MaxPool], keep: bool = True) -> None:
+    """Mean or maximum over the ONNX dimensions `reduced` (counted without the batch)."""
     axes = {axis for index in reduced for axis in image.core[index]}
     if C in axes:
-        raise node.refuse("must average over height and width only, not over channels", "axes")
+        raise node.refuse("must run over height and width only, not over channels", "axes")
     kernel = (image.type.height if H in axes else 1, image.type.width if W in axes else 1)
     dims = [() if index in reduced else dim for index, dim in enumerate(image.dims) if keep or index not in reduced]
-    builder.emit(node, AveragePool(window=Window(kernel=kernel)), [image], tuple(dims))
+    builder.emit(node, pooling(window=Window(kernel=kernel)), [image], tuple(dims))
 
 
 def _pool(builder: Builder, node: OnnxNode) -> tuple[Image, list[Slide], Axes]:
@@ -223,4 +232,5 @@ WINDOW_HANDLERS = {
     "GlobalAveragePool": global_average_pool,
     "GlobalMaxPool": global_max_pool,
     "ReduceMean": reduce_mean,
+    "ReduceMax": reduce_max,
 }

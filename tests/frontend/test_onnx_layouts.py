@@ -208,3 +208,21 @@ def test_what_would_move_data_in_the_middle_is_refused(middle: list[onnx.NodePro
     with pytest.raises(UnsupportedError) as caught:
         imported(model([CONV, *middle, node("Conv", ["g", "v"], "y")], X, constants))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("opset", [9, 11, 12])
+def test_shape_arithmetic_of_older_opsets(opset: int) -> None:
+    """What exporters of older opsets write for x.view(x.size(0), -1): operators whose axes are still attributes."""
+    nodes = [
+        CONV,
+        node("Shape", ["h"], "s"),
+        node("Gather", ["s", "zero"], "n", axis=0),
+        node("Unsqueeze", ["n"], "u", axes=[0]),
+        node("Unsqueeze", ["u"], "u2", axes=[1]),
+        node("Squeeze", ["u2"], "u3", axes=[1]),
+        node("Concat", ["u3", "rest"], "t", axis=0),
+        node("Reshape", ["h", "t"], "f"),
+        node("MatMul", ["f", "m"], "y"),
+    ]
+    constants = {**W, "zero": np.int64(0), "rest": shape_of(-1), "m": normal(36, 5)}
+    assert_equal_to_onnxruntime(model(nodes, X, constants, opset=opset))

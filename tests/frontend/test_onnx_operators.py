@@ -111,6 +111,13 @@ def test_reduce_mean_as_global_pooling(axes: list[int], keepdims: int) -> None:
     assert_equal_to_onnxruntime(by_input)
 
 
+@pytest.mark.parametrize("axes", [[2, 3], [-2, -1], [1, 2]])
+def test_reduce_max_as_global_pooling(axes: list[int]) -> None:
+    """Exporters write AdaptiveMaxPool of one cell as ReduceMax."""
+    graph = assert_equal_to_onnxruntime(model([node("ReduceMax", ["x", "axes"], "y", keepdims=0)], X, {"axes": shape_of(*axes)}, opset=18))
+    assert operators(graph) == ["MaxPool"]
+
+
 def test_reduce_mean_without_axes_that_does_nothing() -> None:
     nodes = [node("ReduceMean", ["x"], "h", noop_with_empty_axes=1), node("Relu", ["h"], "y")]
     assert_equal_to_onnxruntime(model(nodes, X, opset=18))
@@ -223,11 +230,27 @@ def test_image_normalization_stays_outside() -> None:
     assert operators(graph) == ["Conv"]
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1), (5, 1, 1)])
+def test_relu6_as_max_and_min(shape: tuple[int, ...]) -> None:
+    """Import: ReLU6 unknown. Some converters write it as Max and Min by constants, in either order of operands."""
+    nodes = [node("Conv", ["x", "w"], "h"), node("Max", ["h", "low"], "a"), node("Min", ["high", "a"], "y")]
+    constants = {"w": normal(5, 4, 3, 3), "low": np.zeros(shape, np.float32), "high": np.full(shape, 0.75, np.float32)}
+    graph = assert_equal_to_onnxruntime(model(nodes, X, constants))
+    assert [node.op.clamp for node in graph.nodes] == [(0.0, 0.75)]
+
+
 @pytest.mark.parametrize("operands", [["h", "x"], ["x", "h"], ["h", "h"]])
 def test_residual_add(operands: list[str]) -> None:
     nodes = [node("Conv", ["x", "w"], "h", pads=[1, 1, 1, 1]), node("Add", operands, "a"), node("Relu", ["a"], "y")]
     graph = assert_equal_to_onnxruntime(model(nodes, X, {"w": normal(4, 4, 3, 3)}))
     assert operators(graph) == ["Conv", "Add"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_sum_is_a_chain_of_additions(count: int) -> None:
+    nodes = [node("Conv", ["x", "w"], "h", pads=[1, 1, 1, 1]), node("Sum", ["h", "x", "h", "x"][:count], "y")]
+    graph = assert_equal_to_onnxruntime(model(nodes, X, {"w": normal(4, 4, 3, 3)}))
+    assert operators(graph) == ["Conv", *["Add"] * (count - 1)]
 
 
 @pytest.mark.parametrize("axis", [1, 2, 3, -1, -3])

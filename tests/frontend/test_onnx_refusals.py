@@ -117,8 +117,18 @@ REFUSED = {
     "reduce_channels": (
         [CONV, node("ReduceMean", ["h"], "y", axes=[1])],
         {},
-        "ReduceMean 'y', attribute axes: must average over height and width only",
+        "ReduceMean 'y', attribute axes: must run over height and width only",
     ),
+    "max_of_two": ([CONV, node("Max", ["h", "h"], "y")], {}, "Max 'y': must have two operands, one of them a constant number"),
+    "max_of_one": ([CONV, node("Max", ["h"], "y")], {}, "Max 'y': must have two operands, one of them a constant number"),
+    "min_per_channel": (
+        [CONV, node("Min", ["h", "c"], "y")],
+        {"c": np.float32([[[1]], [[2]], [[3]]])},
+        "Min 'y': the constant must be one number, but holds 1 .. 3",
+    ),
+    "max_that_enlarges": ([CONV, node("Max", ["h", "c"], "y")], {"c": normal(2, 1, 1, 1, 1)}, "Max 'y': the constant of shape [2, 1, 1, 1, 1] must broadcast"),
+    "sum_of_constant": ([CONV, node("Sum", ["h", "c"], "y")], {"c": np.float32(1)}, "Sum 'y': must not have constant operands; use Add"),
+    "reduce_max_channels": ([CONV, node("ReduceMax", ["h"], "y", axes=[1])], {}, "ReduceMax 'y', attribute axes: must run over height and width only"),
     "reduce_batch": ([CONV, node("ReduceMean", ["h"], "y", axes=[0])], {}, "ReduceMean 'y', attribute axes: must not reduce the batch"),
     "reduce_all": (
         [CONV, node("ReduceMean", ["h"], "y")],
