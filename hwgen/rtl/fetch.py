@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -123,7 +123,8 @@ class Fetch(wiring.Component):
     def _tap_offset(self, m: Module, tap: int) -> Value:
         """Columns from tap 0 to `tap`; constant during a command."""
         offset = Signal(8 + 2, name=f"tap_offset_{tap}", reset_less=True)
-        m.d.sync += offset.eq(self.command.dilation_columns * tap if tap else 0)
+        distance = self.command.dilation_columns
+        m.d.sync += offset.eq(sum((distance << k for k in range(2) if tap >> k & 1), start=Const(0)))  # a product would become a multiplier
         return offset
 
     def _bank(self, m: Module, located: data.View) -> data.View:
