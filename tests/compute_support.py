@@ -11,12 +11,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import convert
 from hwgen.isa.execute import result_addresses
@@ -157,106 +157,101 @@ def random_memories(config: HardwareConfig, rng: random.Random) -> Memories:
     return memories
 
 
-@dataclass(frozen=True)
-class _Shape:
-    rows: int
-    columns: int
-    words: int  # of one image row
-
-
 def random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, int]) -> Conv:
     """A legal command that reads the half of the buffer from region[0], and writes to the half from region[1]."""
     while True:
-        command = _random_conv(config, rng, region)
+        parts = [part(config, rng) for part in (_random_kernel, _random_image, _random_output, _random_constants)]
+        command = _assemble(config, rng, region, {name: value for part in parts for name, value in part.items()})
         if command is not None:
             return command
 
 
-def _random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, int]) -> Conv | None:
-    half, n = config.activation_words // 2 - 8, config.in_lanes
+def _random_kernel(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
     mode = rng.choice(list(Mode))
-    taps = rng.randint(1, config.taps)
-    dilation = rng.choice([1, 1, 1, 2, 3, 4])
-    if mode == Mode.DEPTHWISE and len({t * dilation % 4 for t in range(taps)}) != taps:
+    return {
+        "mode": mode,
+        "reduce": Reduce.MAX if mode == Mode.DEPTHWISE and rng.random() < 0.4 else Reduce.SUM,
+        "taps": rng.randint(1, config.taps),
+        "kernel_rows": rng.choice([1, 1, 2, 3, 5]),
+        "kernel_columns": rng.choice([1, 1, 2, 3, 5, 7]),
+        "stride_rows": rng.choice([1, 1, 2, 3]),
+        "stride_columns": rng.choice([1, 1, 2, 3]),
+        "dilation_rows": rng.choice([1, 1, 2]),
+        "dilation_columns": rng.choice([1, 1, 1, 2, 3, 4]),
+        "weights_held": int(rng.random() < 0.2),
+        "weight_address": rng.randint(0, config.weight_words - 1) + (1 << 20),
+    }
+
+
+def _random_image(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
+    """Here input_columns are bytes in packed mode, and input_row_step, input_block_stride are what lies between rows and blocks."""
+    return {
+        "pad_value": rng.randint(-128, 127),
+        "input_rows": rng.randint(1, 9),
+        "input_columns": rng.randint(1, 9),
+        "input_row_step": rng.choice([0, 0, 1, 3]),
+        "input_block_stride": rng.choice([0, 0, 1, 5]),
+        "input_blocks": rng.choice([1, 1, 2, 3]),
+        "origin_row": -rng.choice([0, 0, 1, 2, 3]),
+        "origin_column": -rng.choice([0, 0, 1, 2, 3]),
+    }
+
+
+def _random_output(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
+    single = rng.random() < 0.15
+    rows, columns = (1, 1) if single else (rng.randint(1, 7), rng.randint(1, 7))
+    row_stride, residual_stride = columns + rng.choice([0, 0, 2]), columns + rng.choice([0, 1])
+    return {
+        "output_rows": rows,
+        "output_columns": columns,
+        "output_row_stride": row_stride,
+        "output_block_stride": rows * row_stride + rng.choice([0, 0, 1, 3]),
+        "output_tiles": rng.choice([1, 1, 2, 3, 5]),
+        "pixels_per_tile": rng.choice([1, 2, 3, 4, 5, 7, 16, 16]),
+        "residual": int(rng.random() < 0.35),
+        "residual_row_stride": residual_stride,
+        "residual_block_stride": rows * residual_stride + rng.choice([0, 0, 1, 2]),
+    }
+
+
+def _random_constants(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
+    def multiplier() -> int:
+        return rng.getrandbits(config.multiplier_bits) if config.multiplier_bits else rng.randint(0, 12)
+
+    return {
+        "parameters_held": int(rng.random() < 0.2),
+        "parameter_address": rng.randint(0, config.parameter_words - 1),
+        "residual_low": rng.choice([-128, -100, -5]),
+        "residual_high": rng.choice([127, 90, 3]),
+        "residual_shift": rng.randint(0, 20),
+        "residual_multiplier_a": multiplier(),
+        "residual_multiplier_b": multiplier(),
+        "residual_offset": rng.randint(-(1 << 24), 1 << 24),
+    }
+
+
+def _assemble(config: HardwareConfig, rng: random.Random, region: tuple[int, int], v: dict[str, int]) -> Conv | None:
+    """The command of the choices `v`, or None where they contradict each other or do not fit half of the buffer."""
+    half, n, mode = config.activation_words // 2 - 8, config.in_lanes, v["mode"]
+    depthwise, packed = mode == Mode.DEPTHWISE, mode == Mode.PACKED
+    if depthwise and len({t * v["dilation_columns"] % BANKS for t in range(v["taps"])}) != v["taps"]:
         return None
-    kernel_rows, kernel_columns = rng.choice([1, 1, 2, 3, 5]), rng.choice([1, 1, 2, 3, 5, 7])
-    shape = _Shape(rng.randint(1, 9), rng.randint(1, 9) if mode != Mode.PACKED else rng.randint(1, 5 * n), 0)
-    shape = replace(shape, words=shape.columns + rng.choice([0, 0, 1, 3]) if mode != Mode.PACKED else -(-shape.columns // n) + 4)
-    blocks = rng.choice([1, 1, 2, 3])
-    block_words = shape.rows * shape.words + rng.choice([0, 0, 1, 5])
-    if block_words * blocks > half:
+    v["kernel_steps"] = rng.randint(1, 2) if packed else -(-v["kernel_columns"] // v["taps"]) if depthwise else v["kernel_columns"]
+    if packed:
+        v["input_columns"], v["origin_column"] = 5 * n, rng.randint(0, 2 * n)
+    row_words = (9 if packed else v["input_columns"]) + v["input_row_step"]
+    if packed and (v["origin_column"] + (v["output_columns"] - 1) * v["stride_columns"] + v["kernel_steps"] * n) // n >= row_words:
         return None
-    base = region[0] + rng.randint(0, half - block_words * blocks)
-    stride = rng.choice([1, 1, 2, 3]), rng.choice([1, 1, 2, 3])
-    dilation_rows = rng.choice([1, 1, 2])
-    origin_row = -rng.choice([0, 0, 1, 2, 3])
-    origin_column = -rng.choice([0, 0, 1, 2, 3]) if mode != Mode.PACKED else rng.randint(0, 2 * n)
-    output_rows, output_columns = rng.randint(1, 7), rng.randint(1, 7)
-    if rng.random() < 0.15:
-        output_rows = output_columns = 1
-    steps = {Mode.DENSE: kernel_columns, Mode.DEPTHWISE: -(-kernel_columns // taps), Mode.PACKED: rng.randint(1, 2)}[mode]
-    if mode == Mode.PACKED and (origin_column + (output_columns - 1) * stride[1] + steps * n) // n >= shape.words:
+    blocks, channels = v["input_blocks"], v["output_tiles"] * (config.depthwise_lanes if depthwise else config.out_lanes)
+    block_words = v["input_rows"] * row_words + v["input_block_stride"]
+    v["output_blocks"] = max(1, -(-channels // n) - rng.choice([0, 0, 0, 1]))
+    sizes = [block_words * blocks, v["output_blocks"] * v["output_block_stride"], v["output_blocks"] * v["residual_block_stride"]]
+    if (depthwise and (channels - 1) // n >= blocks) or max(sizes) > half:
         return None
-    per_tile = config.depthwise_lanes if mode == Mode.DEPTHWISE else config.out_lanes
-    tiles = rng.choice([1, 1, 2, 3, 5])
-    if mode == Mode.DEPTHWISE and (tiles * per_tile - 1) // n >= blocks:
-        return None
-    out_blocks = max(1, -(-tiles * per_tile // n) - rng.choice([0, 0, 0, 1]))
-    out_row_stride = output_columns + rng.choice([0, 0, 2])
-    out_block_stride = output_rows * out_row_stride + rng.choice([0, 0, 1, 3])
-    if out_blocks * out_block_stride > half:
-        return None
-    held, parameters_held = rng.random() < 0.2, rng.random() < 0.2
-    maximum = mode == Mode.DEPTHWISE and rng.random() < 0.4
-    residual_stride = output_columns + rng.choice([0, 1])
-    residual_block = output_rows * residual_stride + rng.choice([0, 0, 1, 2])
-    if out_blocks * residual_block > half:
-        return None
-    exponent = config.multiplier_bits == 0
-    return Conv(
-        mode=mode,
-        reduce=Reduce.MAX if maximum else Reduce.SUM,
-        residual=int(rng.random() < 0.35),
-        weights_held=int(held),
-        parameters_held=int(parameters_held),
-        taps=taps,
-        input_address=(base + origin_row * shape.words) % (1 << 24),
-        pad_value=rng.randint(-128, 127),
-        input_rows=shape.rows,
-        input_columns=shape.columns,
-        input_row_step=stride[0] * shape.words,
-        stride_rows=stride[0],
-        kernel_row_step=dilation_rows * shape.words,
-        dilation_rows=dilation_rows,
-        input_block_stride=block_words,
-        dilation_columns=dilation,
-        input_blocks=blocks if mode == Mode.DENSE else 1,
-        stride_columns=stride[1],
-        kernel_rows=kernel_rows,
-        kernel_steps=steps,
-        kernel_columns=kernel_columns,
-        origin_row=origin_row,
-        origin_column=origin_column,
-        output_address=region[1] + rng.randint(0, half - out_blocks * out_block_stride),
-        output_rows=output_rows,
-        output_columns=output_columns,
-        output_row_stride=out_row_stride,
-        output_block_stride=out_block_stride,
-        output_blocks=out_blocks,
-        output_tiles=tiles,
-        pixels_per_tile=rng.choice([1, 2, 3, 4, 5, 7, 16, 16]),
-        weight_address=rng.randint(0, config.weight_words - 1) + (1 << 20),
-        parameter_address=rng.randint(0, config.parameter_words - 1),
-        residual_address=region[0] + rng.randint(0, half - out_blocks * residual_block),
-        residual_row_stride=residual_stride,
-        residual_block_stride=residual_block,
-        residual_low=rng.choice([-128, -100, -5]),
-        residual_high=rng.choice([127, 90, 3]),
-        residual_shift=rng.randint(0, 20),
-        residual_multiplier_a=rng.randint(0, 12) if exponent else rng.getrandbits(config.multiplier_bits),
-        residual_multiplier_b=rng.randint(0, 12) if exponent else rng.getrandbits(config.multiplier_bits),
-        residual_offset=rng.randint(-(1 << 24), 1 << 24),
-    )
+    first = [base + rng.randint(0, half - size) for base, size in zip((region[0], region[1], region[0]), sizes, strict=True)]
+    v["input_address"], v["output_address"], v["residual_address"] = (first[0] + v["origin_row"] * row_words) % (1 << 24), first[1], first[2]
+    v["input_row_step"], v["kernel_row_step"], v["input_block_stride"] = v["stride_rows"] * row_words, v["dilation_rows"] * row_words, block_words
+    return Conv(**{**v, "input_blocks": blocks if mode == Mode.DENSE else 1})
 
 
 def passes_cycles(c: Conv, config: HardwareConfig) -> int:
