@@ -19,11 +19,13 @@ COUNTERS = ("cycles", "array_busy", "compute_wait", "load_busy", "store_busy", "
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:
     """How the system memory behaves. `stall_probability` (0..1) holds every handshake of both buses back, at random from `seed`;
-    an access to the bus word of `read_error` or `write_error` (byte addresses) gets an error response."""
+    an access to the bus word of `read_error` or `write_error` (byte addresses) gets an error response. `aligned`: regions begin on 4 KiB
+    boundaries, as a host would place them; else at any bus word."""
 
     latency_cycles: int = 1
     stall_probability: float = 0.0
     seed: int = 1
+    aligned: bool = True
     read_error: int | None = None
     write_error: int | None = None
 

@@ -11,7 +11,8 @@ from hwgen.cosim.job import SimulationJob
 from hwgen.isa.fields import Region
 
 FILL = 0xA5  # in output regions and behind the last byte of an image
-_BASE_BYTES = 0x1C40  # first region; not 4 KiB aligned, so that bursts meet the boundary
+_PAGE_BYTES = 4096
+_ODD_BASE_BYTES = 0x1C40  # first region where they are not aligned: bursts meet 4 KiB boundaries
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,9 @@ class MemoryMap:
 
 
 def memory_map(job: SimulationJob) -> MemoryMap:
-    """One region after the other with a gap, at addresses that are multiples of the bus word and of nothing else."""
+    """One region after the other with a gap: on 4 KiB boundaries, or (`aligned` False) at multiples of the bus word and of nothing else."""
     word = job.config.bus_bytes
+    unit, gap = (_PAGE_BYTES, _PAGE_BYTES) if job.memory.aligned else (word, 5 * word)
     sizes = {
         Region.PROGRAM: len(job.program),
         Region.WEIGHTS: len(job.weights),
@@ -41,14 +43,14 @@ def memory_map(job: SimulationJob) -> MemoryMap:
         Region.INPUT: max((len(image) for image in job.inputs), default=0),
         Region.OUTPUT: job.output_bytes,
     }
-    regions, position = {}, -(-_BASE_BYTES // word) * word
+    regions, position = {}, -(-(_PAGE_BYTES if job.memory.aligned else _ODD_BASE_BYTES) // word) * word
     strides = {}
     for region, size in sizes.items():
-        stride = -(-size // word) * word + word
+        stride = -(-(size + word) // unit) * unit
         count = len(job.inputs) if region in (Region.INPUT, Region.OUTPUT) else 1
         regions[region] = (position, size)
         strides[region] = stride
-        position += stride * count + 5 * word
+        position += stride * count + gap
     return MemoryMap(regions=regions, input_stride=strides[Region.INPUT], output_stride=strides[Region.OUTPUT], end=position)
 
 

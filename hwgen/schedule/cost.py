@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hwgen.config import BANKS, HardwareConfig
-from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
+from hwgen.isa.latency import PASS_CYCLES
 from hwgen.schedule.jobs import tile_channels
-
-HAZARD_CYCLES = 4  # least distance between two accumulations of one pixel
 
 Int64Array = npt.NDArray[np.int64]
 
@@ -22,12 +21,6 @@ def pixel_tiles(command: Conv) -> Iterator[slice]:
     pixels = command.output_rows * command.output_columns
     for first in range(0, pixels, command.pixels_per_tile):
         yield slice(first, min(first + command.pixels_per_tile, pixels))
-
-
-def least_pass_cycles(command: Conv, config: HardwareConfig) -> int:
-    """A pass that loads no weights waits only for the accumulator."""
-    loads = command.reduce == Reduce.SUM and not command.weights_held
-    return max(HAZARD_CYCLES, config.weight_load_cycles) if loads else HAZARD_CYCLES
 
 
 def slices_per_pixel(command: Conv, config: HardwareConfig) -> int:
@@ -67,12 +60,16 @@ def _last_pass_words(c: Conv, config: HardwareConfig, block: int, y: Int64Array,
 
 
 def array_cycles(command: Conv, config: HardwareConfig) -> int:
-    """Cycles from the first pixel of the first pass to the last of the last, without gaps."""
-    least, per_pixel, total = least_pass_cycles(command, config), slices_per_pixel(command, config), 0
+    """Cycles from the first pixel of the first pass to the last of the last, without gaps.
+
+    A pass lasts as long as its pixels, at least PASS_CYCLES; the very last one only as long as its pixels.
+    """
+    per_pixel, total, last = slices_per_pixel(command, config), 0, 0
     clashes = [conflicts(command, config, tile) for tile in range(command.output_tiles if command.residual else 1)]
     for pixels in pixel_tiles(command):
         count = pixels.stop - pixels.start
-        total += command.output_tiles * (command.passes - 1) * max(count, least)
-        last = [max(count * per_pixel + int(hit[pixels].sum()), least) for hit in clashes]
-        total += sum(last) if command.residual else command.output_tiles * last[0]
-    return total
+        total += command.output_tiles * (command.passes - 1) * max(count, PASS_CYCLES)
+        ends = [count * per_pixel + int(hit[pixels].sum()) for hit in clashes]
+        total += sum(max(end, PASS_CYCLES) for end in ends) * (1 if command.residual else command.output_tiles)
+        last = ends[-1]
+    return total - max(last, PASS_CYCLES) + last

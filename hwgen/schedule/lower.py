@@ -105,8 +105,10 @@ def _constant_stage(channels: int, multiplier_bits: int) -> dict[str, Int64Array
     return {name: np.full(channels, number, np.int64) for name, number in numbers.items()}
 
 
-def stage_columns(stage: OutputStage, bias: Int64Array) -> dict[str, Int64Array]:
-    return {"bias": bias, **{name: getattr(stage, name) for name in ("multiplier", "shift", "zero_point", "low", "high")}}
+def stage_columns(stage: OutputStage, bias: Int64Array, config: HardwareConfig) -> dict[str, Int64Array]:
+    """A shift by all bits of the product gives zero already: the hardware need not shift farther than its product is wide."""
+    columns = {name: getattr(stage, name) for name in ("multiplier", "zero_point", "low", "high")}
+    return {"bias": bias, "shift": np.minimum(stage.shift, config.requantize.product.bits), **columns}
 
 
 def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand:
@@ -151,7 +153,7 @@ def _depthwise(command: ConvCommand, place: Place) -> ConvCommand:
 def _maximum_job(operation: Operation, place: Place, window: Window, stage: OutputStage, fill: int) -> Job:
     """Pooling, padding, clamping, copying: the maximum over a window; every channel has the same stage."""
     command = replace(_depthwise(_geometry(operation, window, place), place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
-    columns = stage_columns(stage, np.full(len(stage.multiplier), INT8.min, np.int64))
+    columns = stage_columns(stage, np.full(len(stage.multiplier), INT8.min, np.int64), place.config)
     return Job(command=command, weights=None, parameters=_held_parameters(columns, place.config))
 
 
@@ -164,7 +166,7 @@ def _held_parameters(columns: dict[str, Int64Array], config: HardwareConfig) -> 
 def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tuple[Job, ...]:
     zero_point = place.graph.values[operation.input].quantized.zero_point
     command = replace(_geometry(operation, op.window, place), pad_value=zero_point)
-    columns = stage_columns(output_stage(node, place.graph), folded_bias(node, place.graph))
+    columns = stage_columns(output_stage(node, place.graph), folded_bias(node, place.graph), place.config)
     layout = place.layouts.get(operation.input)
     if isinstance(layout, PackedLayout):
         return packed_jobs(op, command, layout, columns, place.config)
@@ -206,7 +208,7 @@ def _average_jobs(node: Node, op: AveragePool, operation: Operation, place: Plac
     jobs = []
     for top, bottom in _runs(np.asarray(counts[:, 0], np.int64)):
         for left, right in _runs(np.asarray(counts[top], np.int64)):
-            columns = stage_columns(stages[int(counts[top, left])], bias)
+            columns = stage_columns(stages[int(counts[top, left])], bias, place.config)
             command = _rectangle(whole, (top, left, bottom, right), place.config)
             jobs.append(Job(command=command, weights=weights, parameters=_held_parameters(columns, place.config)))
     return tuple(jobs)

@@ -1,31 +1,29 @@
-"""When every command runs: the program on the machine's engines, queues, tokens and buses, command by command.
+"""When every command runs, to the cycle: program fetch, queues, tokens, engines and buses, by the timing that the RTL documents.
 
-The memory is ideal unless a latency is given: every address is taken at once, its first data come `latency_cycles` later, one bus
-word per cycle.
+The memory takes every address at once, gives the first bus word `latency_cycles` later and then one per cycle. Only cycles in which
+something can happen are visited, so the time taken depends on the number of commands and bursts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from hwgen.config import HardwareConfig
+from hwgen.errors import CapacityError
+from hwgen.isa import latency
 from hwgen.isa.fields import COMMAND_BYTES, Engine
 from hwgen.isa.instructions import Command, Conv, Load, Store
 from hwgen.schedule.cost import array_cycles
 
-QUEUE_DEPTH = {Engine.LOAD: 4, Engine.COMPUTE: 2, Engine.STORE: 2}  # as in rtl/top.py
-START_CYCLES = 10  # from start to the first record at the sequencer, less the record's own bus words
-RECORD_GAP_CYCLES = 1  # a record is taken over in one cycle more than it has bus words
-GATE_CYCLES = 1  # from the queue to the engine
-LOAD_CYCLES = 6  # from acceptance of a load to its end, without its bus words
-STORE_CYCLES = 9
-END_CYCLES = 3
+_NEVER = 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """A command is accepted by its engine in cycle `start`; its last write is done in cycle `end`."""
+    """A command is accepted by its engine in cycle `start`; its last write is done in cycle `end`. END: from its decoding on."""
 
     start: int
     end: int
@@ -33,68 +31,221 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One span per command, and the whole inference from start to interrupt."""
+    """One span per command, and what the cycle counter shows after one inference."""
 
     spans: tuple[Span, ...]
     total_cycles: int
 
 
-@dataclass
-class _Engines:
-    """Times that decide when the next command may start."""
+def _bursts(first_beat: int, beats: int) -> Iterator[int]:
+    """Lengths of the bursts of a row: they end at multiples of BURST_BEATS."""
+    while beats:
+        length = min(beats, latency.BURST_BEATS - first_beat % latency.BURST_BEATS)
+        yield length
+        first_beat, beats = first_beat + length, beats - length
 
-    starts: dict[Engine, list[int]] = field(default_factory=lambda: {e: [] for e in Engine})
-    ends: dict[Engine, int] = field(default_factory=lambda: dict.fromkeys(Engine, 0))
-    given: dict[tuple[Engine, Engine], list[int]] = field(default_factory=lambda: {(a, b): [] for a in Engine for b in Engine})
-    taken: dict[tuple[Engine, Engine], int] = field(default_factory=lambda: {(a, b): 0 for a in Engine for b in Engine})
 
-    def queue_free(self, engine: Engine) -> int:
-        """When the queue has room for one more: its oldest waiting command has started."""
-        started, depth = self.starts[engine], QUEUE_DEPTH[engine]
-        return started[-depth] if len(started) >= depth else 0
+class _Source:
+    """Row generator and burst splitter of one engine."""
 
-    def tokens(self, command: Command) -> int:
-        """When all awaited tokens are there; takes them."""
+    def __init__(self) -> None:
+        self.rows: deque[deque[int]] = deque()  # burst lengths of the rows that the splitter has not taken
+        self.row_from = 0  # cycle from which the next row is offered to the splitter
+        self.accept_from = 0  # cycle from which the next command is accepted
+        self.bursts: deque[int] = deque()
+        self.burst_from = 0
+
+    def accepts(self, now: int) -> bool:
+        return not self.rows and now >= self.accept_from
+
+    def accept(self, now: int, rows: Iterable[Iterable[int]]) -> None:
+        self.rows.extend(deque(row) for row in rows)
+        self.row_from = now + latency.ROW_CYCLES
+
+    def take_row(self, now: int) -> bool:
+        """Move the next row to the splitter if that is free; it offers the first burst in the next cycle."""
+        if not self.rows or now < self.row_from or self.bursts:
+            return False
+        self.bursts, self.burst_from = self.rows.popleft(), now + 1
+        self.row_from, self.accept_from = now + latency.ROW_CYCLES, now + 1
+        return True
+
+    def offers(self, now: int) -> bool:
+        return bool(self.bursts) and now >= self.burst_from
+
+
+class _Machine:
+    """The machine's control state; `run` visits cycles in order."""
+
+    def __init__(self, commands: Sequence[Command], config: HardwareConfig, latency_cycles: int) -> None:
+        self.commands, self.config, self.latency_cycles = commands, config, latency_cycles
+        self.starts, self.ends = [0] * len(commands), [0] * len(commands)
+        self.wakeups = [0]
+        self.queues: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}  # (command, visible from)
+        self.tokens: dict[tuple[Engine, Engine], list[int]] = {(a, b): [] for a in Engine for b in Engine}  # heaps of the cycles from which they count
+        self.fetch, self.load = _Source(), _Source()
+        self.record_beats = COMMAND_BYTES // config.bus_bytes
+        self.requested = self.assembled = 0  # records asked for, and complete before this cycle
+        self.completions: deque[int] = deque()
+        self.records: deque[int] = deque()  # last bus word of each record that has not been taken over
+        self.place_free = 0  # cycle from which the next record may be taken over
+        self.next_command, self.record_at = 0, _NEVER
+        self.bus_free = 0
+        self.under_way: deque[int] = deque()  # last bus word of the bursts that the read DMA has accepted
+        self.loads: deque[tuple[int, int]] = deque()  # (command, bursts left)
+        self.compute_free, self.compute_end = 0, -1
+        self.store_free, self.write_end = 0, -1
+
+    def wake(self, cycle: int) -> None:
+        heapq.heappush(self.wakeups, cycle)
+
+    def run(self) -> int:
+        """Cycle in which END is done."""
+        previous = -1
+        while self.wakeups:
+            now = heapq.heappop(self.wakeups)
+            if now > previous:
+                previous = now
+                self._sequencer(now)
+                if self.next_command == len(self.commands):
+                    return now
+                self._engines(now)
+                self._read_dma(now)
+                self._fetch(now)
+        raise CapacityError(f"program: command {self.next_command} can never be dispatched; tokens that nobody gives are awaited")
+
+    def _fetch(self, now: int) -> None:
+        """Rows of the program: one record each, at most RECORDS_AHEAD that are not complete."""
+        if self.fetch.accepts(now) and self.requested < len(self.commands):
+            self.fetch.accept(now, [_bursts(self.requested * self.record_beats, self.record_beats)])
+            self.wake(self.fetch.row_from)
+        while self.completions and self.completions[0] < now:
+            self.completions.popleft()
+            self.assembled += 1
+        if self.requested - self.assembled < latency.RECORDS_AHEAD and self.fetch.take_row(now):
+            self.requested += 1
+            self.wake(now + 1)
+
+    def _read_dma(self, now: int) -> None:
+        """At most one burst per cycle, the program's first, while fewer than OUTSTANDING_BURSTS are under way."""
+        while self.under_way and self.under_way[0] < now:
+            self.under_way.popleft()
+        source = self.fetch if self.fetch.offers(now) else self.load if self.load.offers(now) else None
+        if source is not None and len(self.under_way) < latency.OUTSTANDING_BURSTS:
+            self._read(source, now)
+            self.wake(now + 1)
+        elif source is not None:
+            self.wake(self.under_way[0] + 1)
+        if self.load.take_row(now):
+            self.wake(now + 1)
+            self.wake(self.load.row_from)
+
+    def _read(self, source: _Source, now: int) -> None:
+        """A burst: its bus words follow those of the bursts before it."""
+        self.bus_free = max(now + 1 + self.latency_cycles, self.bus_free) + source.bursts.popleft()
+        source.burst_from = now + 1
+        self.under_way.append(self.bus_free - 1)
+        if source is self.load:
+            self._load_burst(self.bus_free - 1)
+        elif not source.bursts:
+            self.records.append(self.bus_free - 1)
+            self._take_over()
+
+    def _load_burst(self, last_beat: int) -> None:
+        command, left = self.loads.popleft()
+        if left > 1:
+            self.loads.appendleft((command, left - 1))
+        else:
+            self._done(command, last_beat + 1)
+
+    def _take_over(self) -> None:
+        """The next record goes to the sequencer, word by word, as soon as the one there has left."""
+        if self.record_at == _NEVER and self.records:
+            complete = max(self.records.popleft() + 1, self.place_free + self.record_beats - 1)
+            self.completions.append(complete)
+            self.record_at = complete + 1
+            self.wake(self.record_at)
+
+    def _sequencer(self, now: int) -> None:
+        """A record leaves when its queue has room; END leaves when nothing else is left to do."""
+        if now < self.record_at:
+            return
+        command = self.commands[self.next_command]
+        if command.engine is None:
+            last = max([*self.ends[: self.next_command], *self.under_way], default=-1)
+            if any(self.queues.values()) or last >= now:
+                self.wake(now + 1 if last < now else last + 1)
+                return
+            self.starts[self.next_command] = self.ends[self.next_command] = now
+        elif len(self.queues[command.engine]) < latency.QUEUE_DEPTH[command.engine]:
+            self.queues[command.engine].append((self.next_command, now + 1))
+        else:
+            return
+        self.next_command += 1
+        self.record_at, self.place_free = _NEVER, now + 1
+        self._take_over()
+        self.wake(now + 1)
+
+    def _engines(self, now: int) -> None:
+        """Commands whose tokens are there enter their engines; the place in the queue is free from the next cycle on."""
+        free = {Engine.LOAD: self.load.accepts(now), Engine.COMPUTE: now >= self.compute_free, Engine.STORE: now >= self.store_free}
+        for engine, queue in self.queues.items():
+            if not (free[engine] and queue and queue[0][1] <= now):
+                continue
+            index = queue[0][0]
+            awaited = [self.tokens[(giver, engine)] for giver in self.commands[index].waits]
+            if all(tokens and tokens[0] <= now for tokens in awaited):
+                for tokens in awaited:
+                    heapq.heappop(tokens)
+                queue.popleft()
+                self.starts[index] = now
+                self._begin(index, self.commands[index], now)
+                self.wake(now + 1)
+
+    def _begin(self, index: int, command: Command, now: int) -> None:
+        if isinstance(command, Load):
+            rows = [list(row) for row in self._rows(command)]
+            self.load.accept(now, rows)
+            self.loads.append((index, sum(len(row) for row in rows)))
+            self.wake(self.load.row_from)
+        elif isinstance(command, Store):
+            self._store(index, command, now)
+        else:
+            assert isinstance(command, Conv)
+            write = latency.write_cycles(self.config, bool(command.residual))
+            first = max(now + latency.SETUP_CYCLES, self.compute_end + 1)
+            self.compute_end = first + array_cycles(command, self.config) - 1 + write
+            self.compute_free = self.compute_end - write + 1
+            self.wake(self.compute_free)
+            self._done(index, self.compute_end)
+
+    def _rows(self, command: Load | Store) -> Iterator[Iterator[int]]:
+        bus = self.config.bus_bytes
+        for row in range(command.rows):
+            yield _bursts((command.memory_offset + row * command.memory_row_stride) // bus, command.row_bytes // bus)
+
+    def _store(self, index: int, command: Store, now: int) -> None:
+        """Rows of at least 4 bus words follow each other without a gap."""
+        rows = [sum(row) for row in self._rows(command)]
+        first = max(now + latency.STORE_CYCLES, self.write_end + 1)
+        for beats in rows:
+            self.write_end = first + beats - 1
+            first += max(beats, latency.ROW_CYCLES + 1)
+        self.store_free = now + latency.ROW_CYCLES * len(rows) + 1
+        self.wake(self.store_free)
+        self._done(index, self.write_end + self.latency_cycles)
+
+    def _done(self, index: int, cycle: int) -> None:
+        command = self.commands[index]
         assert command.engine is not None
-        latest = 0
-        for giver in command.waits:
-            pair = (giver, command.engine)
-            latest = max(latest, self.given[pair][self.taken[pair]])
-            self.taken[pair] += 1
-        return latest
-
-
-def compute_overhead(config: HardwareConfig) -> int:
-    """Cycles of a CONV command besides its array cycles: first weights and parameters, then the pipeline until the last write."""
-    stages = len(config.requantize.stages) + len(config.add_requantize.stages)
-    return 2 * config.weight_load_cycles + stages + (config.in_lanes - 1).bit_length() // 2 + 12
+        self.ends[index] = cycle
+        for taker in command.signals:
+            heapq.heappush(self.tokens[(command.engine, taker)], cycle + 1)
+        self.wake(cycle + 1)
 
 
 def predict(commands: Sequence[Command], config: HardwareConfig, latency_cycles: int = 1) -> Prediction:
-    """Spans of all commands of one inference."""
-    engines, spans = _Engines(), []
-    record = COMMAND_BYTES // config.bus_bytes
-    offered = START_CYCLES + latency_cycles
-    for command in commands:
-        offered += record + RECORD_GAP_CYCLES
-        if command.engine is None:
-            spans.append(Span(start=offered, end=max(offered, *engines.ends.values()) + END_CYCLES))
-            continue
-        offered = max(offered, engines.queue_free(command.engine))
-        start = max(offered + GATE_CYCLES, engines.tokens(command))
-        end = _end(command, start, engines.ends[command.engine], config, latency_cycles)
-        engines.starts[command.engine].append(start)
-        engines.ends[command.engine] = end
-        for taker in command.signals:
-            engines.given[(command.engine, taker)].append(end + 1)
-        spans.append(Span(start=start, end=end))
-    return Prediction(spans=tuple(spans), total_cycles=max(span.end for span in spans))
-
-
-def _end(command: Command, start: int, previous_end: int, config: HardwareConfig, latency_cycles: int) -> int:
-    if isinstance(command, Conv):
-        return max(start, previous_end + 1) + compute_overhead(config) + array_cycles(command, config)
-    assert isinstance(command, Load | Store)
-    beats = command.rows * (command.row_bytes // config.bus_bytes)
-    alone = start + beats + (LOAD_CYCLES if isinstance(command, Load) else STORE_CYCLES) + latency_cycles
-    return max(alone, previous_end + beats)
+    """Spans of all commands of one inference, from the first cycle after start."""
+    machine = _Machine(commands, config, latency_cycles)
+    total = machine.run() + 1
+    return Prediction(spans=tuple(Span(start=a, end=b) for a, b in zip(machine.starts, machine.ends, strict=True)), total_cycles=total)

@@ -139,7 +139,8 @@ module bench #(
     wire [3:0] read_at = read_head[3:0];
     wire [ADDRESS_BITS-1:0] read_now = read_address[read_at];
     wire read_inside = (read_now >> (SIZE + MEMORY_WORDS_LOG2)) == 0;
-    assign m_arready = !hold_ar && !rst && (read_tail - read_head) < QUEUE;
+    wire [4:0] reads = read_tail - read_head;  // as wide as the pointers, or their wrap would count
+    assign m_arready = !hold_ar && !rst && reads < QUEUE;
     assign m_rvalid = (read_tail != read_head) && (read_open || (!hold_r && $signed(now - read_due[read_at]) >= 0));
     assign m_rdata = memory[read_now[SIZE +: MEMORY_WORDS_LOG2]];
     assign m_rlast = read_left[read_at] == 1;
@@ -178,8 +179,10 @@ module bench #(
     wire [ADDRESS_BITS-1:0] write_now = write_address[write_at];
     wire write_inside = (write_now >> (SIZE + MEMORY_WORDS_LOG2)) == 0;
     wire write_bad = (write_error - write_now) < BYTES;
-    assign m_awready = !hold_aw && !rst && (write_tail - write_head) < QUEUE;
-    assign m_wready = !hold_w && (write_tail != write_head) && (response_tail - response_head) < QUEUE;
+    wire [4:0] writes = write_tail - write_head;
+    wire [4:0] responses = response_tail - response_head;
+    assign m_awready = !hold_aw && !rst && writes < QUEUE;
+    assign m_wready = !hold_w && (write_tail != write_head) && responses < QUEUE;
     assign m_bvalid = (response_tail != response_head) && (response_open || (!hold_b && $signed(now - response_due[response_head[3:0]]) >= 0));
     assign m_bresp = response[response_head[3:0]];
     always @(posedge clk) begin

@@ -1,0 +1,32 @@
+"""Cycles that the machine's blocks promise: the RTL is built to them (tests measure it), the cycle model counts with them."""
+
+from __future__ import annotations
+
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Engine
+
+QUEUE_DEPTH = {Engine.LOAD: 4, Engine.COMPUTE: 2, Engine.STORE: 2}  # commands that wait; more loads, so that they run ahead
+RECORDS_AHEAD = 2  # records that the program fetch asks for before they are needed
+BURST_BEATS = 16  # longest burst; bursts end at multiples of it, so none crosses 4 KiB
+OUTSTANDING_BURSTS = 4
+
+ROW_CYCLES = 3  # from a command's acceptance, or a row's departure, to the next row at the burst splitter
+STORE_CYCLES = 8  # from a store's acceptance to its first bus word
+SETUP_CYCLES = 12  # from a CONV command's acceptance to its first pixel
+PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
+
+_READ_CYCLES = 1
+_ROUTE_CYCLES = 2
+_TREE_LEVELS_PER_REGISTER = 2
+
+
+def sum_cycles(config: HardwareConfig) -> int:
+    """From a pixel's read to its row sums."""
+    levels = (config.in_lanes - 1).bit_length()
+    return _READ_CYCLES + _ROUTE_CYCLES + 1 + -(-levels // _TREE_LEVELS_PER_REGISTER)
+
+
+def write_cycles(config: HardwareConfig, residual: bool) -> int:
+    """From the emission of a slice to the write of its results."""
+    stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0)
+    return sum_cycles(config) + 1 + stages
