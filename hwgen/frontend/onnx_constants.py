@@ -19,13 +19,13 @@ PROBE_BATCHES = (2, 3)  # two sizes that no shape arithmetic confuses: what equa
 ELEMENTWISE = frozenset(
     {
         "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity", "Less",
-        "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sign", "Sqrt", "Sub", "Where",
+        "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sign", "Sqrt", "Sub", "Sum", "Where",
     }
 )
 MOVING = frozenset(
     {
-        "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Size", "Slice",
-        "Squeeze", "Transpose", "Unsqueeze",
+        "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+        "ReduceSum", "ReduceSumSquare", "Reshape", "Size", "Slice", "Squeeze", "Transpose", "Unsqueeze",
     }
 )
 FOLDABLE = ELEMENTWISE | MOVING

@@ -116,6 +116,7 @@ def _with_constant(builder: Builder, node: OnnxNode, meaning: Callable[[Array, b
     side = _constant_side(builder, node)
     if side is None:
         raise node.refuse("one operand must be constant; both are computed at run time")
+    builder.view(node, 1 - side)  # nothing to say of a node whose other operand is refused already
     scale, offset = meaning(builder.constant(node, side, "operand").astype(np.float64), side == 0)
     _affine(builder, node, 1 - side, scale, offset)
 

@@ -17,7 +17,8 @@ def fold_batch_norm(graph: Graph) -> Graph:
     """Import writes every x * scale + offset as a 1x1 depthwise Conv; fold each where the meaning stays the same but for float rounding.
 
     Into the Conv before it, when that is read by nothing else and does not clamp; else into the Convs behind it, when all readers
-    are Convs that pad nothing (padding would have to become the offset). Otherwise it stays.
+    are Convs that pad nothing (padding would have to become the offset). Otherwise it stays, as it does where the value between the
+    two is quantized: folding would leave out a rounding.
     """
     for node in graph.nodes:
         current = graph.producer(node.output)  # earlier folds may have replaced or removed it
@@ -35,10 +36,11 @@ def _fold(graph: Graph, node: Node) -> Graph:
     affine = node.op
     assert isinstance(affine, Conv)
     before = graph.producer(node.inputs[0])
-    if before is not None and isinstance(before.op, Conv) and before.op.clamp == UNLIMITED and only_reader(graph, before) is not None:
+    closed = before is None or graph.values[before.output].quantization is not None or only_reader(graph, before) is None
+    if before is not None and not closed and isinstance(before.op, Conv) and before.op.clamp == UNLIMITED:
         return merge(graph, before, node, _after(before.op, affine))
     readers = graph.consumers(node.output)
-    if affine.clamp != UNLIMITED or graph.is_output(node.output) or not readers:
+    if affine.clamp != UNLIMITED or graph.is_output(node.output) or graph.values[node.output].quantization is not None or not readers:
         return graph
     if all(isinstance(reader.op, Conv) and not (any(reader.op.window.pads) and affine.bias.any()) for reader in readers):
         for reader in readers:

@@ -24,8 +24,10 @@ def remove_identity(graph: Graph) -> Graph:
 
 
 def is_identity(graph: Graph, node: Node) -> bool:
-    """Output equals input, element by element, for every input."""
-    op = node.op
+    """Output equals input, element by element, for every input. An output with a quantization of its own is rounded again."""
+    op, quantization = node.op, graph.values[node.output].quantization
+    if quantization is not None and quantization != graph.values[node.inputs[0]].quantization:
+        return False
     if isinstance(op, Pad):
         return not any(op.pads)
     if isinstance(op, Concat):

@@ -357,3 +357,15 @@ def test_integer_constants_in_every_form(constant: dict[str, object]) -> None:
 def test_constant_int_is_a_scalar() -> None:
     nodes = [node("Constant", [], "i", value_int=3), node("Cast", ["i"], "c", to=1), node("Relu", ["x"], "h"), node("Mul", ["h", "c"], "y")]
     assert_equal_to_onnxruntime(model(nodes, X))
+
+
+def test_weight_normalization_is_folded() -> None:
+    """What an exporter writes for weights g * v / |v|: arithmetic on constants."""
+    nodes = [
+        node("ReduceL2", ["v"], "n", axes=[1, 2, 3], keepdims=1),
+        node("Div", ["v", "n"], "u"),
+        node("Mul", ["u", "g"], "w"),
+        node("Conv", ["x", "w"], "y"),
+    ]
+    graph = assert_equal_to_onnxruntime(model(nodes, X, {"v": normal(5, 4, 3, 3), "g": normal(5, 1, 1, 1)}))
+    assert operators(graph) == ["Conv"]

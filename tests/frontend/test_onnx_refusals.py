@@ -54,6 +54,14 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
     assert str(caught.value).startswith("6 nodes are not supported:\n  Sigmoid 'gate': operator is not supported\n")
 
 
+def test_a_node_behind_an_unknown_one_is_not_blamed() -> None:
+    """Experience: what cannot be known for lack of an operand is no second problem."""
+    proto = model([CONV, node("Resize", ["h", "", "s"], "a"), node("Div", ["c", "a"], "y")], X, {**W, "s": np.ones(4, np.float32), "c": np.float32(1)})
+    with pytest.raises(UnsupportedError) as caught:
+        imported(proto)
+    assert [problem.operator for problem in caught.value.problems] == ["Resize"]
+
+
 def test_unknown_operators_and_domains() -> None:
     proto = model([CONV, node("NoSuchThing", ["h"], "a"), onnx.helper.make_node("FusedConv", ["a"], ["y"], domain="com.microsoft")], X, W)
     with pytest.raises(UnsupportedError) as caught:

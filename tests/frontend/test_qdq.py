@@ -1,6 +1,7 @@
 """Quantized models read back: hwgen's own forms give the same integers; other forms theirs, or one clear error."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from hwgen.frontend.qdq import import_quantized_model, load_quantized_graph
 from hwgen.ir.evaluate import from_canonical, to_canonical
 from hwgen.ir.types import TensorType
 from hwgen.ops.add import Add
+from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden_codes
@@ -82,6 +84,35 @@ def test_arithmetic_is_noted_in_the_file(form, rounding, tmp_path):
     again = load_quantized_graph(path)
     assert again.name == "q" and again.arithmetic == quantized.arithmetic
     assert_same_integers(quantized, again)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_rounding_between_two_convolutions_comes_back(form, padding):
+    """A scale per channel between quantized values is a layer of its own: folding it into a neighbour would leave out a rounding."""
+    b = FloatBuilder(TensorType(6, 6, 3))
+    trunk = b.conv("x", 5, Window(kernel=(3, 3)), clamp=(0.0, np.inf))
+    trunk = b.conv(trunk, 5, Window(kernel=(1, 1)), group=5)
+    graph = b.graph(b.conv(trunk, 4, Window(kernel=(3, 3), pads=(padding,) * 4)))
+    quantized = quantize(graph, data(graph, 10))
+    assert_same_integers(quantized, import_quantized_model(form(quantized), "net"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("copy", ["AveragePool", "Conv"])
+def test_a_copy_that_changes_the_scale_comes_back(form, copy):
+    """On real values it does nothing, on codes it rounds: a pooling over one cell, a convolution by codes that are all one."""
+    b = FloatBuilder(TensorType(4, 4, 3))
+    trunk = b.conv("x", 3, Window(kernel=(1, 1)))
+    one = Window(kernel=(1, 1))
+    middle = b.node(AveragePool(window=one), trunk) if copy == "AveragePool" else b.conv(trunk, 3, one, group=3)
+    graph = b.graph(b.conv(middle, 2, one))
+    quantized = quantize(graph, data(graph, 10))
+    coarse = replace(quantized.values[middle], quantization=replace(quantized.values[trunk].quantized, scale=quantized.values[trunk].quantized.scale * 2))
+    unit = {"weight": np.ones((3, 1, 1, 1), np.int8), "bias": np.zeros(3, np.int32), "weight_scale": np.full(3, 0.5, np.float32)}
+    nodes = tuple(replace(n, op=replace(n.op, **unit)) if n.output == middle and copy == "Conv" else n for n in quantized.nodes)
+    quantized = replace(quantized, nodes=nodes, values={**quantized.values, middle: coarse})
+    assert_same_integers(quantized, import_quantized_model(form(quantized), "net"))
 
 
 def test_extreme_quantized_networks_come_back_the_same():
