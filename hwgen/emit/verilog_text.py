@@ -15,11 +15,13 @@ _DECLARATION = re.compile(rf"  (?:wire|reg) (?:signed )?{_RANGE}{_NAME} ?;\n")
 _ALIAS = re.compile(rf"  assign {_NAME}  ?= [^;\n]*;\n")
 _PORT = re.compile(rf"  (?:input|output) (?:signed )?{_RANGE}{_NAME} ?;\n")
 
-# A combinational block that reads nothing never runs in simulation. Amaranth's writer makes most blocks read this register, which gets
-# its value at time 0, but forgets those that set a part of a signal to a constant.
+# A combinational block runs when something that it reads changes; what it sets from constants and initial values alone, a simulator
+# would leave undefined. Amaranth's writer makes most blocks read a register of this purpose, but gives it its value too early (in
+# SystemVerilog before any block waits), and forgets blocks that set a part of a signal to a constant.
 _START = "at_start"
 _START_NAME = re.compile(r"\\\$auto\$verilog_backend\.cc:\d+:dump_module\$\d+ ")
-_START_DECLARATION = f"  reg {_START}  = 0;\n"
+_EARLY_START = f"  reg {_START}  = 0;\n"
+_START_DECLARATION = f"  reg {_START};\n  initial {_START} <= 1'h0;  // not =: when all blocks wait\n"
 _CONSTANT_PART = re.compile(r"  always @\*\n    (\S+ ?(?:\[[\d:]+\])? = \d+'[hd][0-9a-f]+;)\n")
 _END_OF_PORT_LIST = re.compile(r"\);\n")
 
@@ -30,6 +32,7 @@ def finish(text: str, kept_prefix: str) -> str:
 
 
 def _started(module: str) -> str:
+    module = module.replace(_EARLY_START, _START_DECLARATION)
     module, count = _CONSTANT_PART.subn(rf"  always @* begin\n    if ({_START} ) begin end\n    \1\n  end\n", module)
     if count and _START_DECLARATION not in module:
         module = _END_OF_PORT_LIST.sub(f");\n{_START_DECLARATION}", module, count=1)

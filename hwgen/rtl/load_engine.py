@@ -32,7 +32,7 @@ class LoadEngine(wiring.Component):
     bursts, beats : to and from the read DMA
     write : bus words for the buffers
     done : the last bus word of the oldest command is being written
-    fault : see RowGenerator; BUS_READ with the address of the bus word
+    fault : see RowGenerator; BUS_READ with the address of the bus word, which stops the machine before `done`
 
     Timing
     ------
@@ -79,7 +79,7 @@ class LoadEngine(wiring.Component):
         with m.If(taken & beat.error):
             m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, beat.address)
         with m.If(self.beats.ready):
-            m.d.sync += self.write.valid.eq(taken & ~beat.error)
+            m.d.sync += self.write.valid.eq(taken)
         with m.If(taken):
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}
             address, chunk = beat.beat >> shifts[Buffer.ACTIVATION], beat.beat[: shifts[Buffer.ACTIVATION]]

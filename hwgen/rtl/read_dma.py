@@ -27,7 +27,7 @@ class ReadDma(wiring.Component):
     Members
     -------
     program, load : bursts to read; `program_beats`, `load_beats` : their bus words, in order
-    halt : no burst is accepted any more, and what still arrives is dropped
+    halt : no burst is accepted any more, and what still arrives is taken, whether or not its source (then in reset) is ready
     idle : no burst is under way
     beat : a bus word was taken from memory in this cycle
     ar, r : AXI4 channels
@@ -87,7 +87,7 @@ class ReadDma(wiring.Component):
         position = address[low : low + LENGTH_BITS] + count  # bursts end at multiples of BURST_BEATS: no carry leaves it
         for beats, mine in ((self.program_beats, ~pending.is_load), (self.load_beats, pending.is_load)):
             m.d.comb += [
-                beats.valid.eq(self.r.valid & queue.r_rdy & mine & ~self.halt),
+                beats.valid.eq(self.r.valid & queue.r_rdy & mine),
                 beats.payload.data.eq(self.r.payload.data),
                 beats.payload.error.eq(self.r.payload.error),
                 beats.payload.address.eq(Cat(address[:low], position[:LENGTH_BITS], address[low + LENGTH_BITS :])),
