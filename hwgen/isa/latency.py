@@ -11,7 +11,7 @@ BURST_BEATS = 16  # longest burst; bursts end at multiples of it, so none crosse
 OUTSTANDING_BURSTS = 4
 
 ROW_CYCLES = 3  # from a command's acceptance, or a row's departure, to the next row at the burst splitter
-STORE_CYCLES = 8  # from a store's acceptance to its first bus word
+STORE_CYCLES = 4  # from a burst of a store to its first bus word
 SETUP_CYCLES = 12  # from a CONV command's acceptance to its first pixel
 PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
 

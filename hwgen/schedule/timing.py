@@ -94,7 +94,10 @@ class _Machine:
         self.under_way: deque[int] = deque()  # last bus word of the bursts that the read DMA has accepted
         self.loads: deque[tuple[int, int]] = deque()  # (command, bursts left)
         self.compute_free, self.compute_end = 0, -1
-        self.store_free, self.write_end = 0, -1
+        self.store = _Source()
+        self.stores: deque[tuple[int, int]] = deque()  # (command, bursts left)
+        self.words_free = 0  # cycle from which the store engine takes the next burst
+        self.unconfirmed: deque[int] = deque()  # responses to the bursts that the write DMA has accepted
 
     def wake(self, cycle: int) -> None:
         heapq.heappush(self.wakeups, cycle)
@@ -111,6 +114,7 @@ class _Machine:
                     return now
                 self._engines(now)
                 self._read_dma(now)
+                self._write_dma(now)
                 self._fetch(now)
         raise CapacityError(f"program: command {self.next_command} can never be dispatched; tokens that nobody gives are awaited")
 
@@ -146,17 +150,35 @@ class _Machine:
         source.burst_from = now + 1
         self.under_way.append(self.bus_free - 1)
         if source is self.load:
-            self._load_burst(self.bus_free - 1)
+            self._burst_done(self.loads, self.bus_free)
         elif not source.bursts:
             self.records.append(self.bus_free - 1)
             self._take_over()
 
-    def _load_burst(self, last_beat: int) -> None:
-        command, left = self.loads.popleft()
+    def _burst_done(self, transfers: deque[tuple[int, int]], cycle: int) -> None:
+        """With its last burst the oldest transfer is done in `cycle`."""
+        command, left = transfers.popleft()
         if left > 1:
-            self.loads.appendleft((command, left - 1))
+            transfers.appendleft((command, left - 1))
         else:
-            self._done(command, last_beat + 1)
+            self._done(command, cycle)
+
+    def _write_dma(self, now: int) -> None:
+        """A burst's words are read one per cycle; the next burst is taken with its last word, while fewer than OUTSTANDING_BURSTS wait for a response."""
+        while self.unconfirmed and self.unconfirmed[0] < now:
+            self.unconfirmed.popleft()
+        if self.store.offers(now):
+            if now >= self.words_free and len(self.unconfirmed) < latency.OUTSTANDING_BURSTS:
+                beats = self.store.bursts.popleft()
+                self.store.burst_from, self.words_free = now + 1, now + beats
+                self.unconfirmed.append(now + latency.STORE_CYCLES - 1 + beats + self.latency_cycles)
+                self._burst_done(self.stores, self.unconfirmed[-1])
+            self.wake(max(now + 1, self.words_free))
+            if len(self.unconfirmed) == latency.OUTSTANDING_BURSTS:
+                self.wake(self.unconfirmed[0] + 1)
+        if self.store.take_row(now):
+            self.wake(now + 1)
+            self.wake(self.store.row_from)
 
     def _take_over(self) -> None:
         """The next record goes to the sequencer, word by word, as soon as the one there has left."""
@@ -172,9 +194,11 @@ class _Machine:
             return
         command = self.commands[self.next_command]
         if command.engine is None:
+            if any(self.queues.values()) or self.loads or self.stores:
+                return  # whatever ends there wakes
             last = max([*self.ends[: self.next_command], *self.under_way], default=-1)
-            if any(self.queues.values()) or last >= now:
-                self.wake(now + 1 if last < now else last + 1)
+            if last >= now:
+                self.wake(last + 1)
                 return
             self.starts[self.next_command] = self.ends[self.next_command] = now
         elif len(self.queues[command.engine]) < latency.QUEUE_DEPTH[command.engine]:
@@ -188,7 +212,7 @@ class _Machine:
 
     def _engines(self, now: int) -> None:
         """Commands whose tokens are there enter their engines; the place in the queue is free from the next cycle on."""
-        free = {Engine.LOAD: self.load.accepts(now), Engine.COMPUTE: now >= self.compute_free, Engine.STORE: now >= self.store_free}
+        free = {Engine.LOAD: self.load.accepts(now), Engine.COMPUTE: now >= self.compute_free, Engine.STORE: self.store.accepts(now)}
         for engine, queue in self.queues.items():
             if not (free[engine] and queue and queue[0][1] <= now):
                 continue
@@ -203,13 +227,12 @@ class _Machine:
                 self.wake(now + 1)
 
     def _begin(self, index: int, command: Command, now: int) -> None:
-        if isinstance(command, Load):
+        if isinstance(command, Load | Store):
+            source, transfers = (self.load, self.loads) if isinstance(command, Load) else (self.store, self.stores)
             rows = [list(row) for row in self._rows(command)]
-            self.load.accept(now, rows)
-            self.loads.append((index, sum(len(row) for row in rows)))
-            self.wake(self.load.row_from)
-        elif isinstance(command, Store):
-            self._store(index, command, now)
+            source.accept(now, rows)
+            transfers.append((index, sum(len(row) for row in rows)))
+            self.wake(source.row_from)
         else:
             assert isinstance(command, Conv)
             write = latency.write_cycles(self.config, bool(command.residual))
@@ -223,17 +246,6 @@ class _Machine:
         bus = self.config.bus_bytes
         for row in range(command.rows):
             yield _bursts((command.memory_offset + row * command.memory_row_stride) // bus, command.row_bytes // bus)
-
-    def _store(self, index: int, command: Store, now: int) -> None:
-        """Rows of at least 4 bus words follow each other without a gap."""
-        rows = [sum(row) for row in self._rows(command)]
-        first = max(now + latency.STORE_CYCLES, self.write_end + 1)
-        for beats in rows:
-            self.write_end = first + beats - 1
-            first += max(beats, latency.ROW_CYCLES + 1)
-        self.store_free = now + latency.ROW_CYCLES * len(rows) + 1
-        self.wake(self.store_free)
-        self._done(index, self.write_end + self.latency_cycles)
 
     def _done(self, index: int, cycle: int) -> None:
         command = self.commands[index]
