@@ -49,6 +49,7 @@ class HardwareConfig:
             object.__setattr__(self, "requantize_lanes", min(self.out_lanes, self.in_lanes))
         if not self.bus_bits:
             object.__setattr__(self, "bus_bits", min(128, 8 * self.in_lanes))
+        lanes, most_bus_bits = self.depthwise_lanes, min(8 * self.in_lanes, 8 * self.parameter_word_bytes)
         rules: list[tuple[str, bool, str]] = [
             ("out_lanes", _is_power_of_two(self.out_lanes) and 1 <= self.out_lanes <= 64, "a power of two from 1 to 64"),
             ("in_lanes", _is_power_of_two(self.in_lanes) and 4 <= self.in_lanes <= 64, "a power of two from 4 to 64"),
@@ -57,9 +58,9 @@ class HardwareConfig:
             ("parameter_words", _is_power_of_two(self.parameter_words) and 8 <= self.parameter_words <= 1 << 16, "a power of two from 8 to 65536"),
             ("accumulator_depth", _is_power_of_two(self.accumulator_depth) and 8 <= self.accumulator_depth <= 4096, "a power of two from 8 to 4096"),
             ("accumulator_bits", 20 <= self.accumulator_bits <= 32, "from 20 to 32"),
-            ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= self.depthwise_lanes, f"a power of two, at most {self.depthwise_lanes}"),
+            ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= lanes, f"a power of two, at most {lanes}"),
             ("multiplier_bits", self.multiplier_bits in (0, 8, 10, 12, 16, 24), "one of 0 (power-of-two scales only), 8, 10, 12, 16, 24"),
-            ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= 8 * self.in_lanes, "32, 64, 128, 256 or 512, and at most 8 * in_lanes"),
+            ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= most_bus_bits, f"32, 64, 128, 256 or 512, and at most {most_bus_bits}"),
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
             ("watchdog_bits", 8 <= self.watchdog_bits <= 32, "from 8 to 32"),
         ]

@@ -22,11 +22,11 @@ from hwgen.emit.verilog import convert
 from hwgen.isa.execute import result_addresses
 from hwgen.isa.fields import Buffer, Mode, Reduce
 from hwgen.isa.instructions import Conv
+from hwgen.isa.latency import PASS_CYCLES, SETUP_CYCLES, write_cycles
 from hwgen.isa.machine import Memories
 from hwgen.rtl.command import buffer_chunks, load_write_layout
-from hwgen.rtl.compute import ComputeEngine, write_cycles
-from hwgen.rtl.fetch import PASS_CYCLES
-from hwgen.rtl.walker import CONV_LAYOUT, SETUP_CYCLES
+from hwgen.rtl.compute import ComputeEngine
+from hwgen.rtl.walker import CONV_LAYOUT
 
 HARNESS = Path(__file__).parent / "rtl" / "compute_harness.cpp"
 _LIMIT = 300_000  # cycles: what takes longer hangs
@@ -298,7 +298,7 @@ def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: 
     """The cycle of each `done`."""
     found: list[int] = []
     for command, a in zip(commands, accepted, strict=True):
-        start = max(a + SETUP_CYCLES + 4, found[-1] + 1 if found else 0)
+        start = max(a + SETUP_CYCLES, found[-1] + 1 if found else 0)
         found.append(start + passes_cycles(command, config) - 1 + write_cycles(config, bool(command.residual)))
     return found
 

@@ -48,7 +48,8 @@ def test_addition_rounds_with_the_zero_point_inside(a, b, ma, mb, shift, zero_po
 
 
 def test_addition_with_shifts_alone():
-    found = AddRequantize(multiplier_bits=0).compute(a=np.int64(-7), b=np.int64(3), multiplier_a=2, multiplier_b=0, offset=np.int64(0), shift=1, low=-128, high=127)
+    operands = {"multiplier_a": 2, "multiplier_b": 0, "offset": np.int64(0), "shift": 1, "low": -128, "high": 127}
+    found = AddRequantize(multiplier_bits=0).compute(a=np.int64(-7), b=np.int64(3), **operands)
     assert int(found) == round(Fraction(-7 * 4 + 3, 2))
 
 

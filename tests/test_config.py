@@ -21,7 +21,7 @@ from hwgen.errors import ConfigError
         ("accumulator_bits", 33, "from 20 to 32"),
         ("requantize_lanes", 32, "a power of two, at most 16"),
         ("multiplier_bits", 9, "one of 0"),
-        ("bus_bits", 256, "at most 8 \\* in_lanes"),
+        ("bus_bits", 256, "at most 128"),
         ("address_bits", 16, "from 32 to 64"),
         ("watchdog_bits", 4, "from 8 to 32"),
     ],

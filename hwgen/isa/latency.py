@@ -12,18 +12,29 @@ OUTSTANDING_BURSTS = 4
 
 ROW_CYCLES = 3  # from a command's acceptance, or a row's departure, to the next row at the burst splitter
 STORE_CYCLES = 4  # from a burst of a store to its first bus word
-SETUP_CYCLES = 12  # from a CONV command's acceptance to its first pixel
+WALK_CYCLES = 8  # in which the walker counts the pixels and passes of a CONV command
+SETUP_CYCLES = WALK_CYCLES + 4  # from a CONV command's acceptance to its first pixel
 PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
 
-_READ_CYCLES = 1
-_ROUTE_CYCLES = 2
-_TREE_LEVELS_PER_REGISTER = 2
+READ_CYCLES = 1  # from a pixel's read to its words
+ROUTE_CYCLES = 2  # from its words to its operands
+TREE_LEVELS_PER_REGISTER = 2
+
+
+def operand_cycles() -> int:
+    """From a pixel's read to its operands at the array."""
+    return READ_CYCLES + ROUTE_CYCLES
+
+
+def tree_cycles(config: HardwareConfig) -> int:
+    """Registers behind the products."""
+    levels = (config.in_lanes - 1).bit_length()
+    return -(-levels // TREE_LEVELS_PER_REGISTER)
 
 
 def sum_cycles(config: HardwareConfig) -> int:
     """From a pixel's read to its row sums."""
-    levels = (config.in_lanes - 1).bit_length()
-    return _READ_CYCLES + _ROUTE_CYCLES + 1 + -(-levels // _TREE_LEVELS_PER_REGISTER)
+    return operand_cycles() + 1 + tree_cycles(config)
 
 
 def write_cycles(config: HardwareConfig, residual: bool) -> int:

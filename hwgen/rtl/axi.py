@@ -11,11 +11,10 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Region
+from hwgen.isa.latency import BURST_BEATS
 from hwgen.isa.registers import REGISTER_SPACE_BYTES
 
-BURST_BEATS = 16  # longest burst; bursts end at multiples of it, so none crosses 4 KiB
 LENGTH_BITS = ceil_log2(BURST_BEATS)
-OUTSTANDING_BURSTS = 4  # per direction
 FAULT_ADDRESS_BITS = 32
 
 

@@ -9,7 +9,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.axi import BURST_BEATS, LENGTH_BITS, byte_bits
+from hwgen.isa.latency import BURST_BEATS
+from hwgen.rtl.axi import LENGTH_BITS, byte_bits
 from hwgen.rtl.rows import beat_bits, row_layout
 
 

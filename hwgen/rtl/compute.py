@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Buffer, Reduce
-from hwgen.rtl import mac_array, route
+from hwgen.isa.latency import READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
 from hwgen.rtl.command import BUFFER_ADDRESS_BITS, STORE_READ_LAYOUT, load_write_layout
@@ -28,24 +28,6 @@ from hwgen.rtl.weight_buffer import WeightBuffer
 from hwgen.rtl.weight_loader import WeightLoader
 from hwgen.rtl.writer import Writer
 
-_READ_CYCLES = 1
-
-
-def operand_cycles() -> int:
-    """Cycles from a pixel's read to its operands at the array."""
-    return _READ_CYCLES + route.LATENCY
-
-
-def sum_cycles(config: HardwareConfig) -> int:
-    """Cycles from a pixel's read to its row sums."""
-    return operand_cycles() + 1 + mac_array.tree_cycles(config)
-
-
-def write_cycles(config: HardwareConfig, residual: bool) -> int:
-    """Cycles from the emission of a slice to the write of its results."""
-    stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0)
-    return sum_cycles(config) + 1 + stages
-
 
 def _each(sinks: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
     return [sink.eq(source) for sink, source in zip(sinks, sources, strict=True)]
@@ -60,7 +42,7 @@ class ComputeEngine(wiring.Component):
 
     Timing: `command.ready` is high from the cycle after the last slice of the previous command was emitted (the previous command
     then drains while the new one is prepared). With a = cycle of the handshake, d = cycle of the previous command's `done`:
-      first pixel   s = max(a + SETUP_CYCLES + 4, d + 1)                  SETUP_CYCLES = 8
+      first pixel   s = max(a + SETUP_CYCLES, d + 1)                      SETUP_CYCLES = 12
       a pass lasts  max(PASS_CYCLES, its pixel cycles)                    PASS_CYCLES = 4; the last pass of a command: its pixel cycles
       pixel cycles  1 per pixel; in the last pass of a pixel tile `slices` (depthwise: depthwise_lanes / requantize_lanes) per pixel,
                     one more per pixel whose fetch reads the bank of the residual word of its first slice, if that slice is written
@@ -172,8 +154,8 @@ class ComputeEngine(wiring.Component):
         m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
         m.d.comb += [
             *_each(router.words, self.activations.words),
-            router.valid.eq(self.entered[_READ_CYCLES]),
-            router.route.eq(delay_data(m, self.fetch.route, _READ_CYCLES, "route")[-1]),
+            router.valid.eq(self.entered[READ_CYCLES]),
+            router.route.eq(delay_data(m, self.fetch.route, READ_CYCLES, "route")[-1]),
             router.mode.eq(self.back.mode),
             router.maximum.eq(maximum),
             router.pad_value.eq(self.back.pad_value),
@@ -188,7 +170,7 @@ class ComputeEngine(wiring.Component):
         valid = delay(m, self.loader.weights_valid, arrive, "weights_valid")
         step = delay_data(m, self.loader.weights, arrive, "weights_step")
         layout = self.loader.weights.shape()
-        read = arrive - _READ_CYCLES
+        read = arrive - READ_CYCLES
         m.d.comb += [
             self.weights.enable.eq(valid[read]),
             self.weights.address.eq(layout(step[read]).address),
@@ -230,7 +212,7 @@ class ComputeEngine(wiring.Component):
         valid = delay(m, self.loader.parameters_valid, arrive, "parameters_valid")
         step = delay_data(m, self.loader.parameters, arrive, "parameters_step")
         layout = self.loader.parameters.shape()
-        read = arrive - _READ_CYCLES
+        read = arrive - READ_CYCLES
         rescale = switch + RESCALE_LAG
         m.d.comb += [
             self.parameters.enable.eq(valid[read]),
@@ -248,12 +230,12 @@ class ComputeEngine(wiring.Component):
         q = c.requantize_lanes
         m.submodules.residuals = residuals = SideQueue(8 * q, write_cycles(c, False))
         bank, group = (
-            delay_data(m, value, _READ_CYCLES, name)[-1]
+            delay_data(m, value, READ_CYCLES, name)[-1]
             for value, name in ((self.fetch.residual_bank, "residual_bank"), (self.fetch.result.group, "residual_group"))
         )
         word = pick([self.activations.words[b] for b in range(BANKS)], bank)
         m.d.comb += [
-            residuals.push.eq(self.emitted[_READ_CYCLES] & self.back.residual),
+            residuals.push.eq(self.emitted[READ_CYCLES] & self.back.residual),
             residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),
             residuals.pop.eq(requantizer.y_next & self.back.residual),
             adder.command.eq(self.back),

@@ -9,10 +9,9 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Mode
+from hwgen.isa.latency import PASS_CYCLES
 from hwgen.rtl.activation_buffer import BANK_BITS, address_bits, bank_reads_layout
 from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, chunks, pixel_layout
-
-PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:

@@ -8,19 +8,13 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
+from hwgen.isa.latency import TREE_LEVELS_PER_REGISTER, tree_cycles
 from hwgen.rtl.weight_loader import step_layout
-
-_LEVELS_PER_REGISTER = 2
 
 
 def sum_bits(config: HardwareConfig) -> int:
     """Width of a row's sum of N products of int8."""
     return 16 + ceil_log2(config.in_lanes)
-
-
-def tree_cycles(config: HardwareConfig) -> int:
-    """Registers behind the products."""
-    return -(-ceil_log2(config.in_lanes) // _LEVELS_PER_REGISTER)
 
 
 class MacArray(wiring.Component):
@@ -77,7 +71,7 @@ class MacArray(wiring.Component):
             terms.append(product)
         maxima = self._maxima(m, r)
         for stage in range(tree_cycles(c)):
-            levels = min(_LEVELS_PER_REGISTER, ceil_log2(len(terms)))
+            levels = min(TREE_LEVELS_PER_REGISTER, ceil_log2(len(terms)))
             for _ in range(levels):
                 terms = [terms[k] + terms[k + 1] for k in range(0, len(terms), 2)]
             if stage == tree_cycles(c) - 1:

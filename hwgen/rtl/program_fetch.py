@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import COMMAND_BYTES, Buffer, Region
 from hwgen.isa.instructions import COMMANDS, Load
+from hwgen.isa.latency import RECORDS_AHEAD
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import regions_layout
 from hwgen.rtl.bursts import BurstSplitter, burst_layout
@@ -18,8 +19,6 @@ from hwgen.rtl.command import record_bits
 from hwgen.rtl.faults import CODE_BITS
 from hwgen.rtl.read_dma import read_beat_layout
 from hwgen.rtl.rows import RowGenerator
-
-RECORDS_AHEAD = 2
 
 
 class ProgramFetch(wiring.Component):

@@ -9,7 +9,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.axi import LENGTH_BITS, OUTSTANDING_BURSTS, address_channel, byte_bits, read_channel
+from hwgen.isa.latency import OUTSTANDING_BURSTS
+from hwgen.rtl.axi import LENGTH_BITS, address_channel, byte_bits, read_channel
 from hwgen.rtl.bursts import burst_layout
 from hwgen.rtl.rows import beat_bits
 

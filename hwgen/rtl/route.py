@@ -11,7 +11,6 @@ from hwgen.isa.fields import Mode
 from hwgen.rtl.fetch import route_layout
 from hwgen.rtl.walker import chunks
 
-LATENCY = 2
 _LOWEST = 0x80  # -128 in a byte
 
 
@@ -20,7 +19,7 @@ class Route(wiring.Component):
 
     Members: `words` of the banks with `route` and `valid` in one cycle; `mode`, `maximum`, `pad_value` are constants of the command.
     `low`: per row the operands of its first T lanes; `high`: those of the other lanes, the same for all rows.
-    Timing: operands follow LATENCY cycles after the words, and stay until the next.
+    Timing: operands follow ROUTE_CYCLES cycles after the words, and stay until the next.
     """
 
     def __init__(self, config: HardwareConfig) -> None:

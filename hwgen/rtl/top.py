@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Engine, Region
+from hwgen.isa.latency import QUEUE_DEPTH
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import axi_lite_signature, axi_master_signature, byte_bits, regions_layout
 from hwgen.rtl.compute import ComputeEngine
@@ -24,7 +25,6 @@ from hwgen.rtl.store_engine import StoreEngine
 from hwgen.rtl.tokens import TokenCounters, TokenGate
 from hwgen.rtl.write_dma import WriteDma
 
-QUEUE_DEPTH = {Engine.LOAD: 4, Engine.COMPUTE: 2, Engine.STORE: 2}  # commands that wait; more loads, so that they run ahead
 _LITE, _MASTER = "s_axil_", "m_axi_"
 _INCREMENT, _BUFFERABLE, _UNPRIVILEGED_SECURE_DATA = 1, 0b0011, 0b000
 

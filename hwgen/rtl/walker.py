@@ -12,14 +12,14 @@ from amaranth.utils import ceil_log2
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Mode, Reduce
 from hwgen.isa.instructions import Conv
+from hwgen.isa.latency import WALK_CYCLES
 from hwgen.rtl.activation_buffer import address_bits
 from hwgen.rtl.command import command_layout
 
 CONV_LAYOUT = command_layout(Conv)
 POSITION_BITS = 20  # image rows and columns (packed: bytes), signed, padding and dilated kernels included
 PIXEL_COUNT_BITS = 24  # output pixels: no buffer holds more words
-_DIGIT_BITS = 2  # the pixel count is multiplied in base 4, from the handshake on
-SETUP_CYCLES = 16 // _DIGIT_BITS
+_DIGIT_BITS = 16 // WALK_CYCLES  # the pixel count is multiplied digit by digit, from the handshake on
 
 
 def chunks(config: HardwareConfig) -> int:
@@ -85,7 +85,7 @@ class Walker(wiring.Component):
 
     Members: `take` with `taken` is the handshake of a command, `command` its copy from the next cycle on. `pixel` is valid with
     `valid` and goes on with `advance`.
-    Timing: the first pixel is valid SETUP_CYCLES + 1 cycles after `take`; then one per cycle, whatever begins or ends.
+    Timing: the first pixel is valid WALK_CYCLES + 1 cycles after `take`; then one per cycle, whatever begins or ends.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -143,7 +143,7 @@ class Walker(wiring.Component):
         `rest` is the number of pixels after the current pixel tile, minus 1."""
         digits, addend = Signal(16, reset_less=True), Signal(PIXEL_COUNT_BITS, reset_less=True)
         self.last_pixel = Signal(PIXEL_COUNT_BITS, reset_less=True)  # pixels of the output minus 1
-        cycle = Signal(range(SETUP_CYCLES + 1))
+        cycle = Signal(range(WALK_CYCLES + 1))
 
         def product(digit: Value, value: Value) -> Value:
             return Mux(digit[0], value, 0) + Mux(digit[1], value << 1, 0)
@@ -154,7 +154,7 @@ class Walker(wiring.Component):
                 self.last_pixel.eq(product(rows, columns) - 1),
                 digits.eq(rows >> _DIGIT_BITS),
                 addend.eq(columns << _DIGIT_BITS),
-                cycle.eq(SETUP_CYCLES),
+                cycle.eq(WALK_CYCLES),
             ]
         with m.Elif(cycle != 0):
             m.d.sync += [

@@ -9,7 +9,8 @@ from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, OUTSTANDING_BURSTS, address_channel, response_channel, write_channel
+from hwgen.isa.latency import OUTSTANDING_BURSTS
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, address_channel, response_channel, write_channel
 from hwgen.rtl.bursts import burst_layout
 
 
