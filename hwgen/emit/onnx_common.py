@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
-from hwgen.emit.onnx_builder import OnnxBuilder
+from hwgen.emit.onnx_builder import OPSET, OnnxBuilder
 from hwgen.ir.graph import Graph, Node
-from hwgen.ir.types import IntArray, Quantization
+from hwgen.ir.types import FloatArray, IntArray, Quantization, TensorType
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Window
+from hwgen.ops.base import Pads, Window, ceil_padding
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
 
 
 class Form(Protocol):
@@ -88,17 +92,61 @@ def window_attributes(window: Window, *, dilations: bool = True) -> dict[str, An
     return {**attributes, "dilations": list(window.dilations)} if dilations else attributes
 
 
-def pool_attributes(builder: OnnxBuilder, node: Node) -> dict[str, Any]:
-    """Attributes of MaxPool and AveragePool; what ONNX cannot say is refused."""
-    op = node.op
+def pad_operands(builder: OnnxBuilder, output: str, pads: Pads, fill: FloatArray | IntArray) -> list[str]:
+    """The constant operands of the Pad that writes tensor `output`."""
+    top, left, bottom, right = pads
+    amounts = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    return [amounts, builder.constant(f"{output}.value", fill)]
+
+
+def pool_attributes(builder: OnnxBuilder, node: Node) -> tuple[Pads, dict[str, Any]]:
+    """Attributes of MaxPool and AveragePool behind a Pad by zero of the given amounts; what ONNX cannot say is refused.
+
+    A Pad is needed where one part of the padding counts in the divisor and another does not.
+    """
+    op, source = node.op, builder.graph.values[node.inputs[0]].type
     assert isinstance(op, MaxPool | AveragePool)
+    direct = next(_pool_forms(op, source), None)
+    if direct is not None:
+        return (0, 0, 0, 0), direct
+    if isinstance(op, AveragePool) and all(own >= counted for own, counted in zip(op.window.pads, op.counted_pads, strict=True)):
+        top, left, bottom, right = (own - counted for own, counted in zip(op.window.pads, op.counted_pads, strict=True))
+        rest = AveragePool(window=replace(op.window, pads=(top, left, bottom, right)))
+        behind = next(_pool_forms(rest, Pad(pads=op.counted_pads).infer(source)), None)
+        if behind is not None:
+            return op.counted_pads, behind
+    dilated = f" and dilations {op.window.dilations}" if isinstance(op, AveragePool) and op.window.dilations != (1, 1) else ""
+    builder.refuse(node, f"kernel {op.window.kernel} with pads {op.window.pads}{dilated} cannot be written in opset {OPSET}")
+    return (0, 0, 0, 0), {}
+
+
+def _pool_forms(op: MaxPool | AveragePool, source: TensorType) -> Iterator[dict[str, Any]]:
+    """Ways to write a pooling of `source`: rows and columns at the end of the padding may be left to ceil_mode, or be left out where no
+    window reaches them. Not with a divisor that counts padding: ONNX Runtime's integer kernel then counts what ceil_mode adds as well."""
     window = op.window
-    if any(pad >= window.kernel[axis % 2] for axis, pad in enumerate(window.pads)):
-        builder.refuse(node, f"pads must be smaller than the kernel {window.kernel} in ONNX, not {window.pads}")
-    if isinstance(op, MaxPool):
-        return window_attributes(window)
-    if window.dilations != (1, 1):
-        builder.refuse(node, f"dilations {window.dilations} cannot be written in opset 13")
-    if op.counted_pads not in ((0, 0, 0, 0), window.pads):
-        builder.refuse(node, f"a divisor that counts pads {op.counted_pads} of {window.pads} cannot be written")
-    return {**window_attributes(window, dilations=False), "count_include_pad": int(any(op.counted_pads))}
+    average = isinstance(op, AveragePool)
+    if average and window.dilations != (1, 1):
+        return
+    counted = op.counted_pads if isinstance(op, AveragePool) else (0, 0, 0, 0)
+    top, left, bottom, right = window.pads
+    ends = [(rows, columns) for rows in range(bottom, -1, -1) for columns in range(right, -1, -1)]
+    for include, ceil, (rows, columns) in product((any(counted), not any(counted)), (0, 1), ends):
+        own = (top, left, rows, columns)
+        if (ceil and include) or any(pad >= window.kernel[axis % 2] for axis, pad in enumerate(own)):
+            continue
+        written = replace(window, pads=_with_ceil(window, own, source) if ceil else own)
+        same_size = _outputs(written, source) == _outputs(window, source)
+        if same_size and (written.counts(source, own if include else (0, 0, 0, 0)) == window.counts(source, counted)).all():
+            attributes = window_attributes(replace(window, pads=own), dilations=not average)
+            yield attributes | ({"ceil_mode": 1} if ceil else {}) | ({"count_include_pad": int(include)} if average else {})
+
+
+def _with_ceil(window: Window, own: Pads, source: TensorType) -> Pads:
+    """All padding of a pooling that has pads `own` and ceil_mode."""
+    rows = ceil_padding(source.height + own[0], own[2], window.extent[0], window.strides[0])
+    columns = ceil_padding(source.width + own[1], own[3], window.extent[1], window.strides[1])
+    return (own[0], own[1], own[2] + rows, own[3] + columns)
+
+
+def _outputs(window: Window, source: TensorType) -> tuple[int, int]:
+    return window.output_size(source.height, source.width)

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import Constants, onnx_weight, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_common import Constants, onnx_weight, pad_operands, pool_attributes, weight_scale, window_attributes
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Pads
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -66,19 +67,26 @@ class QdqForm:
             case Add():
                 builder.node("Add", inputs, output)
             case MaxPool():
-                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node))
+                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node)[1])
             case AveragePool() if is_global(node, self.graph):
                 builder.node("GlobalAveragePool", inputs, output)
             case AveragePool():
-                builder.node("AveragePool", inputs, output, **pool_attributes(builder, node))
+                pads, attributes = pool_attributes(builder, node)
+                builder.node("AveragePool", [self._padded(node, pads)] if any(pads) else inputs, output, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
-                top, left, bottom, right = op.pads
-                pads = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
-                builder.node("Pad", [*inputs, pads, builder.constant(f"{output}.value", np.array(op.value, np.float32))], output)
+                builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, np.array(op.value, np.float32))], output)
             case Clamp() as op:
                 self._limit(inputs[0], op.clamp, output)
+
+    def _padded(self, node: Node, pads: Pads) -> str:
+        """The real tensor that the node reads, with zeros around it."""
+        builder, value = self.builder, node.inputs[0]
+        name, pair = builder.fresh(f"{node.output}.padded"), self.constants.pair(value)
+        builder.node("Pad", [self._real(value), *pad_operands(builder, name, pads, np.array(0, np.float32))], name)
+        codes = builder.node("QuantizeLinear", [name, *pair], builder.fresh(f"{name}.quantized"))
+        return builder.node("DequantizeLinear", [codes, *pair], builder.fresh(f"{name}.dequantized"))
 
     def _limit(self, real: str, clamp: tuple[float, float], output: str) -> None:
         if clamp == (0.0, np.inf):

@@ -6,10 +6,11 @@ import numpy as np
 
 from hwgen.arith import INT8
 from hwgen.emit.onnx_builder import MICROSOFT, OnnxBuilder
-from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Pads
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -61,19 +62,25 @@ class QOperatorForm:
             case Add():
                 builder.node("QLinearAdd", [*operands, *result], output, domain=MICROSOFT)
             case MaxPool():
-                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node))
+                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node)[1])
             case AveragePool() if is_global(node, self.graph):
                 builder.node("QLinearGlobalAveragePool", [*operands, *result], output, domain=MICROSOFT, channels_last=0)
             case AveragePool():
-                builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **pool_attributes(builder, node))
+                pads, attributes = pool_attributes(builder, node)
+                operands[:1] = [self._padded(node, pads)] if any(pads) else inputs
+                builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
-                top, left, bottom, right = op.pads
-                pads = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
                 q = self.graph.values[node.output].quantized
                 fill = outside_code(q, int(q.quantize(np.array(op.value, np.float32))))
-                builder.node("Pad", [*inputs, pads, builder.constant(f"{output}.value", fill)], output)
+                builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, fill)], output)
+
+    def _padded(self, node: Node, pads: Pads) -> str:
+        """The codes that the node reads, with zeros around them."""
+        name, q = self.builder.fresh(f"{node.output}.padded"), self.graph.values[node.inputs[0]].quantized
+        operands = pad_operands(self.builder, name, pads, outside_code(q, q.zero_point))
+        return self.builder.node("Pad", [self.codes[node.inputs[0]], *operands], name)
 
     def _weight(self, node: Node, op: Conv) -> list[str]:
         scale = weight_scale(op)

@@ -11,7 +11,7 @@ from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Axes, C, H, Image, W
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Pads, Window
+from hwgen.ops.base import Pads, Window, ceil_padding
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 
@@ -169,17 +169,9 @@ def _slides(node: OnnxNode, kernel: Sequence[int], sizes: Sequence[int], ceil: b
             total = max((-(-size // strides[i]) - 1) * strides[i] + extent - size, 0)
             begin = (total + 1) // 2 if mode == "SAME_LOWER" else total // 2
             end = total - begin
-        beyond = _ceil_padding(size + begin, end, extent, strides[i]) if ceil and mode == "NOTSET" else 0
+        beyond = ceil_padding(size + begin, end, extent, strides[i]) if ceil and mode == "NOTSET" else 0
         result.append(Slide(kernel=kernel[i], stride=strides[i], dilation=dilations[i], begin=begin, end=end, ceil=beyond))
     return result
-
-
-def _ceil_padding(head: int, end: int, extent: int, stride: int) -> int:
-    """Padding beyond `end` that makes room for the last, partial window; none where that window would start beyond `head` cells."""
-    outputs = max(-(-(head + end - extent) // stride), 0) + 1
-    if (outputs - 1) * stride >= head:
-        outputs -= 1
-    return max((outputs - 1) * stride + extent - head - end, 0)
 
 
 def _axes(node: OnnxNode, image: Image, slides: Sequence[Slide]) -> Axes:

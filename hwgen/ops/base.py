@@ -141,6 +141,15 @@ def padded(x: npt.NDArray[Any], pads: Pads, fill: float) -> npt.NDArray[Any]:
     return result
 
 
+def ceil_padding(head: int, end: int, extent: int, stride: int) -> int:
+    """What ONNX's ceil_mode pads beyond `end` for the last, partial window; none where that window would start beyond the `head` cells
+    of the image and the padding before it."""
+    outputs = max(-(-(head + end - extent) // stride), 0) + 1
+    if (outputs - 1) * stride >= head:
+        outputs -= 1
+    return max((outputs - 1) * stride + extent - head - end, 0)
+
+
 def limit(x: FloatArray, clamp: tuple[float, float]) -> FloatArray:
     """x inside the real interval `clamp`; high wins where low > high."""
     return x if clamp == UNLIMITED else np.minimum(np.maximum(x, np.float32(clamp[0])), np.float32(clamp[1]))

@@ -15,6 +15,8 @@ from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.optimize.rewrite import with_node
 
+LOWEST = -(2.0**68)  # below every value that hwgen can quantize: exporters write a padding of MaxPool as -infinity or the least float32
+
 
 def fuse_pad(graph: Graph) -> Graph:
     """Each reader of a Pad pads for itself where that means the same; a Pad that nobody reads any more is dead code."""
@@ -27,19 +29,21 @@ def fuse_pad(graph: Graph) -> Graph:
     return graph
 
 
-def _padded(graph: Graph, node: Node, pad: Pad, op: Operator) -> Operator | None:
+def _padded(graph: Graph, node: Node, pad: Pad, op: Operator) -> Conv | AveragePool | MaxPool | None:
     """`op` with the padding in its own window; None where that would change its meaning."""
     if isinstance(op, Conv) and pad.value == 0:
         return replace(op, window=_enlarged(op.window, pad.pads))
     if isinstance(op, AveragePool) and pad.value == 0:
         return replace(op, window=_enlarged(op.window, pad.pads), counted_pads=_sum(op.counted_pads, pad.pads))
-    if isinstance(op, MaxPool) and pad.value <= _lowest(graph.producer(node.inputs[0])):
+    if isinstance(op, MaxPool) and pad.value <= max(LOWEST, _lowest(graph.producer(node.inputs[0]))):
         return replace(op, window=_enlarged(op.window, pad.pads))
     return None
 
 
-def _fits(op: Operator, graph: Graph, node: Node) -> bool:
-    """False for a pooling window that would cover padding only."""
+def _fits(op: Conv | AveragePool | MaxPool, graph: Graph, node: Node) -> bool:
+    """False for a pooling window that would cover padding only, or pad as much as its kernel, which ONNX forbids."""
+    if not isinstance(op, Conv) and any(pad >= op.window.kernel[axis % 2] for axis, pad in enumerate(op.window.pads)):
+        return False
     try:
         op.infer(graph.values[node.inputs[0]].type)
     except ModelError:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.errors import UnsupportedError
+from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.types import TensorType
 from hwgen.ops.average_pool import AveragePool
@@ -113,24 +114,73 @@ def test_qdq_form_is_within_one_code_of_golden(seed):
 @pytest.mark.parametrize("write", [to_qdq, to_qoperator])
 def test_what_onnx_cannot_say_is_refused_all_at_once(write):
     b = FloatBuilder(TensorType(6, 6, 2))
-    first = b.node(MaxPool(window=Window(kernel=(1, 1), strides=(2, 2))), "x")
+    first = b.node(MaxPool(window=Window(kernel=(2, 2), dilations=(3, 1), pads=(2, 0, 0, 0))), "x")
     second = b.node(AveragePool(window=Window(kernel=(2, 2), dilations=(2, 1))), first)
-    third = b.node(AveragePool(window=Window(kernel=(2, 2), pads=(0, 0, 1, 1)), counted_pads=(0, 0, 0, 1)), second)
-    graph = b.graph(third)
+    graph = b.graph(second)
     quantized = quantize(graph, data(graph, 4))
     with pytest.raises(UnsupportedError) as caught:
         write(quantized)
     assert [(problem.node, problem.reason) for problem in caught.value.problems] == [
-        (second, "dilations (2, 1) cannot be written in opset 13"),
-        (third, "a divisor that counts pads (0, 0, 0, 1) of (0, 0, 1, 1) cannot be written"),
+        (first, "kernel (2, 2) with pads (2, 0, 0, 0) cannot be written in opset 13"),
+        (second, "kernel (2, 2) with pads (0, 0, 0, 0) and dilations (2, 1) cannot be written in opset 13"),
     ]
 
 
-def test_pads_as_large_as_the_kernel_are_refused():
-    b = FloatBuilder(TensorType(6, 5, 2))
-    graph = b.graph(b.node(MaxPool(window=Window(kernel=(2, 1), strides=(1, 3), pads=(0, 0, 0, 1))), "x"))
-    with pytest.raises(UnsupportedError, match=r"MaxPool 'maxpool0': pads must be smaller than the kernel \(2, 1\) in ONNX, not \(0, 0, 0, 1\)"):
-        to_qdq(quantize(graph, data(graph, 4)))
+ALONE = (0, 0, 0, 0)
+POOLS = {  # kernel, strides, pads, counted pads; then as written: pads of a Pad before it, its own pads, ceil_mode
+    "plain": ((3, 3), (2, 2), (1, 1, 1, 1), (0, 0, 0, 0), ALONE, [1, 1, 1, 1], 0),
+    "counted": ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1, 1, 1), ALONE, [1, 1, 1, 1], 0),
+    "ceil": ((3, 3), (2, 2), (0, 0, 1, 0), (0, 0, 0, 0), ALONE, [0, 0, 1, 0], 0),
+    "ceil_beyond_counted": ((3, 3), (2, 2), (1, 0, 2, 0), (1, 0, 1, 0), (1, 0, 1, 0), [0, 0, 1, 0], 0),
+    "counted_behind_not_counted": ((3, 3), (1, 1), (2, 1, 1, 2), (1, 0, 1, 1), (1, 0, 1, 1), [1, 1, 0, 1], 0),
+    "as_large_as_the_kernel": ((2, 2), (3, 3), (1, 0, 2, 0), (0, 0, 0, 0), ALONE, [1, 0, 1, 0], 0),
+    "unreached": ((2, 1), (1, 3), (0, 0, 0, 1), (0, 0, 0, 0), ALONE, [0, 0, 0, 0], 0),
+}
+
+
+@pytest.mark.parametrize("case", POOLS)
+@pytest.mark.parametrize("operator", [AveragePool, MaxPool])
+@pytest.mark.parametrize("write", [to_qdq, to_qoperator])
+def test_average_pooling_with_count_include_pad_and_ceil_mode(case, operator, write):
+    """Import: average pooling with count_include_pad, ceil_mode. Whatever padding a pooling ended up with, it is written and read again."""
+    kernel, strides, pads, counted, before, own, ceil = POOLS[case]
+    if operator is MaxPool and any(counted):
+        return
+    b = FloatBuilder(TensorType(6, 5, 3))
+    counting = {"counted_pads": counted} if operator is AveragePool else {}
+    name = b.node(operator(window=Window(kernel=kernel, strides=strides, pads=pads), **counting), "x")
+    graph = b.graph(name)
+    quantized = quantize(graph, data(graph, 9))
+    x = data(graph, 3, 5)
+    codes = golden(quantized, x)[name]
+    model = write(quantized)
+    onnx.checker.check_model(model)
+    pool = next(node for node in model.graph.node if node.op_type.endswith("Pool"))
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in pool.attribute}
+    assert (attributes["pads"], attributes.get("ceil_mode", 0)) == (own, ceil)
+    assert [node.op_type for node in model.graph.node].count("Pad") == (before != ALONE)
+    expected = from_canonical(quantized.outputs[0], quantized.values[name].quantized.dequantize(codes))
+    np.testing.assert_allclose(run(model, x, ["y0"])[0], expected, atol=1e-6)
+    again = import_quantized_model(model, "net")
+    np.testing.assert_array_equal(golden(again, x)[again.outputs[0].value], codes)
+    assert len(again.nodes) == 1
+
+
+@pytest.mark.parametrize("write", [to_qdq, to_qoperator])
+def test_padding_as_large_as_the_kernel_of_a_dilated_max_pool_is_written_as_ceil_mode(write):
+    b = FloatBuilder(TensorType(7, 5, 3))
+    window = Window(kernel=(2, 2), strides=(3, 3), dilations=(3, 1), pads=(1, 0, 2, 0))
+    graph = b.graph(b.node(MaxPool(window=window), "x"))
+    quantized = quantize(graph, data(graph, 9))
+    model = write(quantized)
+    pool = next(node for node in model.graph.node if node.op_type == "MaxPool")
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in pool.attribute}
+    assert (attributes["pads"], attributes["ceil_mode"]) == ([1, 0, 1, 0], 1)
+    again = import_quantized_model(model, "net")
+    assert again.nodes[0].op == quantized.nodes[0].op
+    x = data(graph, 3, 5)
+    expected = from_canonical(quantized.outputs[0], quantized.values["maxpool0"].quantized.dequantize(golden(quantized, x)["maxpool0"]))
+    np.testing.assert_allclose(run(model, x, ["y0"])[0], expected, atol=1e-6)
 
 
 def test_output_is_deterministic_and_holds_no_machine_names():

@@ -124,6 +124,19 @@ def test_pad_joins_a_max_pool_only_below_the_smallest_element() -> None:
     assert fused(relu, after_relu, only_padding) == ["Conv", "Pad", "MaxPool"]
 
 
+def test_pad_far_below_every_value_joins_a_max_pool() -> None:
+    """Exporters write the padding of a MaxPool as minus infinity or the least float32; kept, it would be the range of the value."""
+    for fill in (-np.inf, float(np.finfo(np.float32).min), -1e30):
+        assert fused(pad(fill), node("MaxPool", ["p"], "y", kernel_shape=[3, 3])) == ["Conv", "MaxPool"]
+    assert fused(pad(-1e10), node("MaxPool", ["p"], "y", kernel_shape=[3, 3])) == ["Conv", "Pad", "MaxPool"]
+
+
+def test_pad_as_large_as_the_kernel_stays_before_a_pooling() -> None:
+    dilated = node("MaxPool", ["p"], "y", kernel_shape=[2, 2], dilations=[1, 2])
+    assert fused(node("Relu", ["h"], "r"), node("Pad", ["r"], "p", pads=[0, 0, 0, 2, 0, 0, 0, 0]), dilated) == ["Conv", "Pad", "MaxPool"]
+    assert fused(node("Relu", ["h"], "r"), node("Pad", ["r"], "p", pads=[0, 0, 0, 1, 0, 0, 0, 0]), dilated) == ["Conv", "MaxPool"]
+
+
 def test_copies_are_removed() -> None:
     ones = np.ones((3, 1, 1), np.float32)
     copies = {
