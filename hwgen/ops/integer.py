@@ -201,7 +201,7 @@ def average_stages(node: Node, graph: Graph) -> tuple[IntArray, dict[int, Output
     stages = {}
     for count in np.unique(counts).tolist():
         ratio = np.full(source.type.channels, average_ratio(x, y, count))
-        stages[count] = _stage(ratio, y, op.clamp, graph.arithmetic, title(node))
+        stages[count] = _stage(ratio, y, op.clamp, graph.arithmetic, f"{title(node)}, divisor {count}")
     return counts, stages
 
 

@@ -58,19 +58,29 @@ def quantize_activations(graph: Graph, ranges: Mapping[str, Range], options: Qua
 
 def _divide_by_shifts(graph: Graph, group: Mapping[str, str]) -> Graph:
     """Without a multiplier, the result of an average over a count that is no power of two gets the scale x_scale * 2**k / count. The
-    weight scales of the convolutions that read it make up for it; other readers cannot."""
-    for node in graph.nodes:
-        if isinstance(node.op, AveragePool):
-            x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
-            count = int(node.op.divisors(graph.values[node.inputs[0]].type).max())
-            if count & (count - 1):
-                exponent = np.ceil(np.log2(float(y.scale) * count / float(x.scale)))
-                for scale in _neighbours(float(x.scale) * 2.0**exponent / count):
-                    candidate = replace(y, scale=scale)
-                    if float(average_ratio(x, candidate, count)) == 2.0**-exponent:
-                        graph = _changed(graph, group, node.output, candidate)
-                        break
+    weight scales of the convolutions that read it make up for it; other readers cannot. No result is finer than its sum: shifts only
+    make smaller."""
+    for _ in range(2):  # a group that joins several poolings may be made coarser behind the first of them
+        for node in graph.nodes:
+            if isinstance(node.op, AveragePool):
+                x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+                counts = np.unique(node.op.divisors(graph.values[node.inputs[0]].type)).tolist()
+                scale = _shifting_scale(x, y, counts)
+                if scale != y.scale:
+                    graph = _changed(graph, group, node.output, replace(y, scale=scale))
     return graph
+
+
+def _shifting_scale(x: Quantization, y: Quantization, counts: list[int]) -> np.float32:
+    """The scale for y, not below its present one, with which shifts divide by `counts`; its present one where none does."""
+    if all(count & (count - 1) == 0 for count in counts):
+        return max(y.scale, np.float32(float(x.scale) / counts[0]))
+    if len(counts) == 1:
+        exponent = max(np.ceil(np.log2(float(y.scale) * counts[0] / float(x.scale))), 0.0)
+        for scale in _neighbours(float(x.scale) * 2.0**exponent / counts[0]):
+            if float(average_ratio(x, replace(y, scale=scale), counts[0])) == 2.0**-exponent:
+                return scale
+    return y.scale
 
 
 def _first_certified(node: Node, graph: Graph, candidates: Iterator[Graph]) -> Graph:

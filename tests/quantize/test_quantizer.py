@@ -71,8 +71,19 @@ def test_power_of_two_needs_shifts_only():
 def test_power_of_two_with_a_divisor_that_no_shift_makes_is_refused():
     b = FloatBuilder(TensorType(6, 6, 3))
     graph = b.graph(b.node(AveragePool(window=Window(kernel=(3, 3), pads=(1, 1, 1, 1))), "x"))
-    with pytest.raises(QuantizationError, match=r"AveragePool 'averagepool0': with multiplier_bits 0 the ratio of scales must be a power of two"):
+    with pytest.raises(QuantizationError, match=r"AveragePool 'averagepool0', divisor 6: with multiplier_bits 0 the ratio of scales must be a power of two"):
         quantize(graph, data(graph, 8), QuantizeOptions(scheme=Scheme.POWER_OF_TWO))
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.2])
+def test_power_of_two_averages_with_divisors_that_shifts_make(gain):
+    """At the border the divisor is 1 and the result no finer than what is summed: a shift cannot multiply."""
+    b = FloatBuilder(TensorType(6, 6, 3))
+    trunk = b.conv("x", 4, SAME, gain=gain)
+    pooled = b.node(AveragePool(window=Window(kernel=(2, 2), pads=(0, 0, 1, 1))), trunk)
+    joined = b.node(Concat(), pooled, b.conv(trunk, 2, Window(kernel=(1, 1))))
+    graph = b.graph(b.node(AveragePool(window=Window(kernel=(3, 3))), joined))
+    assert quality(graph, QuantizeOptions(scheme=Scheme.POWER_OF_TWO)) > 16
 
 
 def test_zero_is_exact_in_every_scheme():
