@@ -43,6 +43,8 @@ FLOAT_MODEL = "onnx/float.onnx"
 VERILOG = "rtl/accelerator.v"
 _SQNR_BYTES = 1 << 27  # of float activations kept for the SQNR of every layer
 _SQNR_INPUTS = 32
+_CYCLE_MARGIN = 20  # times the predicted cycles
+_CYCLE_FLOOR = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress.stage("write Verilog")
     files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
-    files |= models | _program_files(compiled) | emit_firmware(FirmwareInput.of(compiled, known_answers(compiled, network)))
+    files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
     progress.stage("write the report")
     report = build_report(_facts(request, digest, network, compiled))
     manifest = Manifest(
@@ -114,6 +116,17 @@ def verilog(config: HardwareConfig) -> str:
     """The accelerator's Verilog. It follows from the configuration and this version of hwgen alone, and takes seconds: it is cached."""
     key = "\0".join([source_hash(template_root() / "rtl"), metadata.version("amaranth"), config.hash()])
     return cached_text("verilog", key, lambda: render_verilog(config))
+
+
+def _firmware_input(compiled: CompiledNetwork, network: QuantizedNetwork) -> FirmwareInput:
+    """With a watchdog that only a hang reaches: far beyond the predicted cycles, whatever the memory's latency."""
+    source = FirmwareInput.of(compiled, known_answers(compiled, network))
+    return replace(source, watchdog_cycles=min(cycle_limit(predict(compiled.commands, compiled.config).total_cycles), (1 << compiled.config.watchdog_bits) - 1))
+
+
+def cycle_limit(predicted: int) -> int:
+    """More cycles than this are a hang."""
+    return _CYCLE_FLOOR + _CYCLE_MARGIN * predicted
 
 
 def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:

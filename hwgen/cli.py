@@ -114,7 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from hwgen.evaluate import evaluate, save
 
     with bars(_err) as progress:
-        evaluation = evaluate(arguments.out, arguments.inputs, labels=arguments.labels, progress=progress)
+        evaluation = evaluate(arguments.out, arguments.inputs, labels=arguments.labels, float_model=arguments.float, progress=progress)
     if arguments.save:
         save(evaluation, arguments.save)
     for score in evaluation.scores:
@@ -200,7 +200,8 @@ def _add_verify(verbs: _Verbs) -> None:
 def _add_evaluate(verbs: _Verbs) -> None:
     summary = "Float network against integer golden model: accuracy, agreement, SQNR, inputs per second."
     parser = _verb(verbs, "evaluate", _evaluate, summary, "hwgen evaluate out --inputs test.npz --save outputs.npz")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
+    parser.add_argument("out", type=Path, metavar="OUT|Q.onnx", help="a folder made by hwgen build, or a quantized model")
+    parser.add_argument("--float", type=Path, metavar="MODEL.onnx", help="the float model to compare with (default: that of the folder)")
     parser.add_argument("--inputs", type=Path, required=True, metavar="X.npz", help="arrays by input name; labels may lie beside them as `y`")
     parser.add_argument("--labels", type=Path, metavar="Y.npz", help="labels as array `y`")
     parser.add_argument("--save", type=Path, metavar="Z.npz", help="write the golden model's integer outputs (`q`) and their real values (`y`)")

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from hwgen.arrays import LABELS, AnyArray, labels_of, read_network_arrays, read_npz
 from hwgen.build import FLOAT_MODEL, QUANTIZED_MODEL
-from hwgen.errors import DataError
-from hwgen.frontend.onnx import load_float_graph
+from hwgen.errors import DataError, ModelError
+from hwgen.frontend.onnx import load_float_graph, load_model
+from hwgen.frontend.onnx_file import is_quantized_model
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.ir.evaluate import evaluate as evaluate_float
 from hwgen.ir.evaluate import from_canonical
@@ -81,16 +82,27 @@ def _score(name: str, real: AnyArray, reference: AnyArray | None, labels: npt.ND
     )
 
 
-def evaluate(out: Path, inputs: Path, *, labels: Path | None = None, progress: Progress | None = None) -> Evaluation:
-    """Run every input of the file `inputs` through both networks of the built folder `out`. Labels: `y` of `labels`, else of `inputs`.
+def _networks(out: Path, float_model: Path | None) -> tuple[Graph, Path | None]:
+    """The quantized network of a built folder or of a quantized ONNX file, and where the float one lies."""
+    if out.is_file():
+        if not is_quantized_model(load_model(out)):
+            raise ModelError(f"model {out.name!r}: must be quantized to be evaluated, is float; run hwgen quantize or hwgen build first")
+        return load_quantized_graph(out), float_model
+    manifest = read_manifest(out)
+    check_files(out, manifest)
+    inside = out / FLOAT_MODEL if FLOAT_MODEL in manifest.files else None
+    return load_quantized_graph(out / QUANTIZED_MODEL), float_model or inside
+
+
+def evaluate(out: Path, inputs: Path, *, labels: Path | None = None, float_model: Path | None = None, progress: Progress | None = None) -> Evaluation:
+    """Run every input of the file `inputs` through the quantized network of `out` (a built folder, or a quantized ONNX file) and through
+    the float one (that of the folder, or `float_model`). Labels: `y` of `labels`, else of `inputs`.
 
     Raises DataError where arrays do not fit, OutputError when `out` was not built by hwgen, MismatchError when it was changed.
     """
     progress = progress or Silent()
-    progress.stage("read the folder")
-    manifest = read_manifest(out)
-    check_files(out, manifest)
-    graph = load_quantized_graph(out / QUANTIZED_MODEL)
+    progress.stage("read the networks")
+    graph, reference_model = _networks(out, float_model)
     arrays, found = read_network_arrays(inputs, graph.inputs)
     count = len(next(iter(arrays.values())))
     wanted = _labels(labels, found, count)
@@ -100,8 +112,8 @@ def evaluate(out: Path, inputs: Path, *, labels: Path | None = None, progress: P
     seconds = time.perf_counter() - start
     progress.stage("float network")
     reference: Mapping[str, AnyArray] = {}
-    if FLOAT_MODEL in manifest.files:
-        reference = evaluate_float(load_float_graph(out / FLOAT_MODEL), arrays, softmax=False)
+    if reference_model is not None:
+        reference = evaluate_float(load_float_graph(reference_model), arrays, softmax=False)
     reals = {o.name: from_canonical(o, graph.values[o.value].quantized.dequantize(codes[o.value]), softmax=False).astype(np.float32) for o in graph.outputs}
     return Evaluation(
         count=count,

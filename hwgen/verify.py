@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hwgen.arrays import AnyArray, read_network_arrays
-from hwgen.build import QUANTIZED_MODEL, VERILOG, for_hardware
+from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit, for_hardware
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare, compute_ordinals
 from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
@@ -31,8 +31,6 @@ from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 
 DEFAULT_COUNT = 2
-_CYCLE_MARGIN = 20  # times the compiler's count: more is a hang
-_CYCLE_FLOOR = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +159,7 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     codes = input_codes(compiled, arrays, request.count)
     progress.stage("golden model")
     expected = expectations(compiled, codes)
-    limit = _CYCLE_FLOOR + _CYCLE_MARGIN * (report["predicted_cycles"] or compiled.macs) + 20 * request.memory.latency_cycles * len(compiled.commands)
+    limit = cycle_limit(report["predicted_cycles"] or compiled.macs) + 20 * request.memory.latency_cycles * len(compiled.commands)
     job = simulation_job(compiled, (request.out / VERILOG).read_text(encoding="utf-8"), codes, request.memory, min(limit, 1 << 31))
     progress.stage("co-simulate", total=len(job.inputs))
     result = simulate(job, progress=progress.step)

@@ -21,7 +21,7 @@ from hwgen.cosim.toolchain import ToolStatus, environment, require
 from hwgen.emit.render import template_root
 from hwgen.errors import OutputError, ToolError
 
-MEMORY_BYTES = 1 << 24  # simulated system memory; grows by factors of four for networks that need more
+MEMORY_BYTES = 1 << 22  # simulated system memory; grows by factors of four for networks that need more
 _BENCH = "bench.v"
 _MAIN = "bench_main.cpp"
 _VERILATE = (

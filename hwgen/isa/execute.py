@@ -155,6 +155,7 @@ def run_conv(command: Conv, memories: Memories) -> None:
     check_conv(command, config)
     tiles = command.output_tiles
     sets = memories.parameter_sets(command.parameter_address, 1 if command.parameters_held else tiles)
+    sets["bias"] = _wrap(sets["bias"], config.accumulator_bits)
     p = {name: np.broadcast_to(value, (tiles, value.shape[1])) for name, value in sets.items()}
     depthwise = command.mode == Mode.DEPTHWISE
     acc = _tap_sums(command, memories, p["bias"]) if depthwise else _array_sums(command, memories) + p["bias"][:, None, :]

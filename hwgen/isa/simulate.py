@@ -82,6 +82,7 @@ def _execute(state: _State, engine: Engine, memories: Memories, after: Callable[
         run_conv(command, memories)
     for other in command.signals:
         state.tokens[(engine, other)] += 1
-        assert state.tokens[(engine, other)] <= TOKEN_LIMIT, "more tokens than the hardware counts"
+        if state.tokens[(engine, other)] > TOKEN_LIMIT:
+            raise ProgramError(ErrorCode.TOKENS, index, 0, f"the {engine.name.lower()} engine gives more than {TOKEN_LIMIT} tokens that nobody takes")
     if after:
         after(index, command)
