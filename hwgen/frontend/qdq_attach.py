@@ -140,7 +140,10 @@ class _Parameters:
         return replace(op, weight=weight.astype(np.int8), bias=bias.astype(np.int32), weight_scale=scale)
 
     def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
-        found = [(proto, index) for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm") for index in (0, 1) if self._is_parameter(proto, index)]
+        products = [proto for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm")]
+        if not products:
+            raise ModelError("it scales or shifts a result that is quantized already, which would round twice; quantize once, behind both")
+        found = [(proto, index) for proto in products for index in (0, 1) if self._is_parameter(proto, index)]
         if len(found) != 1:
             raise ModelError("its weights must be one quantized constant")
         proto, index = found[0]

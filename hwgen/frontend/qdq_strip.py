@@ -290,6 +290,8 @@ class _Stripper:
         operator = node.op_type.removeprefix("QLinear")
         if any(a.name == "channels_last" and a.i for a in node.attribute):
             raise _Refused("attribute channels_last must be 0")
+        if all(any(a.name == name and a.i for a in node.attribute) for name in ("ceil_mode", "count_include_pad")):
+            raise _Refused("attributes ceil_mode and count_include_pad must not both be 1: its divisor then counts more than ONNX's AveragePool")
         attributes = [a for a in node.attribute if a.name != "channels_last"]
         self.put(operator, [self._activation(node, 0)], node.output[0], attributes)
         self.mark(node.output[0], node.output[0], self.quantization(node, 3))

@@ -384,6 +384,27 @@ def test_a_quantization_between_fused_operators_is_kept_or_refused(scale, reason
         import_quantized_model(f.model("r_dq"), "m")
 
 
+@pytest.mark.parametrize("operator", ["Add", "Mul"])
+def test_a_shift_or_scale_of_a_quantized_result_is_refused_where_it_is_no_layer(operator):
+    f = conv_model()
+    f.node(operator, ["c_dq", f.const("k", np.full((1, 4, 1, 1), 3, np.float32))], "r")
+    f.qdq("r", 0.1)
+    with pytest.raises(UnsupportedError, match="it scales or shifts a result that is quantized already, which would round twice; quantize once"):
+        import_quantized_model(f.model("r_dq"), "m")
+
+
+def test_an_integer_average_that_counts_more_than_onnx_says_is_refused():
+    """ONNX Runtime's QLinearAveragePool divides by cells that only ceil_mode adds, its AveragePool does not."""
+    f = Foreign(["N", 2, 6, 6])
+    pair = f.pair("a", 0.1)
+    q = f.node("QuantizeLinear", ["x", *pair], "q")
+    window = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "ceil_mode": 1, "count_include_pad": 1}
+    p = f.node("QLinearAveragePool", [q, *pair, *pair], "p", domain="com.microsoft", **window)
+    f.node("DequantizeLinear", [p, *pair], "y")
+    with pytest.raises(UnsupportedError, match="attributes ceil_mode and count_include_pad must not both be 1"):
+        import_quantized_model(f.model(), "m")
+
+
 def test_scales_that_do_not_fit_the_channels_are_refused():
     with pytest.raises(UnsupportedError, match=r"the 3 scales of 'w' must be one for each of its channels, shape \[4, 2, 3, 3\], axis 0"):
         import_quantized_model(conv_model(weight_scale=np.full(3, 0.1), axis=0).model(), "m")
