@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from hwgen.quantize import QuantizationReport, Record
 from hwgen.schedule.compile import CompiledNetwork, Layer
 
 FORMAT = 1  # raised when a key changes its meaning
+_FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+|true|false),?\n)+\s*\]")
 
 Json = dict[str, Any]
 
@@ -72,12 +74,30 @@ def _layer(layer: Layer, facts: BuildFacts, cycles: int | None) -> Json:
     }
 
 
+_CERTIFICATE_KEYS = {  # key of the report: field of Record
+    **{name: name for name in ("channel", "multiplier", "shift", "certified")},
+    **{"accumulator_low": "low", "accumulator_high": "high"},
+}
+
+
+def _certificates(records: Sequence[Record]) -> list[Json]:
+    """One entry per layer, one array element per rounding."""
+    layers: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        layers.setdefault((record.layer, record.operator), []).append(record)
+    return [
+        {"layer": layer, "operator": operator} | {key: [getattr(record, field) for record in found] for key, field in _CERTIFICATE_KEYS.items()}
+        for (layer, operator), found in layers.items()
+    ]
+
+
 def _quantization(facts: BuildFacts) -> Json:
     uncertified = [{"layer": record.layer, "operator": record.operator, "channel": record.channel} for record in facts.records if not record.certified]
     result: Json = {
         "channels": len(facts.records),
         "certified_channels": len(facts.records) - len(uncertified),
         "uncertified": uncertified,
+        "certificates": _certificates(facts.records),
         "multiplier_bits": facts.network.graph.arithmetic.multiplier_bits,
         "rounding": facts.network.graph.arithmetic.rounding.value,
         "scheme": None,
@@ -145,4 +165,6 @@ def verification_report(report: Json, result: SimulationResult, layers: Sequence
 
 
 def to_json(report: Json) -> bytes:
-    return (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
+    """Indented, with arrays of plain values on one line."""
+    text = json.dumps(report, indent=2, allow_nan=False)
+    return (_FLAT_ARRAY.sub(lambda match: " ".join(match[0].split()), text) + "\n").encode()

@@ -36,6 +36,19 @@ class Bar:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """The roundings of one layer and what was proven of them."""
+
+    layer: str
+    operator: str
+    certified: str
+    good: bool
+    multipliers: str
+    shifts: str
+    accumulators: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The template's variables."""
 
@@ -50,6 +63,7 @@ class Page:
     hardware: tuple[tuple[str, str], ...]
     quantization: tuple[tuple[str, str], ...]
     uncertified: tuple[str, ...]
+    certificates: tuple[Certificate, ...]
     verification: tuple[tuple[str, str], ...]
     problems: tuple[str, ...]
 
@@ -89,6 +103,23 @@ def _verdict(mismatches: int | None, compared: int | None) -> str:
     if mismatches is None:
         return "not verified"
     return f"{number(mismatches)} of {number(compared)} differ" if mismatches else f"{number(compared)} equal"
+
+
+def _span(low: int, high: int) -> str:
+    return number(low) if low == high else f"{number(low)} … {number(high)}"
+
+
+def _certificate(entry: dict[str, Any]) -> Certificate:
+    certified, total = sum(entry["certified"]), len(entry["certified"])
+    return Certificate(
+        layer=entry["layer"],
+        operator=entry["operator"],
+        certified=f"{number(certified)} of {number(total)}",
+        good=certified == total,
+        multipliers=_span(min(entry["multiplier"]), max(entry["multiplier"])),
+        shifts=_span(min(entry["shift"]), max(entry["shift"])),
+        accumulators=_span(min(entry["accumulator_low"]), max(entry["accumulator_high"])),
+    )
 
 
 def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
@@ -150,7 +181,8 @@ def render_html(report: dict[str, Any]) -> bytes:
         layers=tuple(_bar(layer, most, best, report["multipliers"]) for layer in layers),
         chart=_chart(layers, report["multipliers"]),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
-        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key != "uncertified"),
+        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates")),
+        certificates=tuple(map(_certificate, quantization["certificates"])),
         uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
         verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
         problems=tuple((verification or {}).get("first_mismatches", ())),

@@ -35,9 +35,21 @@ def report() -> dict[str, Any]:
         "commands": 9,
         "region_bytes": {"program": 1152, "weights": 2048, "arena": 0, "input": 64, "output": 16},
         "layers": [layer("first"), layer("second", sqnr_db=None, macs=0)],
-        "quantization": {"channels": 9, "certified_channels": 8, "uncertified": [{"layer": "first", "operator": "Conv", "channel": 3}], "scheme": "asymmetric"},
+        "quantization": {
+            "channels": 9,
+            "certified_channels": 8,
+            "uncertified": [{"layer": "first", "operator": "Conv", "channel": 3}],
+            "certificates": [certificate("first", 8), certificate("second", 1)],
+            "scheme": "asymmetric",
+        },
         "verification": None,
     }
+
+
+def certificate(name: str, channels: int) -> dict[str, Any]:
+    numbers = {"channel": 0, "multiplier": 40000, "shift": 20, "accumulator_low": -5000, "accumulator_high": 7000}
+    arrays = {key: [value + k for k in range(channels)] for key, value in numbers.items()}
+    return {"layer": name, "operator": "Conv", **arrays, "certified": [k != 3 for k in range(channels)]}
 
 
 def verified(mismatches: int) -> dict[str, Any]:
@@ -79,7 +91,10 @@ def test_a_broken_bus_rule_is_no_success() -> None:
 HOSTILE = "</td></style><script>alert('x')</script><img src=x onerror=alert(1)> \" & {{ 7 * 7 }} {% raise %}"
 
 
-@pytest.mark.parametrize("path", [("network",), ("layers", 0, "name"), ("layers", 0, "op"), ("hardware", "name"), ("quantization", "uncertified", 0, "layer")])
+NAMES = [("network",), ("layers", 0, "name"), ("layers", 0, "op"), ("hardware", "name"), ("quantization", "uncertified", 0, "layer")]
+
+
+@pytest.mark.parametrize("path", [*NAMES, ("quantization", "certificates", 0, "layer")])
 def test_names_out_of_a_model_are_escaped(path: tuple[Any, ...]) -> None:
     content = copy.deepcopy(report())
     place: Any = content
@@ -124,6 +139,13 @@ def test_layers_that_end_in_another_order_cost_nothing_twice() -> None:
 
 
 def test_json_has_no_infinity() -> None:
-    assert json.loads(to_json(report())) == report()
+    text = to_json(report())
+    assert json.loads(text) == report()
+    assert b'"shift": [ 20, 21, 22, 23, 24, 25, 26, 27 ]' in text  # arrays of numbers take one line
+
+
+def test_certificates_stand_in_the_page():
+    page = render_html(report()).decode()
+    assert "7 of 8" in page and "40,000 … 40,007" in page and "-5,000 … 7,007" in page and "1 of 1" in page
     with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
         to_json({"x": float("nan")})
