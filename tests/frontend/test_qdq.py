@@ -216,6 +216,20 @@ def test_uint8_weights_whose_zero_point_is_128_are_int8():
     np.testing.assert_array_equal(node.op.weight, WEIGHT.transpose(0, 2, 3, 1))
 
 
+def test_per_channel_zero_points_of_weights():
+    """Arithmetic: per-channel zero points in ConvInteger. In DequantizeLinear they are subtracted channel by channel; ConvInteger is refused."""
+    zero = np.array([3, -5, 0, 7], np.int8)
+    codes = np.clip(WEIGHT, -100, 100)
+    stored = (codes + zero.reshape(-1, 1, 1, 1)).astype(np.int8)
+    (node,) = import_quantized_model(conv_model(weight=stored, weight_scale=np.full(4, 0.01), weight_zero=zero, axis=0).model(), "m").nodes
+    np.testing.assert_array_equal(node.op.weight, codes.transpose(0, 2, 3, 1))
+    f = Foreign(["N", 2, 6, 6])
+    f.node("QuantizeLinear", ["x", *f.pair("a", 0.1)], "q")
+    f.node("ConvInteger", ["q", f.const("w", stored), "a_z", f.const("z", zero)], "y")
+    with pytest.raises(UnsupportedError, match="ConvInteger 'ConvInteger_y': must read real values, not codes"):
+        import_quantized_model(f.model(kind=TensorProto.INT32), "m")
+
+
 def test_weights_of_nine_bits_are_refused():
     stored = (WEIGHT.astype(np.int16) + 128).astype(np.uint8)
     with pytest.raises(UnsupportedError, match=r"its weights must be 8-bit codes whose zero point leaves them in -128..127, and not be scaled afterwards"):

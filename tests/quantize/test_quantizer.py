@@ -7,6 +7,8 @@ import pytest
 from float_graphs import RELU, RELU6, FloatBuilder, data, random_float_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx_models import imported, model, normal
+from onnx_models import node as onnx_node
 
 from hwgen.errors import ConfigError, DataError, QuantizationError
 from hwgen.ir.evaluate import evaluate
@@ -142,6 +144,16 @@ def test_shared_bias_is_quantized_for_each_consumer():
     for node in quantized.nodes:
         unit = quantized.values[node.inputs[0]].quantized.scale * node.op.weight_scale
         np.testing.assert_allclose(node.op.bias * unit, shared, atol=unit.max())
+
+
+def test_per_channel_weights_with_a_bias_added_behind_the_convolution():
+    """Quantizer: per-channel refusing Conv + Add bias."""
+    nodes = [onnx_node("Conv", ["x", "w"], "c"), onnx_node("Add", ["c", "b"], "a"), onnx_node("Relu", ["a"], "y")]
+    graph = imported(model(nodes, {"x": ["N", 3, 6, 6]}, {"w": normal(4, 3, 3, 3), "b": normal(1, 4, 1, 1)}))
+    assert [type(each.op) for each in graph.nodes] == [Conv]
+    quantized = quantize(graph, data(graph, 16))
+    assert np.unique(quantized.nodes[0].op.weight_scale).size == 4
+    assert quality(graph, QuantizeOptions()) > 30
 
 
 def test_dead_channels_and_dead_layers():
