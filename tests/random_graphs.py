@@ -121,6 +121,7 @@ class Builder:
             kernel = (min(2, kind.height), min(2, kind.width))
             q = Quantization(scale=np.float32(self.values[x].quantized.scale / self.r.choice([1, kernel[0] * kernel[1]])), zero_point=0)
             return self.node(AveragePool(window=Window(kernel=kernel, strides=kernel)), (x,), q)
+        q = Quantization(scale=np.float32(self.values[x].quantized.scale * 2 ** self.r.uniform(-6, 3)), zero_point=q.zero_point)
         if self.r.random() < 0.4:
             return self.node(AveragePool(window=Window(kernel=(kind.height, kind.width))), (x,), q)
         window = self.pooling_window(kind, dilated=False)

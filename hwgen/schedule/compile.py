@@ -23,7 +23,10 @@ from hwgen.schedule.lower import Place, lower
 from hwgen.schedule.operations import Operation, operations
 from hwgen.schedule.prepare import blocks_of, channel_positions, prepare
 from hwgen.schedule.storage import View, allocate, roots, views
-from hwgen.schedule.stream import Piece, Streamer, cut
+from hwgen.schedule.stream import Piece, Stream, Streamer, cut
+from hwgen.schedule.timing import predict
+
+SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,24 +98,36 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     positions = channel_positions(graph, config.in_lanes)
     layouts = _layouts(graph, positions, config)
     place = Place(graph=graph, config=config, positions=positions, layouts=layouts, views=views(graph, layouts, allocate(graph, steps, layouts, config)))
-    pieces = [piece for index, step in enumerate(steps) for piece in cut(lower(step, place), index, step.nodes[0].name, config)]
-    streamer = Streamer(config)
+    jobs = [lower(step, place) for step in steps]
     inputs, outputs = _host_tensors(graph, layouts, config)
-    for tensor in inputs:
-        streamer.load_input(place.views[tensor.value].address, tensor.offset, tensor.size_bytes)
-    for piece in pieces:
-        streamer.add_piece(piece)
-    for tensor in outputs:
-        _store(tensor, place.views[tensor.value], _last_piece(tensor.value, graph, steps, pieces), streamer, config)
-    try:
-        stream = streamer.finish()
-        encode(stream.commands)
-    except CapacityError as error:
-        raise CapacityError(f"network {graph.name!r}: {error}") from error
+    candidates = []
+    for share in SHARES:
+        pieces = [piece for index, step in enumerate(steps) for piece in cut(jobs[index], index, step.nodes[0].name, config, share)]
+        candidates.append((pieces, _stream(pieces, steps, place, (*inputs, *outputs))))
+    pieces, stream = min(candidates, key=lambda candidate: predict(candidate[1].commands, config).total_cycles)
     layers = tuple(_layer(index, step, place, pieces, stream.pieces) for index, step in enumerate(steps))
     return CompiledNetwork(
         graph=graph, config=config, commands=stream.commands, weights=stream.weights, inputs=inputs, outputs=outputs, layers=layers, positions=positions
     )
+
+
+def _stream(pieces: list[Piece], steps: tuple[Operation, ...], place: Place, tensors: tuple[HostTensor, ...]) -> Stream:
+    """The program of these pieces. Raises CapacityError where a number does not fit its field."""
+    streamer = Streamer(place.config)
+    for tensor in tensors:
+        if tensor.region is Region.INPUT:
+            streamer.load_input(place.views[tensor.value].address, tensor.offset, tensor.size_bytes)
+    for piece in pieces:
+        streamer.add_piece(piece)
+    for tensor in tensors:
+        if tensor.region is Region.OUTPUT:
+            _store(tensor, place.views[tensor.value], _last_piece(tensor.value, place.graph, steps, pieces), streamer, place.config)
+    try:
+        stream = streamer.finish()
+        encode(stream.commands)
+    except CapacityError as error:
+        raise CapacityError(f"network {place.graph.name!r}: {error}") from error
+    return stream
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:

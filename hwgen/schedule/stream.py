@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 from hwgen.config import HardwareConfig
 from hwgen.errors import CapacityError
 from hwgen.isa.fields import Buffer, Engine, Region
-from hwgen.isa.instructions import Command, End, Load, Store
+from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.layout import parameter_bytes, weight_bytes
+from hwgen.schedule.cost import array_cycles
 from hwgen.schedule.jobs import Job, tile_channels, tile_range
-
-LOOKAHEAD = 2  # CONV commands that may wait behind the one whose weights are being loaded
+from hwgen.schedule.order import ConvPlan, LoadPlan, dispatch_order
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,8 +25,8 @@ class Piece:
     job: Job
 
 
-def cut(jobs: Sequence[Job], layer: int, name: str, config: HardwareConfig) -> list[Piece]:
-    """Split by output tiles so that a piece takes at most half of each buffer where it can, so that loading and computing overlap.
+def cut(jobs: Sequence[Job], layer: int, name: str, config: HardwareConfig, share: int) -> list[Piece]:
+    """Split by output tiles so that a piece takes at most 1/share of each buffer where it can, so that loading and computing overlap.
 
     Raises CapacityError naming layer and buffer where even the smallest piece does not fit.
     """
@@ -35,15 +36,15 @@ def cut(jobs: Sequence[Job], layer: int, name: str, config: HardwareConfig) -> l
         smallest = tile_range(job, 0, min(granule, tiles), config)
         _check_fits(smallest, name, config)
         count = tiles
-        while count > granule and not _fits(tile_range(job, 0, count, config), config):
+        while count > granule and not _fits(tile_range(job, 0, count, config), config, share):
             count = -(-count // 2 // granule) * granule
         for first in range(0, tiles, count):
             pieces.append(Piece(layer=layer, job=tile_range(job, first, min(first + count, tiles), config)))
     return pieces
 
 
-def _fits(job: Job, config: HardwareConfig) -> bool:
-    return 2 * job.weight_words(config) <= config.weight_words and 2 * job.parameter_words(config) <= config.parameter_words
+def _fits(job: Job, config: HardwareConfig, share: int) -> bool:
+    return share * job.weight_words(config) <= config.weight_words and share * job.parameter_words(config) <= config.parameter_words
 
 
 def _check_fits(job: Job, name: str, config: HardwareConfig) -> None:
@@ -140,35 +141,31 @@ class Streamer:
         return Stream(commands=(*commands, End()), weights=bytes(self.image), pieces=tuple(pieces))
 
     def _order(self) -> tuple[list[Command], list[int]]:
-        """Loads run LOOKAHEAD pieces ahead, but never in front of a piece that must be done first: the sequencer dispatches in order."""
+        """All commands in the order of dispatch, stores right behind what they store, and the places of the pieces."""
+        loads = [LoadPlan(cycles=_beats(step.command, self.config), after=step.after.get(Engine.COMPUTE, -1)) for step in self.loads]
+        convs = [ConvPlan(cycles=_array_cycles(step.command, self.config), needs=step.after[Engine.LOAD]) for step in self.convs]
         commands: list[Command] = []
         pieces: list[int] = []
-        done = stored = 0
-
-        def emit_loads(index: int) -> None:
-            """What piece `index` needs, and ahead of time only what waits for no piece that may still run: else it would block the queue."""
-            nonlocal done
-            while done < len(self.loads):
-                owner, previous = self._owner(done), self.loads[done].after.get(Engine.COMPUTE, -1)
-                if owner > index and (owner > index + LOOKAHEAD or previous >= index - 1):
-                    break
-                commands.append(self.loads[done].command)
-                done += 1
-
-        for index, step in enumerate(self.convs):
-            emit_loads(index)
+        stores = deque(self.stores)
+        for engine, index in dispatch_order(loads, convs):
+            if engine is Engine.LOAD:
+                commands.append(self.loads[index].command)
+                continue
             pieces.append(len(commands))
-            commands.append(step.command)
-            while stored < len(self.stores) and self.stores[stored].after.get(Engine.COMPUTE, -1) <= index:
-                commands.append(self.stores[stored].command)
-                stored += 1
-        emit_loads(len(self.convs))
-        commands += [step.command for step in self.stores[stored:]]
-        return commands, pieces
+            commands.append(self.convs[index].command)
+            while stores and stores[0].after.get(Engine.COMPUTE, -1) <= index:
+                commands.append(stores.popleft().command)
+        return commands + [step.command for step in stores], pieces
 
-    def _owner(self, load: int) -> int:
-        """First piece that needs load number `load`."""
-        return next((index for index, step in enumerate(self.convs) if step.after[Engine.LOAD] >= load), len(self.convs))
+
+def _beats(command: Command, config: HardwareConfig) -> int:
+    assert isinstance(command, Load)
+    return command.rows * command.row_bytes // config.bus_bytes
+
+
+def _array_cycles(command: Command, config: HardwareConfig) -> int:
+    assert isinstance(command, Conv)
+    return array_cycles(command, config)
 
 
 def _flagged(command: Command, flag: str) -> Command:
