@@ -204,7 +204,7 @@ def _add_evaluate(verbs: _Verbs) -> None:
     parser.add_argument("--float", type=Path, metavar="MODEL.onnx", help="the float model to compare with (default: that of the folder)")
     parser.add_argument("--inputs", type=Path, required=True, metavar="X.npz", help="arrays by input name; labels may lie beside them as `y`")
     parser.add_argument("--labels", type=Path, metavar="Y.npz", help="labels as array `y`")
-    parser.add_argument("--save", type=Path, metavar="Z.npz", help="write the golden model's integer outputs (`q`) and their real values (`y`), before a final Softmax")
+    parser.add_argument("--save", type=Path, metavar="Z.npz", help="write golden's integer outputs (`q`) and their real values (`y`), before a final Softmax")
 
 
 def parser() -> argparse.ArgumentParser:

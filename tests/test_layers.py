@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hwgen"
 # From the bottom up. A module may import what stands before it, and its own package.
 ORDER = (
-    *("errors", "cache", "arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "report"),
+    *("errors", "cache", "blas"),
+    *("arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "report"),
     *("arrays", "output", "progress", "inputs", "network", "build", "verify", "evaluate", "cli", "__main__"),
 )
 RTL_KNOWS = {"arith", "config", "errors", "isa", "rtl"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from hwgen.blas import single_threaded
 from hwgen.errors import DataError
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
 from hwgen.ir.host import HostStep, Softmax, run_steps
@@ -24,7 +25,8 @@ def evaluate(graph: Graph, arrays: Mapping[str, FloatArray], *, outside: bool = 
     count = require_one_batch(feeds)
     parts: dict[str, list[FloatArray]] = {}
     for block in blocks(graph, count):
-        values = _run(graph, {name: feed[block] for name, feed in feeds.items()})
+        with single_threaded():
+            values = _run(graph, {name: feed[block] for name, feed in feeds.items()})
         if outside:
             values = {output.name: from_canonical(output, values[output.value], softmax=softmax) for output in graph.outputs}
         for name, value in values.items():

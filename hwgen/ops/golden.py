@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwgen.arith import INT8
+from hwgen.blas import single_threaded
 from hwgen.errors import DataError
 from hwgen.ir.evaluate import array_of, require_one_batch, to_canonical
 from hwgen.ir.graph import Graph, Node
@@ -73,7 +74,8 @@ def golden_codes(graph: Graph, codes: Mapping[str, Int8Array], *, keep: Collecti
         part = slice(start, min(start + block, count))
         live = {name: np.ascontiguousarray(array[part]) for name, array in codes.items()}
         for index, (node, kernel) in enumerate(kernels):
-            live[node.output] = kernel(*(live[name] for name in node.inputs))
+            with single_threaded():
+                live[node.output] = kernel(*(live[name] for name in node.inputs))
             for name in {*node.inputs, node.output}:
                 if name in live and last_use.get(name, -1) <= index:
                     _store(results, name, part, live.pop(name))
