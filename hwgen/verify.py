@@ -31,6 +31,7 @@ from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 
 DEFAULT_COUNT = 2
+_START_CYCLES = 2  # from the write of the control register, where the trace begins to count, to the first cycle of the program
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ def layer_cycles(compiled: CompiledNetwork, trace: Trace) -> tuple[int, ...]:
     ends = []
     for layer in compiled.layers:
         chosen = (trace.inference == 0) & np.isin(trace.command, compute_ordinals(compiled.commands, layer.commands))
-        ends.append(int(trace.cycle[chosen].max(initial=0)))
+        ends.append(int(trace.cycle[chosen].max(initial=_START_CYCLES)) - _START_CYCLES)
     return cycles_between(ends)
 
 
