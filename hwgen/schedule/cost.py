@@ -49,7 +49,7 @@ def _last_pass_words(c: Conv, config: HardwareConfig, block: int, y: Int64Array,
     if c.mode == Mode.PACKED:
         byte = c.origin_column + x * c.stride_columns + (c.kernel_steps - 1) * config.in_lanes
         yield row_inside, base + byte // config.in_lanes
-        yield row_inside, base + byte // config.in_lanes + 1
+        yield row_inside & (byte % config.in_lanes != 0), base + byte // config.in_lanes + 1
         return
     first = (c.kernel_steps - 1) * c.taps if c.mode == Mode.DEPTHWISE else c.kernel_steps - 1
     taps = c.kernel_columns - first if c.mode == Mode.DEPTHWISE else 1

@@ -1,0 +1,21 @@
+"""The compiler's cycles of a CONV command against those that the compute engine's tests count pixel by pixel, and that the RTL takes."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from compute_support import passes_cycles, random_conv, tiny
+
+from hwgen.isa.fields import Mode
+from hwgen.schedule.cost import array_cycles
+
+SHAPES = {"4x4": tiny(4, 4), "8x4": tiny(8, 4, requantize_lanes=1), "4x8": tiny(4, 8, requantize_lanes=2), "8x16": tiny(8, 16, requantize_lanes=2)}
+
+
+@pytest.mark.parametrize("config", SHAPES.values(), ids=SHAPES)
+def test_cycles_of_random_commands(config):
+    rng, half = random.Random(3), config.activation_words // 2
+    commands = [random_conv(config, rng, (0, half)) for _ in range(300)]
+    # Pixels that lie on words need one word only, and keep the other bank free for the residual.
+    commands += [replace(c, stride_columns=config.in_lanes, origin_column=config.in_lanes, residual=1) for c in commands if c.mode == Mode.PACKED]
+    assert [array_cycles(c, config) for c in commands] == [passes_cycles(c, config) for c in commands]
