@@ -103,7 +103,10 @@ class InferenceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationResult:
-    """All inferences of a job. `violations` are rules of AXI that the accelerator broke."""
+    """All inferences of a job. `violations` are rules of AXI that the accelerator broke.
+
+    `wall_seconds` and `cpu_seconds` of the clock's loop; before it `load_seconds` went into reading the memory image.
+    """
 
     inferences: tuple[InferenceResult, ...]
     trace: Trace | None
@@ -111,11 +114,12 @@ class SimulationResult:
     total_cycles: int
     wall_seconds: float
     cpu_seconds: float
+    load_seconds: float
     build_seconds: float
 
     @property
     def cycles_per_second(self) -> float:
-        """Simulated cycles per second of wall time, start of the simulation program to its end."""
+        """Simulated cycles per second of wall time, from the clock's first edge to its last."""
         return self.total_cycles / max(self.wall_seconds, 1e-9)
 
     def check(self) -> None:

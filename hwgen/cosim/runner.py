@@ -147,7 +147,7 @@ def simulate(job: SimulationJob, *, progress: Progress | None = None) -> Simulat
         log = (folder / "log.txt").read_text().splitlines()
         trace = read_trace((folder / "trace.bin").read_bytes(), job.config.in_lanes) if job.trace else None
         inferences = _inferences(log, (folder / "dump.bin").read_bytes(), job)
-    _, cycles, _, wall, _, cpu, _ = last.split()
+    _, cycles, _, wall, _, cpu, _, load, _ = last.split()
     return SimulationResult(
         inferences=inferences,
         trace=trace,
@@ -155,5 +155,6 @@ def simulate(job: SimulationJob, *, progress: Progress | None = None) -> Simulat
         total_cycles=int(cycles),
         wall_seconds=float(wall),
         cpu_seconds=float(cpu),
+        load_seconds=float(load),
         build_seconds=simulator.build_seconds,
     )

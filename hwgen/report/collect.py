@@ -145,7 +145,7 @@ def verification_report(report: Json, result: SimulationResult, layers: Sequence
     merged = []
     for entry, found, cycles in zip(report["layers"], layers, layer_cycles, strict=True):
         merged.append(entry | {"measured_cycles": cycles, "compared": found.elements, "mismatches": found.mismatches + found.stray_words})
-    seconds = {"wall_seconds": round(result.wall_seconds, 3), "cpu_seconds": round(result.cpu_seconds, 3), "build_seconds": round(result.build_seconds, 1)}
+    seconds = {f"{name}_seconds": round(getattr(result, f"{name}_seconds"), 3) for name in ("wall", "cpu", "load", "build")}
     verification = {
         "inferences": len(result.inferences),
         "mismatches": sum(entry["mismatches"] for entry in merged),
