@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,28 +10,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-FLOAT_MODELS = (
-    "mnist_lenet_cntk",
-    "mnist_mlp_bn_onnx2c",
-    "resnet8_cifar10_nhwc",
-    "kws_dscnn",
-    "sww_ds1d",
-    "vww_mobilenetv1_025",
-    "ad_autoencoder",
-    "mobilenetv1_025_128_imagenet",
-    "squeezenet10_imagenet",
-)
+from tools.open_set import FLOAT_MODELS, open_set
+
+__all__ = ["FLOAT_MODELS", "calibration", "model_path", "openset", "run_in_batches", "session"]
 
 
 def openset() -> ModuleType:
     """The open set's own module; skips the test where it is absent."""
-    if not (SHARED / "openset.py").is_file():
+    module = open_set()
+    if module is None:
         pytest.skip("the open set is not here")
-    if str(SHARED) not in sys.path:
-        sys.path.append(str(SHARED))
-    import openset as module
-
     return module
 
 

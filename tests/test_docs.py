@@ -12,6 +12,8 @@ import pytest
 
 from hwgen.cli import parser
 from hwgen.report.collect import FORMAT
+from tools.measure import END, README, START, readme_with
+from tools.measure_table import markdown
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +30,16 @@ def generator() -> ModuleType:
 def test_generated_pages_are_current() -> None:
     for path, text in generator().pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python tools/generate_docs.py"
+
+
+def test_results_in_the_readme_are_what_the_tool_writes() -> None:
+    """Its form only: numbers are measured, by `python tools/measure.py --readme`."""
+    text = README.read_text(encoding="utf-8")
+    head, rule, *rows = text.split(START)[1].split(END)[0].strip().splitlines()
+    assert [head, rule] == markdown([]).splitlines()
+    assert len(rows) >= 8
+    assert all(row.count("|") == head.count("|") and "| 0 / " in row for row in rows)
+    assert readme_with("\n".join([head, rule, *rows, ""]), text) == text
 
 
 def test_every_operator_has_a_note() -> None:

@@ -1,47 +1,44 @@
-"""Measure speed on this machine: build, golden model, co-simulation.
+"""Measure networks from file to co-simulated Verilog and print one table.
 
-python tools/measure.py [MODEL.onnx CALIBRATION.npz]        (default: the example)
+    python tools/measure.py [NAME ...]            all networks of the open set where it is there, else the example; or those named
+    python tools/measure.py --markdown [NAME ...] the same as Markdown
+    python tools/measure.py --readme              the whole table into README.md, between its marks
+
+A row: MACs and cycles of one inference at 16x16 (DMA included, one cycle of memory latency), values of all layers that were compared
+and how many differ, score and SQNR on the evaluation data, certified channels, speeds of the tools on this machine (golden model and simulation use one core).
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from tools.measure_table import markdown, measured, text
 
-from hwgen.build import BuildRequest, build
-from hwgen.inputs import random_codes
-from hwgen.ops.golden import golden_codes
-from hwgen.output import read_manifest
-from hwgen.verify import VerifyRequest, load_compiled, verify
-
-INFERENCES = 10
-GOLDEN_INPUTS = 256
+README = Path(__file__).resolve().parents[1] / "README.md"
+START, END = "<!-- results: written by tools/measure.py --readme -->", "<!-- end of results -->"
 
 
-def main() -> None:
-    example = Path(__file__).parents[1] / "examples/digits"
-    model, calibration = (Path(name) for name in sys.argv[1:3]) if len(sys.argv) > 2 else (example / "model.onnx", example / "calibration.npz")
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
-        start = time.perf_counter()
-        build(BuildRequest(model=model, out=out, calibration=calibration))
-        built = time.perf_counter() - start
-        compiled = load_compiled(out, read_manifest(out))
-        codes = random_codes(compiled.graph, GOLDEN_INPUTS)
-        golden_codes(compiled.graph, {name: np.ascontiguousarray(array[:8]) for name, array in codes.items()})  # first use of BLAS
-        start = time.perf_counter()
-        golden_codes(compiled.graph, codes)
-        golden = time.perf_counter() - start
-        verify(VerifyRequest(out=out, count=1))  # compiles
-        result = verify(VerifyRequest(out=out, count=INFERENCES)).result
-    print(f"hwgen build             {built:8.2f} s")
-    print(f"golden model            {GOLDEN_INPUTS / golden:8,.0f} inputs/s")
-    print(f"co-simulation           {result.cycles_per_second:8,.0f} cycles/s wall, {result.total_cycles / result.cpu_seconds:,.0f} cycles/s of CPU time")
+def readme_with(table: str, readme: str) -> str:
+    """README.md with a new table between its marks."""
+    before, rest = readme.split(START)
+    return f"{before}{START}\n{table}{END}{rest.split(END)[1]}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Measure networks from file to co-simulated Verilog.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="networks of the open set, or `example`")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--readme", action="store_true", help="write the table into README.md")
+    arguments = parser.parse_args(argv)
+    rows = measured(arguments.names)
+    print(markdown(rows) if arguments.markdown or arguments.readme else text(rows))
+    if arguments.readme:
+        README.write_text(readme_with(markdown(rows), README.read_text(encoding="utf-8")), encoding="utf-8")
+    return 1 if any(row.mismatches for row in rows) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

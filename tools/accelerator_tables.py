@@ -1,0 +1,152 @@
+"""The generated parts of docs/accelerator.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+import hwgen.isa.latency as latency
+from hwgen.build import QuantizeOptions, for_hardware
+from hwgen.config import DEFAULT_PRESET, PRESETS, HardwareConfig
+from hwgen.isa.instructions import Conv, Store
+from hwgen.isa.program import disassemble
+from hwgen.isa.registers import ErrorCode
+from hwgen.network import load_network
+from hwgen.progress import Silent
+from hwgen.rtl.axi import axi_lite_signature, axi_master_signature
+from hwgen.schedule.compile import compile_network
+from hwgen.schedule.cost import array_cycles, slices_per_pixel
+from hwgen.schedule.timing import predict
+
+ROOT = Path(__file__).resolve().parents[1]
+PARAMETERS = {
+    "out_lanes": "M: output channels computed at once",
+    "in_lanes": "N: products per output channel and cycle; bytes of an activation word",
+    "activation_words": "words of N bytes",
+    "weight_words": "words of max(1, M/4) x N bytes",
+    "parameter_words": "words of max(1, M/4) records of 16 bytes",
+    "accumulator_depth": "D: pixels whose partial sums are kept",
+    "accumulator_bits": "width of sums",
+    "requantize_lanes": "Q: results per cycle; 0 in a TOML file: min(M, N)",
+    "multiplier_bits": "width of the requantization multiplier; 0 builds none, scales must then be powers of two",
+    "rounding": "of requantization and addition",
+    "bus_bits": "width of the memory bus; 0 in a TOML file: 8 N, at most 128",
+    "address_bits": "width of memory addresses",
+    "watchdog_bits": "width of the watchdog register",
+}
+ERRORS = {
+    ErrorCode.NONE: ("-", "-", "no error"),
+    ErrorCode.UNKNOWN_COMMAND: ("sequencer", "the record's memory address", "the opcode is none of those in commands.md"),
+    ErrorCode.REGION: (
+        "load, store, sequencer",
+        "the row's memory address",
+        "the row (of the sequencer: the next record) does not lie wholly in its region, or the region does not exist",
+    ),
+    ErrorCode.BUS_READ: ("load, sequencer", "the bus word's address (sequencer: the record's)", "SLVERR or DECERR on R"),
+    ErrorCode.BUS_WRITE: ("store", "the burst's address", "SLVERR or DECERR on B"),
+    ErrorCode.WATCHDOG: ("sequencer", "0", "the program ran for `watchdog` cycles; the command is the next to be dispatched"),
+    ErrorCode.ABORTED: ("sequencer", "0", "`control.abort`; the command is the next to be dispatched"),
+    ErrorCode.ALIGNMENT: (
+        "load, store, sequencer",
+        "the row's memory address",
+        "region base, offset, row length or (with several rows) row stride is no multiple of the bus word, or there are 0 rows or bytes",
+    ),
+    ErrorCode.BUFFER: ("load, store", "the row's buffer word", "the row reaches beyond the buffer, or the buffer does not exist"),
+    ErrorCode.TOKENS: ("the giving engine", "0", "a 256th token was given that nobody had taken"),
+}
+# Lines of the example whose numbers follow from shapes alone: the same on every machine.
+EXCERPT = (0, 1, 2, 3, 4, 5, 11, 17, 18, 20, 21, 22)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *([str(cell) for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def parameters() -> str:
+    """Every field of HardwareConfig with its values in the presets."""
+    names = [field.name for field in dataclasses.fields(HardwareConfig) if field.name != "name"]
+    rows = [[f"`{name}`", PARAMETERS[name], *(_plain(getattr(config, name)) for config in PRESETS.values())] for name in names]
+    return table(["parameter", "meaning", *PRESETS], rows)
+
+
+def _plain(value: object) -> object:
+    return value.value if isinstance(value, Enum) else value
+
+
+def latencies() -> str:
+    """What follows from the parameters, for each preset."""
+    rows = {
+        "S: cycles per pixel of a last pass, dense and packed": lambda c: slices_per_pixel(Conv(), c),
+        "S, depthwise": lambda c: slices_per_pixel(Conv(mode=1), c),
+        "taps per cycle in depthwise mode": lambda c: c.taps,
+        "cycles to load a weight set": lambda c: c.weight_load_cycles,
+        "from a pixel's read to its sums": latency.sum_cycles,
+        "W: from the emission of a result to its write": lambda c: latency.write_cycles(c, residual=False),
+        "W with residual": lambda c: latency.write_cycles(c, residual=True),
+    }
+    return table(["cycles", *PRESETS], [[name, *(value(config) for config in PRESETS.values())] for name, value in rows.items()])
+
+
+def constants() -> str:
+    """Numbers of isa/latency.py with the comments that stand beside them."""
+    found = re.findall(r"^([A-Z_]+) = (.*?)  # (.*)$", Path(latency.__file__).read_text(encoding="utf-8"), re.MULTILINE)
+    return table(["constant", "value", "meaning"], [[f"`{name}`", _number(name, text), meaning] for name, text, meaning in found])
+
+
+def _number(name: str, text: str) -> str:
+    value = getattr(latency, name)
+    return ", ".join(f"{engine.name.lower()} {depth}" for engine, depth in value.items()) if isinstance(value, dict) else str(value)
+
+
+def ports() -> str:
+    """Ports by channel; widths in bits."""
+    rows: list[list[str]] = [["`clk`, `rst`, `irq`", "clk, rst", "irq"]]
+    config = PRESETS[DEFAULT_PRESET]
+    for prefix, signature, flip in (("s_axil_", axi_lite_signature(), True), ("m_axi_", axi_master_signature(config), False)):
+        for channel in ("aw", "w", "b", "ar", "r"):
+            members = {name: member for name, member in signature.members.items() if re.fullmatch(rf"{channel}[a-z]+", name)}
+            if channel in ("w", "r", "b"):
+                members = {name: member for name, member in members.items() if not name.startswith(("aw", "ar"))}
+            outputs, inputs = ([n for n, m in members.items() if (m.flow.name == "Out") != (flip ^ wanted)] for wanted in (False, True))
+            width = {name: member.shape for name, member in members.items()}
+            rows.append(
+                [
+                    f"`{prefix}{channel}*`",
+                    "in: " + ", ".join(f"{name.removeprefix(channel)} {width[name]}" for name in inputs),
+                    "out: " + ", ".join(f"{name.removeprefix(channel)} {width[name]}" for name in outputs),
+                ]
+            )
+    return table(["ports", "inputs", "outputs"], rows)
+
+
+def errors() -> str:
+    return table(
+        ["code", "name", "engine", "`error_address`", "cause"], [[int(code), f"`{code.name}`", *(ERRORS[code][k] for k in range(3))] for code in ErrorCode]
+    )
+
+
+def program() -> str:
+    """An excerpt of the example's program at 16x16, with the cycles that the model predicts."""
+    folder, config = ROOT / "examples/digits", PRESETS[DEFAULT_PRESET]
+    network = load_network(folder / "model.onnx", folder / "calibration.npz", QuantizeOptions(), Silent())
+    compiled = compile_network(for_hardware(network.graph, config), config)
+    prediction, lines = predict(compiled.commands, config), disassemble(compiled.commands).splitlines()
+    shown = [lines[k] for k in EXCERPT]
+    costs = []
+    for index in EXCERPT:
+        command, span = compiled.commands[index], prediction.spans[index]
+        if isinstance(command, Conv):
+            work = f"pixels {command.output_rows * command.output_columns}, tiles {command.output_tiles}, passes {command.passes}"
+            costs.append([index, work, array_cycles(command, config), span.start, span.end])
+        elif command.engine is not None:
+            words = command.rows * command.row_bytes // config.bus_bytes
+            costs.append([index, f"{words} bus words {'out' if isinstance(command, Store) else 'in'}", "", span.start, span.end])
+    text = "\n".join(["```text", *shown, "```", ""])
+    return f"{text}\n{table(['command', 'work', 'cycles of the array', 'accepted in cycle', 'done in cycle'], costs)}"
+
+
+BLOCKS = {"parameters": parameters, "latencies": latencies, "constants": constants, "ports": ports, "errors": errors, "program": program}
