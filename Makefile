@@ -1,6 +1,6 @@
 # make demo    set up .venv, build the example, co-simulate it, say where the results lie
 # make test    the test suite             make lint     ruff and mypy
-# make regress the long tests             make bench    measure speed
+# make regress the long tests             make bench    measure every network at hand, one table
 # make clean   remove what was made here
 
 PYTHON ?= python3
