@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -14,20 +15,37 @@ from hwgen.errors import DataError
 from hwgen.ir.graph import GraphInput
 
 LABELS = "y"
+MAX_BYTES = 1 << 34  # of the arrays of one file together: a small compressed file must not ask for more memory than computers have
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)  # of NumPy, zipfile and zlib
 AnyArray = npt.NDArray[Any]
 
 
 def read_npz(path: Path) -> dict[str, AnyArray]:
-    """All arrays of an .npz file. Raises DataError when it is not one, or holds Python objects."""
+    """All arrays of an .npz file. Raises DataError when it is none, is damaged, holds Python objects or more than MAX_BYTES."""
     try:
         with path.open("rb") as file:
+            _check_size(file, path.name)
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 raise DataError(f"data {path.name!r}: must be an .npz file of arrays by input name, not a single .npy array; save with numpy.savez")
             return {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not an .npz file of plain arrays"
+    except _UNREADABLE as error:
+        reason = "not an .npz file of plain arrays"
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        elif isinstance(error, MemoryError):
+            reason = "its arrays do not fit the memory"
         raise DataError(f"data {path.name!r}: cannot be read ({reason}); save arrays with numpy.savez") from error
+
+
+def _check_size(file: BinaryIO, name: str) -> None:
+    """Before anything is unpacked: the sizes that the archive's directory declares, which zipfile never exceeds."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            total = sum(entry.file_size for entry in archive.infolist())
+        if total > MAX_BYTES:
+            raise DataError(f"data {name!r}: arrays must take at most {MAX_BYTES} bytes together, not {total}; give fewer inputs at once")
+    file.seek(0)
 
 
 def _checked(name: str, array: AnyArray, entry: GraphInput, file: str) -> AnyArray:

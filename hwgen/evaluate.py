@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from hwgen.arrays import LABELS, AnyArray, labels_of, read_network_arrays, read_
 from hwgen.build import FLOAT_MODEL, QUANTIZED_MODEL
 from hwgen.errors import DataError, ModelError
 from hwgen.frontend.onnx import load_float_graph, load_model
-from hwgen.frontend.onnx_file import is_quantized_model
-from hwgen.frontend.qdq import load_quantized_graph
+from hwgen.frontend.onnx_file import is_quantized_model, network_name
+from hwgen.frontend.qdq import import_quantized_model, load_quantized_graph
 from hwgen.ir.evaluate import evaluate as evaluate_float
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Graph, GraphOutput
@@ -84,10 +85,11 @@ def _score(name: str, real: AnyArray, reference: AnyArray | None, labels: npt.ND
 
 def _networks(out: Path, float_model: Path | None) -> tuple[Graph, Path | None]:
     """The quantized network of a built folder or of a quantized ONNX file, and where the float one lies."""
-    if out.is_file():
-        if not is_quantized_model(load_model(out)):
+    if os.path.isfile(out):  # where Path.is_file raises, for a name too long, this is False, and the manifest's message comes
+        model = load_model(out)
+        if not is_quantized_model(model):
             raise ModelError(f"model {out.name!r}: must be quantized to be evaluated, is float; run hwgen quantize or hwgen build first")
-        return load_quantized_graph(out), float_model
+        return import_quantized_model(model, network_name(out)), float_model
     manifest = read_manifest(out)
     check_files(out, manifest)
     inside = out / FLOAT_MODEL if FLOAT_MODEL in manifest.files else None
@@ -127,8 +129,8 @@ def evaluate(out: Path, inputs: Path, *, labels: Path | None = None, float_model
 def save(evaluation: Evaluation, path: Path) -> None:
     """`q` and `y` of the only output as .npz; with several outputs `q:NAME` and `y:NAME`."""
     single = len(evaluation.reals) == 1
-    arrays = {("q" if single else f"q:{name}"): array for name, array in evaluation.integers.items()}
+    arrays: dict[str, Any] = {("q" if single else f"q:{name}"): array for name, array in evaluation.integers.items()}
     arrays |= {("y" if single else f"y:{name}"): array for name, array in evaluation.reals.items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **arrays)
     write_file(path, buffer.getvalue())

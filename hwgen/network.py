@@ -12,8 +12,8 @@ from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.config import HardwareConfig
 from hwgen.errors import DataError
 from hwgen.frontend.onnx import import_model, load_model
-from hwgen.frontend.onnx_file import is_quantized_model
-from hwgen.frontend.qdq import load_quantized_graph
+from hwgen.frontend.onnx_file import is_quantized_model, network_name
+from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.graph import Graph
 from hwgen.optimize import optimize
 from hwgen.progress import Progress
@@ -44,12 +44,12 @@ def load_network(model: Path, calibration: Path | None, options: QuantizeOptions
     Raises ModelError, UnsupportedError, DataError (float model without calibration data) or QuantizationError.
     """
     progress.stage("read the model")
-    proto = load_model(model)
+    proto, name = load_model(model), network_name(model)
     if is_quantized_model(proto):
-        graph = load_quantized_graph(model)
+        graph = import_quantized_model(proto, name)
         progress.stage("certify")
         return QuantizedNetwork(graph=graph, records=certificates(graph))
-    float_graph = optimize(import_model(proto, model.stem))
+    float_graph = optimize(import_model(proto, name))
     if calibration is None:
         names = ", ".join(repr(entry.name) for entry in float_graph.inputs)
         raise DataError(f"model {model.name!r}: is float and needs calibration data, none given; pass --calibration X.npz with typical values of {names}")

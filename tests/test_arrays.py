@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,50 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
     np.save(tmp_path / "plain.npy", np.arange(3))
     with pytest.raises(DataError, match=r"^data 'plain.npy': must be an .npz file of arrays by input name, not a single .npy array; save with numpy.savez$"):
         read_npz(tmp_path / "plain.npy")
+
+
+def test_a_damaged_archive_is_a_data_error_whatever_is_damaged(tmp_path: Path) -> None:
+    """One byte changed anywhere: zipfile, zlib and NumPy each have their own exceptions for it."""
+    np.savez_compressed(tmp_path / "good.npz", x=np.random.default_rng(1).normal(size=(4, 8, 8)).astype(np.float32), y=np.arange(4))
+    content = (tmp_path / "good.npz").read_bytes()
+    rng = np.random.default_rng(2)
+    refused = 0
+    for position in range(0, len(content), 2):
+        damaged = bytearray(content)
+        damaged[position] ^= int(rng.integers(1, 256))
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        try:
+            read_npz(tmp_path / "bad.npz")
+        except DataError as error:
+            assert str(error).startswith("data 'bad.npz': ")
+            refused += 1
+    assert refused > len(content) // 4
+
+
+def test_an_encrypted_or_unknown_compression_is_a_data_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.ones(3))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    for offset, value in ((8, 1), (10, 99)):  # general purpose flags: encrypted; compression method
+        changed = bytearray(content)
+        changed[directory + offset] = value
+        (tmp_path / "y.npz").write_bytes(changed)
+        with pytest.raises(DataError, match=r"^data 'y.npz': cannot be read \(not an .npz file of plain arrays\); save arrays with numpy.savez$"):
+            read_npz(tmp_path / "y.npz")
+
+
+def test_an_archive_that_would_unpack_to_more_than_a_computer_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x=np.zeros(1000, np.uint8), y=np.zeros(1000, np.uint8))
+    monkeypatch.setattr("hwgen.arrays.MAX_BYTES", 2000)
+    with pytest.raises(DataError, match=r"^data 'bomb.npz': arrays must take at most 2000 bytes together, not 2256; give fewer inputs at once$"):
+        read_npz(path)
+
+
+def test_an_array_that_declares_more_than_fits_the_memory(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 50,)})
+    with zipfile.ZipFile(tmp_path / "huge.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+    with pytest.raises(DataError, match=r"^data 'huge.npz': cannot be read \(its arrays do not fit the memory\); save arrays with numpy.savez$"):
+        read_npz(tmp_path / "huge.npz")

@@ -12,7 +12,7 @@ from hwgen.errors import ModelError, Unsupported, UnsupportedError
 from hwgen.frontend.onnx_builder import Builder, Declared, PoisonedError
 from hwgen.frontend.onnx_constants import constant_node, fold, tensor
 from hwgen.frontend.onnx_dense import DENSE_HANDLERS
-from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, opset_of
+from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, network_name, opset_of
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
@@ -37,10 +37,14 @@ KEEPS_SHAPE = frozenset(
     }
 )
 
+# Bounds on what constant folding computes: any shape arithmetic, and every weight some times over.
+LEAST_FOLDABLE = 1 << 24
+FOLDABLE_PER_STORED = 16
+
 
 def load_float_graph(path: Path) -> Graph:
     """Read, check, import and optimize a float model. Raises ModelError or UnsupportedError."""
-    return optimize(import_model(load_model(path), path.stem))
+    return optimize(import_model(load_model(path), network_name(path)))
 
 
 def import_model(model: onnx.ModelProto, name: str) -> Graph:
@@ -70,8 +74,11 @@ def _second_thoughts(first: Builder) -> Iterator[Builder]:
 
 
 def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
+    stored = 0
     for initializer in model.graph.initializer:
-        builder.env[initializer.name] = Constant.of(tensor(initializer, f"initializer {initializer.name!r}"))
+        builder.env[initializer.name] = constant = Constant.of(tensor(initializer, f"initializer {initializer.name!r}"))
+        stored += constant.elements
+    builder.foldable_elements = LEAST_FOLDABLE + FOLDABLE_PER_STORED * stored
     for declared in builder.declared.values():
         builder.env[declared.name] = RawInput(source=declared.name, shape=declared.shape)
     problems: list[Unsupported] = []
@@ -102,12 +109,13 @@ def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
 def _translate(builder: Builder, node: OnnxNode) -> None:
     """One node: folded when all operands are constant, else given to its handler."""
     if node.operator == "Constant":
-        builder.env[node.output] = constant_node(node)
+        builder.env[node.output] = constant = constant_node(node)
+        builder.foldable_elements += FOLDABLE_PER_STORED * constant.elements
         return
     operands = [builder.env.get(name) for name in node.inputs]
     constants = [operand for operand in operands if isinstance(operand, Constant)]
     if constants and len(constants) == sum(name != "" for name in node.inputs):
-        builder.env[node.output] = fold(node, [operand if isinstance(operand, Constant) else None for operand in operands])
+        builder.define_constant(node, fold(node, [operand if isinstance(operand, Constant) else None for operand in operands]))
         return
     handler = HANDLERS.get(node.operator)
     if handler is None:
@@ -139,8 +147,8 @@ def _refuse_extra_outputs(model: onnx.ModelProto, node: OnnxNode) -> None:
     if not extra:
         return
     read = {name for other in model.graph.node for name in other.input} | {output.name for output in model.graph.output}
-    for name in sorted(extra & read):
-        raise node.refuse(f"only the first output is supported, but {name!r} is read")
+    if extra & read:
+        raise node.refuse(f"only the first output is supported, but {min(extra & read)!r} is read")
 
 
 def _declared(model: onnx.ModelProto) -> dict[str, Declared]:

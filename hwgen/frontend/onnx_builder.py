@@ -46,6 +46,14 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     inputs: dict[str, GraphInput] = field(default_factory=dict)
+    foldable_elements: int = 0  # of constants that may still be computed
+
+    def define_constant(self, node: OnnxNode, constant: Constant) -> None:
+        """The node's result is known. Raises ModelError when all such results together hold far more than the file."""
+        self.foldable_elements -= constant.elements
+        if self.foldable_elements < 0:
+            raise node.malformed("the constants computed so far are far larger than the model's own; a few bytes must not ask for gigabytes")
+        self.env[node.output] = constant
 
     def lookup(self, name: str) -> Constant | View:
         found = self.env.get(name)

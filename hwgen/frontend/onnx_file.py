@@ -15,8 +15,15 @@ from hwgen.frontend.onnx_constants import tensor
 from hwgen.ops.base import MAX_ELEMENTS
 
 MAX_BYTES = (1 << 31) - 1  # protobuf's own limit on a message
+MAX_NODES = 1 << 18  # after inlining: a few functions that call each other twice would make any number of them
+MAX_CALL_DEPTH = 64
 OLDEST_OPSET = 7
 QUANTIZED_OPERATORS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm")
+
+
+def network_name(path: Path) -> str:
+    """The network's name: its file's, without suffix; bytes that are no UTF-8 become question marks."""
+    return path.stem.encode("utf-8", "replace").decode()
 
 
 def load_model(path: Path) -> onnx.ModelProto:
@@ -97,6 +104,7 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model without its local functions, which newer exporters write."""
     if not model.functions:
         return model
+    _refuse_explosion(model, name)
     try:
         inlined: onnx.ModelProto = inline_local_functions(model)
     except Exception as error:  # the C++ inliner raises plain RuntimeError and ValueError on recursive or malformed functions
@@ -104,10 +112,35 @@ def _inlined(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return inlined
 
 
+def _refuse_explosion(model: onnx.ModelProto, name: str) -> None:
+    """Raises ModelError before inlining would write more than MAX_NODES nodes, or call deeper than MAX_CALL_DEPTH (recursion: for ever)."""
+    bodies = {(function.domain, function.name): function.node for function in model.functions}
+    known: dict[tuple[str, str], int] = {}
+
+    def expanded(nodes: Iterable[onnx.NodeProto], depth: int) -> int:
+        if depth > MAX_CALL_DEPTH:
+            raise ModelError(f"model {name!r}: its local functions must call each other at most {MAX_CALL_DEPTH} deep; export it without functions")
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in known:
+                known[key] = expanded(bodies[key], depth + 1)
+            inner = (graph.node for attribute in node.attribute for graph in (attribute.g, *attribute.graphs))
+            total += known.get(key, 1) + sum(expanded(part, depth + 1) for part in inner)
+        return total
+
+    nodes = expanded(model.graph.node, 0)
+    if nodes > MAX_NODES:
+        raise ModelError(f"model {name!r}: must hold at most {MAX_NODES} nodes without its local functions, not {nodes}; export it without functions")
+
+
 def _read_external_data(model: onnx.ModelProto, path: Path) -> None:
-    folder = path.parent.resolve()
+    folder, total = path.parent.resolve(), 0
     for proto in _tensors(model):
         if proto.data_location == onnx.TensorProto.EXTERNAL:
+            total += _stored_bytes(proto)
+            if total > MAX_BYTES:  # many tensors may share one file
+                raise ModelError(f"model {path.name!r}: external data must be below 2 GiB together, as much as one ONNX file can hold")
             proto.raw_data = _external_bytes(proto, folder)
             proto.ClearField("data_location")
             proto.ClearField("external_data")
@@ -130,9 +163,13 @@ def _external_bytes(proto: onnx.TensorProto, folder: Path) -> bytes:
     file = folder / location
     if not location or "\0" in location or Path(location).is_absolute() or ".." in Path(location).parts:
         raise ModelError(f"{where}: external data must lie in the model's folder, not at {location!r}")
-    if not file.resolve().is_relative_to(folder):
+    try:
+        inside, found = file.resolve().is_relative_to(folder), file.is_file()
+    except (OSError, RuntimeError):  # a name too long, a link to itself
+        inside, found = True, False
+    if not inside:
         raise ModelError(f"{where}: external data {location!r} is a link out of the model's folder; copy the file there")
-    if not file.is_file():
+    if not found:
         raise ModelError(f"{where}: external data {location!r} is missing; keep the file beside the model")
     available = file.stat().st_size
     offset = _number(entries.get("offset", "0"), where, "offset")

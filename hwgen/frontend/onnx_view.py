@@ -33,6 +33,10 @@ class Constant:
         return Constant(probes=(array, array))
 
     @property
+    def elements(self) -> int:
+        return sum(probe.size for probe in self.probes)
+
+    @property
     def varies(self) -> bool:
         return self.probes[0] is not self.probes[1]
 

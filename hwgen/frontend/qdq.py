@@ -11,6 +11,7 @@ import onnx
 from hwgen.arith import Rounding
 from hwgen.errors import ModelError
 from hwgen.frontend.onnx import import_model, load_model
+from hwgen.frontend.onnx_file import network_name
 from hwgen.frontend.qdq_attach import attach
 from hwgen.frontend.qdq_strip import strip
 from hwgen.ir.graph import Arithmetic, Graph
@@ -26,7 +27,7 @@ def load_quantized_graph(path: Path) -> Graph:
     Raises ModelError for a damaged file, UnsupportedError listing what is quantized in a way that hwgen does not implement, and
     QuantizationError for illegal scales and zero points.
     """
-    return import_quantized_model(load_model(path), path.stem)
+    return import_quantized_model(load_model(path), network_name(path))
 
 
 def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:

@@ -180,6 +180,37 @@ def test_local_functions_are_inlined(tmp_path: Path) -> None:
     assert len(load_float_graph(saved(tmp_path, proto)).nodes) == 1
 
 
+def calls(*bodies: list[onnx.NodeProto]) -> onnx.ModelProto:
+    """A model whose only node calls function f0; f0, f1, ... from a to b consist of `bodies`."""
+    domain = [onnx.helper.make_opsetid("", 13), onnx.helper.make_opsetid("local", 1)]
+    proto = model([NODES[0], onnx.helper.make_node("f0", ["h"], ["y"], domain="local")], X, {"w": WEIGHT})
+    proto.functions.extend(onnx.helper.make_function("local", f"f{k}", ["a"], ["b"], body, domain) for k, body in enumerate(bodies))
+    proto.opset_import.append(domain[1])
+    return proto
+
+
+def test_functions_that_would_become_any_number_of_nodes(tmp_path: Path) -> None:
+    """Thirty functions of two calls each are a thousand million nodes: refused before the first is written."""
+    twice = [[onnx.helper.make_node(f"f{k}", ["a"], ["t"], domain="local"), onnx.helper.make_node(f"f{k}", ["t"], ["b"], domain="local")] for k in range(1, 30)]
+    path = saved(tmp_path, calls(*twice, [node("Relu", ["a"], "b")]))
+    assert failure(path) == f"model 'net.onnx': must hold at most 262144 nodes without its local functions, not {2**29 + 1}; export it without functions"
+
+
+def test_functions_inside_a_subgraph_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hwgen.frontend.onnx_file.MAX_NODES", 8)
+    inner = onnx.helper.make_graph([onnx.helper.make_node("f1", ["a"], ["b"], domain="local")] * 4, "inner", [], [])
+    body = [onnx.helper.make_node("If", ["a"], ["b"], then_branch=inner, else_branch=inner)]
+    path = saved(tmp_path, calls(body, [node("Relu", ["a"], "b")]))
+    assert failure(path) == "model 'net.onnx': must hold at most 8 nodes without its local functions, not 10; export it without functions"
+
+
+@pytest.mark.parametrize("target", ["f0", "f1"])
+def test_functions_that_call_themselves(tmp_path: Path, target: str) -> None:
+    bodies = [[onnx.helper.make_node(name, ["a"], ["b"], domain="local")] for name in (target, "f0")]
+    path = saved(tmp_path, calls(*bodies))
+    assert failure(path) == "model 'net.onnx': its local functions must call each other at most 64 deep; export it without functions"
+
+
 def test_is_quantized_model() -> None:
     assert not is_quantized_model(sound())
     assert is_quantized_model(model([node("QuantizeLinear", ["x", "s"], "q"), node("DequantizeLinear", ["q", "s"], "y")], X, {"s": np.float32(1)}))
@@ -245,6 +276,25 @@ def test_external_data_through_a_linked_folder(tmp_path: Path) -> None:
     path = external(tmp_path, location="sub/w.bin")
     (path.parent / "sub").symlink_to(tmp_path / "other")
     assert "is a link out of the model's folder" in failure(path)
+
+
+@pytest.mark.parametrize("location", ["loop", "a" * 300, "sub/" * 2000 + "w.bin"])
+def test_external_data_that_cannot_be_a_file(tmp_path: Path, location: str) -> None:
+    path = external(tmp_path, location=location)
+    (path.parent / "loop").symlink_to("loop")
+    assert failure(path) == f"initializer 'w': external data {location!r} is missing; keep the file beside the model"
+
+
+def test_external_data_that_many_tensors_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file read a thousand times is a large model."""
+    path = external(tmp_path)
+    monkeypatch.setattr("hwgen.frontend.onnx_file.MAX_BYTES", 10 * WEIGHT.nbytes)
+    proto = onnx.load(path, load_external_data=False)
+    for k in range(10):
+        proto.graph.initializer.add().CopyFrom(proto.graph.initializer[0])
+        proto.graph.initializer[-1].name = f"w{k}"
+    path.write_bytes(proto.SerializeToString())
+    assert failure(path) == "model 'net.onnx': external data must be below 2 GiB together, as much as one ONNX file can hold"
 
 
 def test_external_data_missing(tmp_path: Path) -> None:

@@ -391,6 +391,12 @@ MALFORMED = {
         13,
         "ConstantOfShape 'd': a constant must hold at most 268435456 elements, not 1099511627776",
     ),
+    "fold_often": (
+        [CONV, *(node("ConstantOfShape", ["s"], f"d{k}") for k in range(3)), node("Sum", ["d0", "d1", "d2"], "d"), node("Add", ["h", "d"], "y")],
+        {"s": shape_of(1 << 11, 1 << 11)},
+        13,
+        "ConstantOfShape 'd2': the constants computed so far are far larger than the model's own; a few bytes must not ask for gigabytes",
+    ),
     "no_accelerated_operator": ([node("Flatten", ["x"], "y")], {}, 13, "model 'test': must hold at least one operator for the accelerator"),
     "constant_output": ([CONV, node("Identity", ["w"], "y")], {}, 13, "must hold at least one operator"),
     "weights_overflow": (
