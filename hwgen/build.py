@@ -28,14 +28,24 @@ from hwgen.ir.graph import Graph
 from hwgen.isa.program import disassemble
 from hwgen.network import QuantizedNetwork, load_network, options_for
 from hwgen.ops.golden import golden, golden_codes
-from hwgen.output import MANIFEST, REPORT_FOLDER, Manifest, check_replaceable, hardware_values, model_sha256, sha256, write_file, write_folder
+from hwgen.output import (
+    MANIFEST,
+    REPORT_FOLDER,
+    REPORT_HTML,
+    REPORT_JSON,
+    Manifest,
+    check_replaceable,
+    model_sha256,
+    sha256,
+    write_file,
+    write_folder,
+)
 from hwgen.progress import Progress, Silent
 from hwgen.quantize import QuantizeOptions
 from hwgen.quantize.metrics import sqnr_db
-from hwgen.report.collect import BuildFacts, Json, build_report, cycles_between, to_json
+from hwgen.report.collect import BuildFacts, Json, build_report, to_json
 from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
-from hwgen.schedule.timing import predict
 
 QUANTIZED_MODEL = "onnx/quantized.onnx"
 QOPERATOR_MODEL = "onnx/quantized_qoperator.onnx"
@@ -100,14 +110,14 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
     progress.stage("write the report")
-    report = build_report(_facts(request, digest, network, compiled))
+    report = build_report(_facts(digest, network, compiled))
     manifest = Manifest(
         network=network.graph.name,
         model_sha256=digest,
         hardware=request.hardware,
         files={name: sha256(content) for name, content in files.items() if not name.startswith(REPORT_FOLDER)},
     )
-    files |= {"report/report.json": to_json(report), "report/report.html": render_html(report), MANIFEST: manifest.to_json().encode()}
+    files |= {REPORT_JSON: to_json(report), REPORT_HTML: render_html(report), MANIFEST: manifest.to_json().encode()}
     write_folder(request.out, files)
     return report
 
@@ -120,13 +130,13 @@ def verilog(config: HardwareConfig) -> str:
 
 def _firmware_input(compiled: CompiledNetwork, network: QuantizedNetwork) -> FirmwareInput:
     """With a watchdog that only a hang reaches: far beyond the predicted cycles, whatever the memory's latency."""
-    source = FirmwareInput.of(compiled, known_answers(compiled, network))
-    return replace(source, watchdog_cycles=min(cycle_limit(predict(compiled.commands, compiled.config).total_cycles), (1 << compiled.config.watchdog_bits) - 1))
+    most = (1 << compiled.config.watchdog_bits) - 1
+    return replace(FirmwareInput.of(compiled, known_answers(compiled, network)), watchdog_cycles=min(cycle_limit(compiled), most))
 
 
-def cycle_limit(predicted: int) -> int:
-    """More cycles than this are a hang."""
-    return _CYCLE_FLOOR + _CYCLE_MARGIN * predicted
+def cycle_limit(compiled: CompiledNetwork) -> int:
+    """An inference that takes more cycles than this hangs."""
+    return _CYCLE_FLOOR + _CYCLE_MARGIN * compiled.prediction.total_cycles
 
 
 def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
@@ -186,23 +196,12 @@ def layer_sqnr(network: QuantizedNetwork) -> dict[str, float]:
     return {name: sqnr_db(real[name], graph.values[name].quantized.dequantize(codes[name])) for name in codes if name in real}
 
 
-def predicted_cycles(compiled: CompiledNetwork) -> tuple[tuple[int, ...], int]:
-    """Cycles of each layer (from the end of those before it to its own) and of one whole inference, by the cycle model."""
-    prediction = predict(compiled.commands, compiled.config)
-    ends = [max(prediction.spans[index].end for index in layer.commands) for layer in compiled.layers]
-    return cycles_between(ends), prediction.total_cycles
-
-
-def _facts(request: BuildRequest, digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) -> BuildFacts:
-    layer_cycles, total = predicted_cycles(compiled)
+def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) -> BuildFacts:
     return BuildFacts(
         network=compiled,
         model_sha256=digest,
-        hardware=hardware_values(request.hardware),
         records=network.records,
         quantization=network.report,
         sqnr_db=layer_sqnr(network),
         calibration_inputs=len(next(iter(network.calibration.values()))) if network.calibration else 0,
-        layer_cycles=layer_cycles,
-        total_cycles=total,
     )

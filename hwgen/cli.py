@@ -16,7 +16,8 @@ from hwgen import __version__
 from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.toolchain import doctor
-from hwgen.errors import HwgenError, MismatchError, OutputError
+from hwgen.errors import HwgenError, MismatchError
+from hwgen.output import REPORT_HTML, check_file_place
 from hwgen.progress import bars
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
 
@@ -43,6 +44,11 @@ def _probability(text: str) -> float:
     return value
 
 
+def _shown(path: Path) -> str:
+    """A path as text that every terminal takes: bytes that are no UTF-8 become question marks."""
+    return escape(str(path).encode("utf-8", "replace").decode())
+
+
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
     return QuantizeOptions(scheme=Scheme(arguments.scheme), granularity=Granularity(arguments.granularity), ranges=RangeMethod(arguments.range))
 
@@ -50,8 +56,7 @@ def _options(arguments: argparse.Namespace) -> QuantizeOptions:
 def _quantize(arguments: argparse.Namespace) -> int:
     from hwgen.build import QuantizeRequest, quantize_model
 
-    if arguments.output.is_dir():
-        raise OutputError(f"output {str(arguments.output)!r}: must be a file, is a folder; name an .onnx file with -o")
+    check_file_place(arguments.output)
     request = QuantizeRequest(
         model=arguments.model,
         out=arguments.output,
@@ -62,7 +67,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     with bars(_err) as progress:
         network = quantize_model(request, progress=progress)
     certified = sum(record.certified for record in network.records)
-    _out.print(f"{escape(str(arguments.output))}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
+    _out.print(f"{_shown(arguments.output)}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
     return OK
 
 
@@ -83,7 +88,7 @@ def _build(arguments: argparse.Namespace) -> int:
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
     _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")
-    _out.print(f"written: {escape(str(arguments.output))}; report: {escape(str(arguments.output / 'report/report.html'))}")
+    _out.print(f"written: {_shown(arguments.output)}; report: {_shown(arguments.output / REPORT_HTML)}")
     return OK
 
 
@@ -94,8 +99,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     with bars(_err) as progress:
         verification = verify(VerifyRequest(out=arguments.out, inputs=arguments.inputs, count=arguments.count, memory=memory), progress=progress)
     table = Table(box=None, pad_edge=False)
-    for column, justify in (("layer", "left"), ("values", "right"), ("mismatches", "right"), ("cycles", "right"), ("predicted", "right")):
-        table.add_column(column, justify="left" if justify == "left" else "right")
+    table.add_column("layer")
+    for column in ("values", "mismatches", "cycles", "predicted"):
+        table.add_column(column, justify="right")
     for entry in verification.report["layers"]:
         numbers = [f"{entry[key]:,}" if entry[key] is not None else "-" for key in ("compared", "mismatches", "measured_cycles", "predicted_cycles")]
         table.add_row(escape(entry["name"]), *numbers)
@@ -226,6 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HwgenError as error:
         _err.print(f"hwgen: {escape(str(error))}", style="red" if _err.is_terminal else "")
         return MISMATCH if isinstance(error, MismatchError) else USER_ERROR
+    except MemoryError:
+        _err.print("hwgen: out of memory; give fewer inputs at once, or a smaller network")
+        return USER_ERROR
     except KeyboardInterrupt:
         _err.print("hwgen: interrupted")
         return USER_ERROR

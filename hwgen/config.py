@@ -121,10 +121,19 @@ class HardwareConfig:
     def add_requantize(self) -> AddRequantize:
         return AddRequantize(multiplier_bits=self.multiplier_bits, rounding=self.rounding)
 
+    def values(self) -> dict[str, Any]:
+        """Every parameter as JSON knows it, the name first."""
+        return {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items()}
+
     def hash(self) -> str:
         """SHA-256 over every parameter except the name: equal hashes mean equal hardware."""
-        content = {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items() if key != "name"}
+        content = {key: value for key, value in self.values().items() if key != "name"}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def short_hash(self) -> int:
+        """The last 32 bits of the hash: what register config_hash holds, and firmware compares."""
+        return int(self.hash()[-8:], 16)
 
 
 PRESETS = {

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from enum import Enum
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from hwgen import __version__
 from hwgen.arith import Rounding
@@ -20,6 +17,7 @@ from hwgen.errors import HwgenError, MismatchError, ModelError, OutputError
 
 MANIFEST = "manifest.json"
 REPORT_FOLDER = "report/"  # rewritten by `verify`, so not under the manifest's hashes
+REPORT_JSON, REPORT_HTML = f"{REPORT_FOLDER}report.json", f"{REPORT_FOLDER}report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +34,11 @@ class Manifest:
             "tool": {"name": "hwgen", "version": __version__},
             "network": self.network,
             "model_sha256": self.model_sha256,
-            "hardware": hardware_values(self.hardware),
+            "hardware": self.hardware.values(),
             "hardware_sha256": self.hardware.hash(),
             "files": dict(sorted(self.files.items())),
         }
         return json.dumps(content, indent=2) + "\n"
-
-
-def hardware_values(config: HardwareConfig) -> dict[str, Any]:
-    """Every parameter as JSON knows it."""
-    return {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(config).items()}
 
 
 def sha256(content: bytes) -> str:
@@ -75,8 +68,11 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     changed = []
     for name, digest in manifest.files.items():
         path = folder / name
-        inside = path.resolve().is_relative_to(folder.resolve())
-        if not inside or not path.is_file() or sha256(path.read_bytes()) != digest:
+        try:
+            same = path.resolve().is_relative_to(folder.resolve()) and sha256(path.read_bytes()) == digest
+        except (OSError, RuntimeError):  # missing, not a file, unreadable, a link to itself
+            same = False
+        if not same:
             changed.append(name)
     if changed:
         raise MismatchError(f"folder {folder.name!r}: files must be as built, missing or changed: {', '.join(changed[:10])}; build again")
@@ -84,17 +80,34 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 def check_replaceable(folder: Path, *, force: bool) -> None:
     """Raises OutputError early when `folder` cannot be written or holds something that hwgen did not make."""
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputError(f"output {str(folder)!r}: must be a folder, is a file or a link; name another with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise OutputError(f"output {str(folder)!r}: must be a folder, is a file or a link; name another with -o")
+        taken = folder.is_dir() and any(folder.iterdir())
+        parent = folder.absolute().parent
+        existing = next(p for p in (parent, *parent.parents) if p.exists())
+    except OSError as error:  # a name too long, a folder that may not be looked into
+        raise _unwritable(folder, error) from error
+    if taken and not force:
         try:
             read_manifest(folder)
         except OutputError as error:
             raise OutputError(f"output {str(folder)!r}: exists and was not made by hwgen; name another folder with -o, or replace it with --force") from error
-    parent = folder.absolute().parent
-    existing = next(p for p in (parent, *parent.parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"output {str(folder)!r}: cannot be written, {str(existing)!r} is not a writable folder; name another with -o")
+
+
+def check_file_place(path: Path) -> None:
+    """Raises OutputError early when `path` cannot be a file to write."""
+    try:
+        if path.is_dir():
+            raise OutputError(f"output {str(path)!r}: must be a file, is a folder; name an .onnx file with -o")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"output {str(path)!r}: cannot be written ({error.strerror}); name another with -o")
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -108,24 +121,33 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
                 path = fresh / relative
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-            if target.exists():
-                target.replace(Path(name) / "old")
-            fresh.replace(target)
+            _exchange(fresh, target, Path(name) / "old")
     except OSError as error:
-        raise OutputError(f"output {str(folder)!r}: cannot be written ({error.strerror}); name another with -o") from error
+        raise _unwritable(folder, error) from error
+
+
+def _exchange(fresh: Path, target: Path, old: Path) -> None:
+    """`fresh` becomes `target`, and what was there `old`; or nothing moves."""
+    if target.exists():
+        target.replace(old)
+    try:
+        fresh.replace(target)
+    except BaseException:  # an interrupt too must not lose the old folder
+        if old.exists():
+            old.replace(target)
+        raise
 
 
 def write_file(path: Path, content: bytes) -> None:
     """One file, whole or not at all. Raises OutputError."""
-    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".hwgen-") as folder:  # a name that nobody can have made a link of
+            fresh = Path(folder) / "new"
+            fresh.write_bytes(content)
+            fresh.replace(path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"output {str(path)!r}: cannot be written ({error.strerror}); name another with -o") from error
+        raise _unwritable(path, error) from error
 
 
 def model_sha256(path: Path) -> str:

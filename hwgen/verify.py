@@ -24,9 +24,9 @@ from hwgen.ir.evaluate import to_canonical
 from hwgen.isa.fields import Region
 from hwgen.ops.golden import golden_codes
 from hwgen.ops.integer import Int8Array
-from hwgen.output import Manifest, check_files, read_manifest, write_file
+from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
-from hwgen.report.collect import Json, cycles_between, to_json, verification_report
+from hwgen.report.collect import FORMAT, Json, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 
@@ -58,12 +58,22 @@ class Verification:
 
 
 def read_report(out: Path) -> Json:
+    """The report that `build` wrote. Raises OutputError when it is absent, damaged or of another version."""
     try:
-        content = json.loads((out / "report/report.json").read_text(encoding="utf-8"))
+        content = json.loads((out / REPORT_JSON).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OutputError(f"folder {out.name!r}: report/report.json cannot be read; build again") from error
-    assert isinstance(content, dict)
+        raise OutputError(f"folder {out.name!r}: {REPORT_JSON} cannot be read; build again") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise OutputError(f"folder {out.name!r}: {REPORT_JSON} must be a report of format {FORMAT}; build again")
     return content
+
+
+def write_report(out: Path, report: Json) -> None:
+    """Replaces the report of a built folder, inside it and nowhere else."""
+    if (out / REPORT_FOLDER).is_symlink():
+        raise OutputError(f"folder {out.name!r}: {REPORT_FOLDER} must be a folder, is a link; build again")
+    write_file(out / REPORT_JSON, to_json(report))
+    write_file(out / REPORT_HTML, render_html(report))
 
 
 def load_compiled(out: Path, manifest: Manifest) -> CompiledNetwork:
@@ -160,7 +170,7 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     codes = input_codes(compiled, arrays, request.count)
     progress.stage("golden model")
     expected = expectations(compiled, codes)
-    limit = cycle_limit(report["predicted_cycles"] or compiled.macs) + 20 * request.memory.latency_cycles * len(compiled.commands)
+    limit = cycle_limit(compiled) + 20 * request.memory.latency_cycles * len(compiled.commands)
     job = simulation_job(compiled, (request.out / VERILOG).read_text(encoding="utf-8"), codes, request.memory, min(limit, 1 << 31))
     progress.stage("co-simulate", total=len(job.inputs))
     result = simulate(job, progress=progress.step)
@@ -171,6 +181,5 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     if all(layer.equal for layer in layers):
         output_comparison(compiled, codes, result)
     report = verification_report(report, result, layers, layer_cycles(compiled, result.trace))
-    write_file(request.out / "report/report.json", to_json(report))
-    write_file(request.out / "report/report.html", render_html(report))
+    write_report(request.out, report)
     return Verification(report=report, layers=layers, result=result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -18,10 +19,20 @@ from hwgen.cli import main
 from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.runner import simulate
-from hwgen.errors import MismatchError
-from hwgen.output import MANIFEST, read_manifest
+from hwgen.errors import MismatchError, OutputError
+from hwgen.output import MANIFEST, read_manifest, sha256
 from hwgen.report.collect import verification_report
-from hwgen.verify import VERILOG, expectations, input_codes, layer_cycles, load_compiled, output_comparison, simulation_job
+from hwgen.verify import (
+    VERILOG,
+    expectations,
+    input_codes,
+    layer_cycles,
+    load_compiled,
+    output_comparison,
+    read_report,
+    simulation_job,
+    write_report,
+)
 
 EXAMPLE = Path(__file__).parents[1] / "examples/digits"
 MODEL, CALIBRATION, TEST = (str(EXAMPLE / name) for name in ("model.onnx", "calibration.npz", "test.npz"))
@@ -126,9 +137,7 @@ def test_verify_refuses_a_program_of_another_version(copy: Path, capsys: pytest.
     program = copy / "program/program.bin"
     old = read_manifest(copy).files["program/program.bin"]
     program.write_bytes(program.read_bytes() + bytes(128))
-    import hashlib
-
-    manifest = (copy / MANIFEST).read_text().replace(old, hashlib.sha256(program.read_bytes()).hexdigest())
+    manifest = (copy / MANIFEST).read_text().replace(old, sha256(program.read_bytes()))
     (copy / MANIFEST).write_text(manifest)
     assert main(["verify", str(copy)]) == 1
     assert "program/program.bin must be what this hwgen compiles from onnx/quantized.onnx" in error_of(capsys)
@@ -138,6 +147,38 @@ def test_verify_of_a_damaged_report(copy: Path, capsys: pytest.CaptureFixture[st
     (copy / "report/report.json").write_text("{")
     assert main(["verify", str(copy)]) == 2
     assert error_of(capsys) == "hwgen: folder 'out': report/report.json cannot be read; build again"
+    for other in ("[]", "{}", '{"format": 0}'):
+        (copy / "report/report.json").write_text(other)
+        assert main(["verify", str(copy)]) == 2
+        assert error_of(capsys) == "hwgen: folder 'out': report/report.json must be a report of format 1; build again"
+
+
+def test_verify_does_not_write_its_report_through_a_link(copy: Path, tmp_path: Path) -> None:
+    (copy / "report").rename(tmp_path / "elsewhere")
+    (copy / "report").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OutputError, match=r"^folder 'out': report/ must be a folder, is a link; build again$"):
+        write_report(copy, read_report(copy))
+
+
+def test_names_that_are_no_unicode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """File systems take any bytes; report, C and manifest are text."""
+    model = tmp_path / os.fsdecode(b"\xff.onnx")
+    shutil.copyfile(MODEL, model)
+    out = tmp_path / os.fsdecode(b"out\xfe")
+    assert main(["build", str(model), "--calibration", CALIBRATION, "--array", ARRAY, "-o", str(out)]) == 0
+    assert "out?" in capsys.readouterr().out
+    assert json.loads((out / "report/report.json").read_text())["network"] == "?"
+    assert (out / "include/unnamed_model.h").is_file()
+
+
+def test_too_little_memory_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def exhausted(*arguments: object, **named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("hwgen.build.load_network", exhausted)
+    assert main(["build", MODEL, "--calibration", CALIBRATION, "-o", str(tmp_path / "out")]) == 2
+    assert error_of(capsys) == "hwgen: out of memory; give fewer inputs at once, or a smaller network"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_evaluate_reports_and_saves(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

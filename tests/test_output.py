@@ -10,7 +10,18 @@ import pytest
 from hwgen.arith import Rounding
 from hwgen.config import PRESETS, HardwareConfig
 from hwgen.errors import MismatchError, ModelError, OutputError
-from hwgen.output import MANIFEST, Manifest, check_files, check_replaceable, model_sha256, read_manifest, sha256, write_file, write_folder
+from hwgen.output import (
+    MANIFEST,
+    Manifest,
+    check_file_place,
+    check_files,
+    check_replaceable,
+    model_sha256,
+    read_manifest,
+    sha256,
+    write_file,
+    write_folder,
+)
 
 HARDWARE = HardwareConfig(name='od"d */ name', out_lanes=8, in_lanes=4, rounding=Rounding.HALF_UP, multiplier_bits=12)
 
@@ -44,6 +55,16 @@ def test_changed_missing_and_escaping_files_are_named(tmp_path: Path) -> None:
     outside = Manifest(network="n", model_sha256="", hardware=HARDWARE, files={"../secret": sha256(b"s")})
     with pytest.raises(MismatchError, match=r"missing or changed: \.\./secret"):
         check_files(tmp_path / "out", outside)
+
+
+def test_files_that_are_links_out_or_to_themselves_are_no_files_of_the_build(tmp_path: Path) -> None:
+    manifest = built(tmp_path / "out", a=b"1", b=b"2")
+    (tmp_path / "secret").write_bytes(b"1")
+    for name, target in (("a", tmp_path / "secret"), ("b", tmp_path / "out/b")):
+        (tmp_path / "out" / name).unlink()
+        (tmp_path / "out" / name).symlink_to(target)
+    with pytest.raises(MismatchError, match=r"^folder 'out': files must be as built, missing or changed: a, b; build again$"):
+        check_files(tmp_path / "out", manifest)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"tool": {"name": "other"}}', '{"tool": {"name": "hwgen"}, "hardware": {}}'])
@@ -94,6 +115,20 @@ def test_an_unwritable_place_is_refused_before_the_work(tmp_path: Path) -> None:
         check_replaceable(tmp_path / "file" / "out", force=False)
 
 
+def test_a_name_that_no_file_system_takes(tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 300)
+    with pytest.raises(OutputError, match=r"aaa': cannot be written \(File name too long\); name another with -o$"):
+        check_replaceable(long, force=False)
+    with pytest.raises(OutputError, match=r"aaa': cannot be written \(File name too long\); name another with -o$"):
+        check_file_place(long)
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path: Path) -> None:
+    check_file_place(tmp_path / "q.onnx")
+    with pytest.raises(OutputError, match=rf"^output '{tmp_path}': must be a file, is a folder; name an .onnx file with -o$"):
+        check_file_place(tmp_path)
+
+
 def test_replacing_leaves_nothing_of_the_old_folder_and_nothing_beside_it(tmp_path: Path) -> None:
     built(tmp_path / "out", old=b"1")
     built(tmp_path / "out", new=b"2")
@@ -107,6 +142,31 @@ def test_a_failed_write_leaves_the_old_folder(tmp_path: Path) -> None:
         write_folder(tmp_path / "out", {"a": b"1", "a/b": b"2"})
     assert (tmp_path / "out/old").read_bytes() == b"1"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_cannot_take_its_place_gives_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built(tmp_path / "out", old=b"1")
+    move = Path.replace
+
+    def fails_for_the_new_one(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError(28, "No space left on device")
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails_for_the_new_one)
+    with pytest.raises(OutputError, match=r"out': cannot be written \(No space left on device\); name another with -o$"):
+        write_folder(tmp_path / "out", {"new": b"2"})
+    assert (tmp_path / "out/old").read_bytes() == b"1"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_is_not_written_through_a_link_that_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"mine")
+    for name in ("report.json", ".report.json.part"):
+        (tmp_path / name).symlink_to(tmp_path / "victim")
+    write_file(tmp_path / "report.json", b"new")
+    assert (tmp_path / "victim").read_bytes() == b"mine"
+    assert (tmp_path / "report.json").read_bytes() == b"new"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

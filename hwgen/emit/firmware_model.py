@@ -100,13 +100,12 @@ class ModelView:
 
 def build_config(config: HardwareConfig, prefix: str, sizes: Mapping[str, int]) -> ConfigView:
     """The view of <prefix>_config.h; `sizes` in bytes by region."""
-    digest = config.hash()
     return ConfigView(
         prefix=prefix,
         macro=prefix.upper(),
         hardware_name=config.name,
-        config_sha256=digest,
-        config_hash=f"0x{digest[-8:]}",
+        config_sha256=config.hash(),
+        config_hash=f"0x{config.short_hash:08x}",
         constants=tuple(Constant(name=name.upper(), value=getattr(config, name)) for name in CONSTANTS),
         sizes=tuple(Constant(name=f"{region.upper()}_BYTES", value=size) for region, size in sizes.items()),
     )

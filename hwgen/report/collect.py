@@ -24,17 +24,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
-    """What `build` knows. `sqnr_db` by value name and `predicted_cycles` by layer (empty: not computed)."""
+    """What `build` knows. `sqnr_db` by value name (empty: not computed)."""
 
     network: CompiledNetwork
     model_sha256: str
-    hardware: Json
     records: tuple[Record, ...]
     quantization: QuantizationReport | None
     sqnr_db: Mapping[str, float]
     calibration_inputs: int
-    layer_cycles: tuple[int, ...]
-    total_cycles: int | None
 
 
 def finite(value: float | None) -> float | None:
@@ -42,8 +39,8 @@ def finite(value: float | None) -> float | None:
     return round(value, 3) if value is not None and math.isfinite(value) else None
 
 
-def utilization(macs: int, cycles: int | None, multipliers: int) -> float | None:
-    """MACs / (cycles x multipliers)."""
+def utilization(macs: int, cycles: int, multipliers: int) -> float | None:
+    """MACs / (cycles x multipliers); None for a layer that ends before those in front of it."""
     return round(macs / (cycles * multipliers), 4) if cycles else None
 
 
@@ -56,7 +53,12 @@ def cycles_between(ends: Sequence[int]) -> tuple[int, ...]:
     return tuple(cycles)
 
 
-def _layer(layer: Layer, facts: BuildFacts, cycles: int | None) -> Json:
+def predicted_cycles(network: CompiledNetwork) -> tuple[int, ...]:
+    """Cycles of each layer by the cycle model, from the end of those before it to its own."""
+    return cycles_between([max(network.prediction.spans[index].end for index in layer.commands) for layer in network.layers])
+
+
+def _layer(layer: Layer, facts: BuildFacts, cycles: int) -> Json:
     kind = facts.network.graph.values[layer.value].type
     return {
         "name": layer.name,
@@ -117,23 +119,23 @@ def _quantization(facts: BuildFacts) -> Json:
 def build_report(facts: BuildFacts) -> Json:
     """The report before any verification."""
     network = facts.network
-    cycles: Sequence[int | None] = facts.layer_cycles or [None] * len(network.layers)
+    total = network.prediction.total_cycles
     sizes = network.region_bytes()
     return {
         "format": FORMAT,
         "hwgen": __version__,
         "network": network.graph.name,
         "model_sha256": facts.model_sha256,
-        "hardware": facts.hardware | {"sha256": network.config.hash()},
+        "hardware": network.config.values() | {"sha256": network.config.hash()},
         "multipliers": network.config.multipliers,
         "macs": network.macs,
-        "predicted_cycles": facts.total_cycles,
-        "predicted_utilization": utilization(network.macs, facts.total_cycles, network.config.multipliers),
+        "predicted_cycles": total,
+        "predicted_utilization": utilization(network.macs, total, network.config.multipliers),
         "measured_cycles": None,
         "utilization": None,
         "commands": len(network.commands),
         "region_bytes": {region.name.lower(): sizes[region] for region in Region},
-        "layers": [_layer(layer, facts, count) for layer, count in zip(network.layers, cycles, strict=True)],
+        "layers": [_layer(layer, facts, count) for layer, count in zip(network.layers, predicted_cycles(network), strict=True)],
         "quantization": _quantization(facts),
         "verification": None,
     }

@@ -118,7 +118,7 @@ class RegisterFile(wiring.Component):
             m.d.sync += axil.rvalid.eq(0)
 
     def _value(self, register: Register, pending: Signal) -> ValueLike:
-        constants = {"identity": IDENTITY, "version": VERSION, "config_hash": int(self._config.hash()[-8:], 16)}
+        constants = {"identity": IDENTITY, "version": VERSION, "config_hash": self._config.short_hash}
         match register.access:
             case Access.READ_WRITE:
                 return Value.cast(self.settings[register.name])

@@ -22,9 +22,9 @@ from hwgen.schedule.inputs import packed_layout
 from hwgen.schedule.lower import Place, lower
 from hwgen.schedule.operations import Operation, operations
 from hwgen.schedule.prepare import blocks_of, channel_positions, prepare
-from hwgen.schedule.storage import View, allocate, roots, views
+from hwgen.schedule.storage import View, allocate, views
 from hwgen.schedule.stream import Piece, Stream, Streamer, cut
-from hwgen.schedule.timing import predict
+from hwgen.schedule.timing import Prediction, predict
 
 SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
 
@@ -60,7 +60,10 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledNetwork:
-    """`graph` is the quantized graph as compiled (with the compiler's copies); its golden model describes every layer's value."""
+    """`graph` is the quantized graph as compiled (with the compiler's copies); its golden model describes every layer's value.
+
+    `prediction` says when each command runs, with a memory that answers in the next cycle.
+    """
 
     graph: Graph
     config: HardwareConfig
@@ -70,6 +73,7 @@ class CompiledNetwork:
     outputs: tuple[HostTensor, ...]
     layers: tuple[Layer, ...]
     positions: Mapping[str, tuple[int, ...]]
+    prediction: Prediction
 
     @property
     def program(self) -> bytes:
@@ -103,11 +107,19 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     candidates = []
     for share in SHARES:
         pieces = [piece for index, step in enumerate(steps) for piece in cut(jobs[index], index, step.nodes[0].name, config, share)]
-        candidates.append((pieces, _stream(pieces, steps, place, (*inputs, *outputs))))
-    pieces, stream = min(candidates, key=lambda candidate: predict(candidate[1].commands, config).total_cycles)
-    layers = tuple(_layer(index, step, place, pieces, stream.pieces) for index, step in enumerate(steps))
+        stream = _stream(pieces, steps, place, (*inputs, *outputs))
+        candidates.append((predict(stream.commands, config), stream, pieces))
+    prediction, stream, pieces = min(candidates, key=lambda candidate: candidate[0].total_cycles)
     return CompiledNetwork(
-        graph=graph, config=config, commands=stream.commands, weights=stream.weights, inputs=inputs, outputs=outputs, layers=layers, positions=positions
+        graph=graph,
+        config=config,
+        commands=stream.commands,
+        weights=stream.weights,
+        inputs=inputs,
+        outputs=outputs,
+        layers=tuple(_layer(index, step, place, pieces, stream.pieces) for index, step in enumerate(steps)),
+        positions=positions,
+        prediction=prediction,
     )
 
 
@@ -170,8 +182,7 @@ def _layouts(graph: Graph, positions: Mapping[str, tuple[int, ...]], config: Har
 
 
 def _host_tensors(graph: Graph, layouts: Mapping[str, Layout], config: HardwareConfig) -> tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]:
-    """Inputs and outputs one after the other in their regions; a value that is an output twice is stored once."""
-    root_of = roots(graph)
+    """Inputs and outputs one after the other in their regions."""
     result: list[tuple[HostTensor, ...]] = []
     for region, tensors in ((Region.INPUT, graph.inputs), (Region.OUTPUT, graph.outputs)):
         offset, found = 0, []
@@ -180,14 +191,12 @@ def _host_tensors(graph: Graph, layouts: Mapping[str, Layout], config: HardwareC
             found.append(HostTensor(name=tensor.name, value=tensor.value, region=region, offset=offset, layout=layout))
             offset += layout.size_bytes
         result.append(tuple(found))
-    assert all(name in root_of for name in layouts)
     return result[0], result[1]
 
 
 def _store(tensor: HostTensor, view: View, after_piece: int, streamer: Streamer, config: HardwareConfig) -> None:
     """One STORE where the value is contiguous, else one per block."""
     layout = tensor.layout
-    assert isinstance(layout, BlockedLayout | PackedLayout)
     block_words = layout.words // view.blocks
     whole = Store(region=Region.OUTPUT, memory_offset=tensor.offset, buffer_address=view.address, row_bytes=layout.size_bytes)
     if isinstance(layout, PackedLayout) or (view.row_stride == layout.width and view.block_stride == block_words):
@@ -209,10 +218,12 @@ def _store(tensor: HostTensor, view: View, after_piece: int, streamer: Streamer,
 
 def _last_piece(value: str, graph: Graph, steps: tuple[Operation, ...], pieces: list[Piece]) -> int:
     """The last piece that writes `value` (or, of a concatenation, one of its parts); -1 for a graph input."""
-    node = graph.producer(value)
-    if node is not None and isinstance(node.op, Concat):
-        return max(_last_piece(name, graph, steps, pieces) for name in node.inputs)
-    return max((k for k, piece in enumerate(pieces) if steps[piece.layer].output == value), default=-1)
+    parts, written = [value], set()
+    while parts:  # not by recursion: a hostile model nests deeper than Python's stack
+        node = graph.producer(written_value := parts.pop())
+        written.add(written_value)
+        parts += node.inputs if node is not None and isinstance(node.op, Concat) else ()
+    return max((k for k, piece in enumerate(pieces) if steps[piece.layer].output in written), default=-1)
 
 
 def _layer(index: int, step: Operation, place: Place, pieces: list[Piece], commands: tuple[int, ...]) -> Layer:

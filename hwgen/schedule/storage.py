@@ -35,7 +35,9 @@ def roots(graph: Graph) -> dict[str, str]:
     parent = {name: node.output for node in graph.nodes if isinstance(node.op, Concat) for name in node.inputs}
 
     def root(name: str) -> str:
-        return root(parent[name]) if name in parent else name
+        while name in parent:
+            name = parent[name]
+        return name
 
     return {name: root(name) for name in graph.values}
 
