@@ -3,21 +3,23 @@
 The simulation depends on the hardware alone, so each configuration here is compiled once for all networks.
 """
 
+import contextlib
 import os
+import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
+from system_support import CONFIGS, SMALL, render
 
 from hwgen.arith import Rounding
-from hwgen.config import PRESETS, HardwareConfig, with_array
+from hwgen.config import HardwareConfig, with_array
 from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.runner import simulate
-from hwgen.emit.verilog import render_verilog
-from hwgen.errors import CapacityError
+from hwgen.errors import CapacityError, ConfigError
 from hwgen.inputs import random_codes
 from hwgen.isa.instructions import Conv, Store
 from hwgen.schedule.compile import CompiledNetwork, compile_network
@@ -25,13 +27,6 @@ from hwgen.schedule.timing import predict
 from hwgen.verify import expectations, output_comparison, simulation_job
 
 REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
-SMALL = replace(PRESETS["16x16"], accumulator_depth=16, weight_words=2048, parameter_words=256)  # small buffers: pieces, rings, pixel tiles
-CONFIGS = {
-    "4x4": replace(with_array(SMALL, "4x4"), multiplier_bits=24),
-    "8x8": replace(with_array(SMALL, "8x8"), multiplier_bits=0, bus_bits=32),
-    "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP),
-    "16x8": replace(with_array(SMALL, "16x8"), multiplier_bits=12),
-}
 REGRESS_CONFIGS = {
     "1x4": replace(with_array(SMALL, "1x4"), multiplier_bits=8),
     "64x4": with_array(SMALL, "64x4"),
@@ -39,6 +34,32 @@ REGRESS_CONFIGS = {
     "16x16": replace(SMALL, requantize_lanes=4),
     "32x32": with_array(SMALL, "32x32"),
 }
+
+
+def random_hardware(seed: int) -> HardwareConfig:
+    """Any legal accelerator of at most 256 multipliers, so that it compiles in half a minute."""
+    r = random.Random(seed)
+    while True:
+        out_lanes, in_lanes = 1 << r.randint(0, 6), 1 << r.randint(2, 6)
+        with contextlib.suppress(ConfigError):
+            config = HardwareConfig(
+                name=f"random {seed}",
+                out_lanes=out_lanes,
+                in_lanes=in_lanes,
+                activation_words=1 << r.randint(10, 13) if in_lanes > 8 else 1 << r.randint(12, 16),
+                weight_words=1 << r.randint(9, 13),
+                parameter_words=1 << r.randint(5, 10),
+                accumulator_depth=1 << r.randint(3, 9),
+                accumulator_bits=r.choice([24, 27, 30, 32, 32]),
+                requantize_lanes=1 << r.randint(0, 6),
+                multiplier_bits=r.choice([0, 8, 10, 12, 16, 24]),
+                rounding=r.choice(list(Rounding)),
+                bus_bits=r.choice([32, 64, 128, 256, 512]),
+                address_bits=r.randint(32, 64),
+                watchdog_bits=r.randint(8, 32),
+            )
+            if config.multipliers <= 256:
+                return config
 
 
 def run_on_rtl(config: HardwareConfig, seed: int, memory: MemoryModel, count: int = 2) -> int | None:
@@ -49,7 +70,7 @@ def run_on_rtl(config: HardwareConfig, seed: int, memory: MemoryModel, count: in
     except CapacityError:
         return None
     codes = random_codes(network.graph, count)
-    result = simulate(simulation_job(network, render_once(config), codes, memory, limit_cycles=2_000_000))
+    result = simulate(simulation_job(network, render(config), codes, memory, limit_cycles=2_000_000))
     result.check()
     assert result.trace is not None
     layers = compare(expectations(network, codes), result.trace, config.activation_words)
@@ -70,13 +91,13 @@ def assert_predicted(network: CompiledNetwork, predicted: int, measured: list[in
         assert measured == [predicted] * len(measured)
 
 
-_verilog: dict[str, str] = {}
-
-
-def render_once(config: HardwareConfig) -> str:
-    if config.hash() not in _verilog:
-        _verilog[config.hash()] = render_verilog(config)
-    return _verilog[config.hash()]
+MEMORIES = st.builds(
+    MemoryModel,
+    latency_cycles=st.sampled_from([1, 1, 7, 40]),
+    stall_probability=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
+    seed=st.integers(1, 1000),
+    aligned=st.booleans(),
+)
 
 
 @pytest.mark.parametrize("name", [*CONFIGS, *(REGRESS_CONFIGS if REGRESS else ())])
@@ -84,20 +105,20 @@ def test_golden_equals_rtl(name):
     config = (CONFIGS | REGRESS_CONFIGS)[name]
 
     @settings(max_examples=200 if REGRESS else 15, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(
-        seed=st.integers(0, 10**6),
-        memory=st.builds(
-            MemoryModel,
-            latency_cycles=st.sampled_from([1, 1, 7, 40]),
-            stall_probability=st.sampled_from([0.0, 0.0, 0.2, 0.6]),
-            seed=st.integers(1, 1000),
-            aligned=st.booleans(),
-        ),
-    )
+    @given(seed=st.integers(0, 10**6), memory=MEMORIES)
     def check(seed, memory):
         run_on_rtl(config, seed, memory)
 
     check()
+
+
+@pytest.mark.skipif(not REGRESS, reason="set HWGEN_REGRESS: half a minute of compiling each")
+@pytest.mark.parametrize("hardware", range(40))
+def test_golden_equals_rtl_on_random_hardware(hardware):
+    config, r = random_hardware(hardware), random.Random(hardware)
+    memories = [MemoryModel(latency_cycles=r.choice([1, 9]), stall_probability=r.choice([0, 0, 0.3]), seed=k + 1, aligned=r.random() < 0.7) for k in range(40)]
+    ran = [run_on_rtl(config, 1000 * hardware + k, memory) for k, memory in enumerate(memories)]
+    assert sum(cycles is not None for cycles in ran) >= 5, config
 
 
 def test_stalls_change_cycles_only():
