@@ -13,6 +13,7 @@ import numpy.typing as npt
 from random_graphs import random_graph
 
 from hwgen.arith import Rounding
+from hwgen.build import verilog
 from hwgen.config import PRESETS, HardwareConfig, with_array
 from hwgen.cosim import runner, script
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare
@@ -20,7 +21,6 @@ from hwgen.cosim.job import InferenceResult, MemoryModel, SimulationJob, Trace
 from hwgen.cosim.memory import FILL, MemoryMap, memory_image, memory_map, segments
 from hwgen.cosim.script import Operation
 from hwgen.cosim.simulator import compile_simulator
-from hwgen.emit.verilog import render_verilog
 from hwgen.errors import CapacityError
 from hwgen.inputs import random_codes
 from hwgen.isa.fields import Region
@@ -32,7 +32,7 @@ from hwgen.schedule.timing import predict
 from hwgen.verify import expectations, simulation_job
 
 GUARD_BYTES = 4096  # behind the last region
-render = cache(render_verilog)
+render = cache(verilog)
 
 # A compiled simulation serves every network, so the tests share few accelerators.
 SMALL = replace(PRESETS["16x16"], accumulator_depth=16, weight_words=2048, parameter_words=256)  # small buffers: pieces, rings, pixel tiles
