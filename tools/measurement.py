@@ -24,7 +24,7 @@ GOLDEN_SECONDS = 2.0  # at least so long where the speed of the golden model is 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of the table. Cycles are those of one inference; speeds are per second of CPU time (on a quiet machine: of time), `build_seconds` by wall clock."""
+    """One line of the table. Cycles are those of one inference; speeds are per second of CPU time, `build_seconds` is by wall clock."""
 
     title: str
     metric: str
