@@ -104,6 +104,7 @@ def _round_then_shift(value: str, value_type: IntType, shift_type: IntType, out:
 
 
 SHIFT = IntType(6, False)
+MULTIPLIER_BITS = (0, 8, 10, 12, 16, 24)  # that hardware can be built with; 0: scales are powers of two, and no multiplier is built
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,13 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from hwgen.arith import AddRequantize, IntType, Requantize, Rounding
+from hwgen.arith import INT8, MULTIPLIER_BITS, SHIFT, AddRequantize, IntType, Requantize, Rounding
 from hwgen.errors import ConfigError
 
 BANKS = 4  # activation buffer banks: word address modulo 4
 PARAMETER_BYTES = 16  # one record per output channel, in memory
+PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SHIFT, "low": INT8, "high": INT8, "zero_point": INT8}
+PARAMETER_OFFSETS = {"bias": 0, "multiplier": 4, "shift": 8, "low": 9, "high": 10, "zero_point": 11}  # bytes in the record, little endian
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -49,6 +51,7 @@ class HardwareConfig:
             object.__setattr__(self, "requantize_lanes", min(self.out_lanes, self.in_lanes))
         if not self.bus_bits:
             object.__setattr__(self, "bus_bits", min(128, 8 * self.in_lanes))
+        bits = ", ".join(map(str, MULTIPLIER_BITS[1:]))
         lanes, most_bus_bits = self.depthwise_lanes, min(8 * self.in_lanes, 8 * self.parameter_word_bytes)
         rules: list[tuple[str, bool, str]] = [
             ("out_lanes", _is_power_of_two(self.out_lanes) and 1 <= self.out_lanes <= 64, "a power of two from 1 to 64"),
@@ -59,7 +62,7 @@ class HardwareConfig:
             ("accumulator_depth", _is_power_of_two(self.accumulator_depth) and 8 <= self.accumulator_depth <= 4096, "a power of two from 8 to 4096"),
             ("accumulator_bits", 20 <= self.accumulator_bits <= 32, "from 20 to 32"),
             ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= lanes, f"a power of two, at most {lanes}"),
-            ("multiplier_bits", self.multiplier_bits in (0, 8, 10, 12, 16, 24), "one of 0 (power-of-two scales only), 8, 10, 12, 16, 24"),
+            ("multiplier_bits", self.multiplier_bits in MULTIPLIER_BITS, f"one of {MULTIPLIER_BITS[0]} (power-of-two scales only), {bits}"),
             ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= most_bus_bits, f"32, 64, 128, 256 or 512, and at most {most_bus_bits}"),
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
             ("watchdog_bits", 8 <= self.watchdog_bits <= 32, "from 8 to 32"),
@@ -87,6 +90,11 @@ class HardwareConfig:
     def depthwise_lanes(self) -> int:
         """Channels per tile in depthwise mode."""
         return min(self.out_lanes, self.in_lanes)
+
+    @property
+    def tiles_per_word(self) -> int:
+        """Output tiles whose channels share an activation word, where M < N."""
+        return max(1, self.in_lanes // self.out_lanes)
 
     @property
     def slices(self) -> int:

@@ -23,8 +23,8 @@ from hwgen.ir.evaluate import evaluate as evaluate_float
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Graph, GraphOutput
 from hwgen.ir.host import Reshape, Transpose
+from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden
-from hwgen.ops.integer import Int8Array
 from hwgen.output import check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
 from hwgen.quantize.metrics import agreement, sqnr_db, top1

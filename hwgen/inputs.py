@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hwgen.ir.graph import Graph
-from hwgen.ops.integer import Int8Array
+from hwgen.layout import Int8Array
 
 
 def random_codes(graph: Graph, count: int, seed: int = 1) -> dict[str, Int8Array]:

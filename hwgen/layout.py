@@ -7,11 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import PARAMETER_BYTES
+from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS
 from hwgen.errors import CapacityError
 
 Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
 IntArray = npt.NDArray[np.integer]
+
+_RECORD = np.dtype(
+    {
+        "names": list(PARAMETERS),
+        "formats": ["<i4", "<u4", "u1", "i1", "i1", "i1"],
+        "offsets": list(PARAMETER_OFFSETS.values()),
+        "itemsize": PARAMETER_BYTES,
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,20 +97,20 @@ def weight_bytes(sets: Int8Array) -> bytes:
 
 
 def parameter_bytes(parameters: dict[str, IntArray]) -> bytes:
-    """Arrays (sets, M) named bias, multiplier, shift, low, high, zero_point -> the image of the parameter buffer.
+    """Arrays (sets, M) named as in PARAMETERS -> the image of the parameter buffer.
 
     Raises CapacityError when a value does not fit its place in the record.
     """
-    int8 = (-128, 127)
-    limits = {"bias": (-(1 << 31), (1 << 31) - 1), "multiplier": (0, (1 << 24) - 1), "shift": (0, 63), "low": int8, "high": int8, "zero_point": int8}
-    for name, (low, high) in limits.items():
+    records = np.zeros(parameters["bias"].shape, _RECORD)
+    for name, kind in PARAMETERS.items():
         found = parameters[name]
-        if found.size and not (low <= found.min() and found.max() <= high):
-            raise CapacityError(f"parameter {name}: must be {low}..{high}, found {found.min()}..{found.max()}")
-    shape = parameters["bias"].shape
-    records = np.zeros((*shape, PARAMETER_BYTES), np.uint8)
-    records[..., 0:4] = np.ascontiguousarray(parameters["bias"].astype("<i4")).view(np.uint8).reshape(*shape, 4)
-    records[..., 4:8] = np.ascontiguousarray(parameters["multiplier"].astype("<u4")).view(np.uint8).reshape(*shape, 4)
-    for byte, name in ((8, "shift"), (9, "low"), (10, "high"), (11, "zero_point")):
-        records[..., byte] = parameters[name].astype(np.int16).astype(np.uint8)
+        if found.size and not kind.holds(int(found.min()), int(found.max())):
+            raise CapacityError(f"parameter {name}: must be {kind.min}..{kind.max}, found {found.min()}..{found.max()}")
+        records[name] = found
     return records.tobytes()
+
+
+def parameters_of(image: npt.NDArray[np.uint8]) -> dict[str, Int64Array]:
+    """(..., bytes of records) -> arrays (..., records) by name: what `parameter_bytes` was given."""
+    records = np.ascontiguousarray(image).view(_RECORD)
+    return {name: records[name].astype(np.int64) for name in PARAMETERS}

@@ -22,8 +22,8 @@ from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import to_canonical
 from hwgen.isa.fields import Region
+from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden_codes
-from hwgen.ops.integer import Int8Array
 from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
 from hwgen.report.collect import FORMAT, Json, cycles_between, to_json, verification_report

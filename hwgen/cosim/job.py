@@ -13,8 +13,6 @@ from hwgen.errors import MismatchError
 from hwgen.isa.fields import Engine
 from hwgen.isa.registers import ErrorCode
 
-COUNTERS = ("cycles", "array_busy", "compute_wait", "load_busy", "store_busy", "read_beats", "write_beats", "commands")
-
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from hwgen.cosim import script
-from hwgen.cosim.job import COUNTERS, InferenceResult, SimulationJob, SimulationResult, Trace
+from hwgen.cosim.job import InferenceResult, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.memory import MemoryMap, memory_image, memory_map, segments
 from hwgen.cosim.script import Operation
 from hwgen.cosim.simulator import Simulator, compile_simulator
 from hwgen.errors import MismatchError, ToolError
 from hwgen.isa.fields import Region
-from hwgen.isa.registers import REGISTERS
+from hwgen.isa.registers import COUNTERS, REGISTERS
 
 LOGGED = ("status", "error", "error_command", "error_address", *COUNTERS)
 _REGISTER_NAMES = {register.offset: register.name for register in REGISTERS}

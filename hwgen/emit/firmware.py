@@ -21,7 +21,7 @@ from hwgen.emit.render import render
 from hwgen.errors import ModelError
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import Region
-from hwgen.isa.registers import REGISTERS
+from hwgen.isa.registers import COUNTERS, REGISTERS
 from hwgen.schedule.compile import CompiledNetwork, HostTensor
 
 DRIVER_VERSION = 0x00010000  # major << 16 | minor
@@ -46,7 +46,6 @@ STATUSES = (
     ("ERROR_LOST", -13, "the accelerator was reset during the run"),
     ("ERROR_MISMATCH", -14, "a result differs from its known answer"),
 )
-COUNTERS_FROM = 0xA0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ class DriverView:
     image_magic: str = f"0x{IMAGE_MAGIC:08x}"
     image_abi: int = IMAGE_ABI
     statuses: tuple[CodeView, ...] = tuple(CodeView(name=f"NPU_{name}", value=value, text=text) for name, value, text in STATUSES)
-    counters: tuple[CounterView, ...] = tuple(CounterView(name=r.name, macro=r.name.upper(), meaning=r.meaning) for r in REGISTERS if r.offset >= COUNTERS_FROM)
+    counters: tuple[CounterView, ...] = tuple(CounterView(name=r.name, macro=r.name.upper(), meaning=r.meaning) for r in REGISTERS if r.name in COUNTERS)
     errors: tuple[CodeView, ...] = field(default_factory=error_codes)
     crc_rows: tuple[str, ...] = field(default_factory=_crc_rows)
 

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hwgen.emit.firmware_tables import int_array, word_array
 from hwgen.emit.names import plain
 from hwgen.errors import DataError
 from hwgen.ir.graph import Graph
-
-Int8Array = npt.NDArray[np.int8]
+from hwgen.layout import Int8Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

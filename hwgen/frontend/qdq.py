@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from hwgen.arith import Rounding
+from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ModelError
 from hwgen.frontend.onnx import import_model, load_model
 from hwgen.frontend.onnx_file import network_name
@@ -17,8 +17,6 @@ from hwgen.frontend.qdq_strip import strip
 from hwgen.ir.graph import Arithmetic, Graph
 from hwgen.ops.check import check_quantized
 from hwgen.optimize import optimize
-
-MULTIPLIER_BITS = ("0", "8", "10", "12", "16", "24")
 
 
 def load_quantized_graph(path: Path) -> Graph:
@@ -68,8 +66,9 @@ def _arithmetic(model: onnx.ModelProto) -> Arithmetic:
     """What hwgen noted in the file, or the default."""
     notes = {entry.key: entry.value for entry in model.metadata_props}
     bits = notes.get("hwgen.multiplier_bits", "16")
-    if bits not in MULTIPLIER_BITS:
-        raise ModelError(f"metadata hwgen.multiplier_bits: must be one of {', '.join(MULTIPLIER_BITS)}, not {bits[:40]!r}")
+    legal = [str(number) for number in MULTIPLIER_BITS]
+    if bits not in legal:
+        raise ModelError(f"metadata hwgen.multiplier_bits: must be one of {', '.join(legal)}, not {bits[:40]!r}")
     rounding = notes.get("hwgen.rounding", Rounding.HALF_EVEN.value)
     if rounding not in [rule.value for rule in Rounding]:
         raise ModelError(f"metadata hwgen.rounding: must be half_even or half_up, not {rounding[:40]!r}")

@@ -89,10 +89,6 @@ class Graph:
     def is_output(self, value: str) -> bool:
         return any(output.value == value for output in self.outputs)
 
-    @property
-    def is_quantized(self) -> bool:
-        return all(value.quantization is not None for value in self.values.values())
-
     def input_types(self, node: Node) -> tuple[TensorType, ...]:
         return tuple(self.values[name].type for name in node.inputs)
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import HardwareConfig
 from hwgen.errors import HwgenError
 from hwgen.isa.fields import Buffer, Mode, Reduce, Region
-from hwgen.isa.instructions import Conv, Load, Store
-from hwgen.isa.machine import ADDRESS_MASK, Int64Array, Memories, ProgramError
+from hwgen.isa.instructions import Conv, Load, Store, in_different_banks
+from hwgen.isa.machine import ADDRESS_MASK, Memories, ProgramError
 from hwgen.isa.registers import ErrorCode
+from hwgen.layout import Int64Array
 
 
 def check_conv(command: Conv, config: HardwareConfig) -> None:
@@ -23,7 +24,7 @@ def check_conv(command: Conv, config: HardwareConfig) -> None:
         (c.reduce == Reduce.SUM or c.mode == Mode.DEPTHWISE, "maximum needs depthwise mode"),
         (c.input_blocks == 1 or c.mode == Mode.DENSE, "input_blocks must be 1 outside dense mode"),
         (1 <= c.taps <= config.taps, f"taps must be 1..{config.taps}"),
-        (c.mode != Mode.DEPTHWISE or len({t * c.dilation_columns % BANKS for t in range(c.taps)}) == c.taps, "taps must lie in different banks"),
+        (c.mode != Mode.DEPTHWISE or in_different_banks(c.taps, c.dilation_columns), "taps must lie in different banks"),
         (1 <= c.pixels_per_tile <= config.accumulator_depth, f"pixels_per_tile must be 1..{config.accumulator_depth}"),
         (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes, c.kernel_columns) >= 1, "counts must be at least 1"),
         (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),

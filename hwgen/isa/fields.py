@@ -9,6 +9,8 @@ from typing import Any
 
 COMMAND_WORDS = 32  # 32-bit words per record
 COMMAND_BYTES = 4 * COMMAND_WORDS
+BUFFER_ADDRESS_BITS = 24  # of every buffer address in a command; address arithmetic is modulo 2**24
+TOKEN_LIMIT = 255  # tokens that one engine may have given to another one before they are taken
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Field:
     def bit(self) -> int:
         """Position of the lowest bit in the record."""
         return 32 * self.word + self.lsb
+
+    @property
+    def is_token(self) -> bool:
+        """Says whom to wait for or to signal, rather than what to do."""
+        return self.name.startswith(("wait_", "signal_"))
 
     @property
     def min(self) -> int:

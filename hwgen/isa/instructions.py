@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hwgen.config import BANKS
 from hwgen.isa.fields import Buffer, Engine, Mode, Opcode, Reduce, Region, bits
 
 
@@ -137,6 +138,11 @@ class Conv(_Tokens):
     def passes(self) -> int:
         """Passes per pixel tile."""
         return self.kernel_rows * self.kernel_steps * self.input_blocks
+
+
+def in_different_banks(taps: int, dilation_columns: int) -> bool:
+    """Whether the words of `taps` neighbouring kernel columns can be read in one cycle."""
+    return len({tap * dilation_columns % BANKS for tap in range(taps)}) == taps
 
 
 Command = End | Load | Store | Conv

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import HardwareConfig
+from hwgen.arith import SHIFT
+from hwgen.config import PARAMETER_BYTES, HardwareConfig
 from hwgen.errors import HwgenError
-from hwgen.isa.fields import Region
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Region
 from hwgen.isa.registers import ErrorCode
+from hwgen.layout import Int8Array, Int64Array, parameters_of
 
-Int8Array = npt.NDArray[np.int8]
-Int64Array = npt.NDArray[np.int64]
-
-ADDRESS_MASK = (1 << 24) - 1
+ADDRESS_MASK = (1 << BUFFER_ADDRESS_BITS) - 1
 
 
 class ProgramError(HwgenError):
@@ -58,15 +57,6 @@ class Memories:
         """`count` consecutive parameter sets, each array (count, M)."""
         c = self.config
         words = (address + np.arange(count * c.weight_load_cycles)) % c.parameter_words
-        records = self.parameter[words].reshape(count, c.out_lanes, 16)
-        bias = np.ascontiguousarray(records[..., 0:4]).view("<i4")[..., 0]
-        multiplier = np.ascontiguousarray(records[..., 4:8]).view("<u4")[..., 0]
-        signed = np.ascontiguousarray(records[..., 9:12]).view(np.int8)
-        return {
-            "bias": bias.astype(np.int64),
-            "multiplier": multiplier.astype(np.int64) & ((1 << c.multiplier_bits) - 1),
-            "shift": records[..., 8].astype(np.int64) & 63,
-            "low": signed[..., 0].astype(np.int64),
-            "high": signed[..., 1].astype(np.int64),
-            "zero_point": signed[..., 2].astype(np.int64),
-        }
+        found = parameters_of(self.parameter[words].reshape(count, c.out_lanes * PARAMETER_BYTES))
+        # Of unsigned parameters the hardware keeps the bits that it computes with.
+        return found | {"multiplier": found["multiplier"] & ((1 << c.multiplier_bits) - 1), "shift": found["shift"] & SHIFT.max}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable
 
 from hwgen.errors import CapacityError, ModelError
-from hwgen.isa.fields import COMMAND_BYTES, COMMAND_WORDS, fields_of
+from hwgen.isa.fields import COMMAND_BYTES, fields_of
 from hwgen.isa.instructions import COMMANDS, Command
 
 _BY_OPCODE = {int(command.opcode): command for command in COMMANDS}
@@ -47,11 +46,6 @@ def decode(program: bytes) -> tuple[Command, ...]:
     return tuple(decode_command(program[k : k + COMMAND_BYTES]) for k in range(0, len(program), COMMAND_BYTES))
 
 
-def words(program: bytes) -> tuple[int, ...]:
-    """32-bit words, little endian."""
-    return struct.unpack(f"<{len(program) // 4}I", program)
-
-
 def disassemble(commands: Iterable[Command]) -> str:
     """One line per command: index, mnemonic, tokens, and every field that differs from its default."""
     lines = []
@@ -61,10 +55,7 @@ def disassemble(commands: Iterable[Command]) -> str:
         values = [
             f"{f.name}={int(getattr(command, f.name))}"
             for f in fields_of(type(command))
-            if not f.name.startswith(("wait_", "signal_")) and getattr(command, f.name) != getattr(plain, f.name)
+            if not f.is_token and getattr(command, f.name) != getattr(plain, f.name)
         ]
         lines.append(f"{index:4d}  {command.opcode.name:6s}{' '.join(tokens + values)}".rstrip())
     return "\n".join(lines) + "\n"
-
-
-assert COMMAND_BYTES == 4 * COMMAND_WORDS

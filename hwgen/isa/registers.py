@@ -31,7 +31,7 @@ class ErrorCode(IntEnum):
     ABORTED = 6
     ALIGNMENT = 7  # address or length not a multiple of the bus word, or zero rows or bytes
     BUFFER = 8  # transfer beyond the end of a buffer
-    TOKENS = 9  # an engine gave more than 255 tokens that nobody took
+    TOKENS = 9  # an engine gave more than TOKEN_LIMIT tokens that nobody took
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ _SOURCES = (_bit("done", 0, "program reached END"), _bit("failed", 1, "program s
 _RO, _RW = Access.READ_ONLY, Access.READ_WRITE
 
 _CONTROL = (
-    _r(0x00, "identity", _RO, "constant 0x4E475748", reset=IDENTITY),
+    _r(0x00, "identity", _RO, f"constant 0x{IDENTITY:08X}", reset=IDENTITY),
     _r(0x04, "version", _RO, "interface version, major << 16 | minor", reset=VERSION),
     _r(0x08, "config_hash", _RO, "low 32 bits of the hardware configuration's SHA-256 (its last 8 hex digits)"),
     _r(
@@ -98,7 +98,7 @@ _CONTROL = (
     _r(0x1C, "error_address", _RO, "memory address (low 32 bits) or buffer address of the failing access"),
     _r(0x20, "interrupt_enable", _RW, "interrupt sources that raise irq", *_SOURCES),
     _r(0x24, "interrupt_status", Access.WRITE_ONE_TO_CLEAR, "pending interrupts; write 1 to clear", *_SOURCES),
-    _r(0x28, "watchdog", _RW, "most cycles a program may take; 0 switches the watchdog off", reset=0),
+    _r(0x28, "watchdog", _RW, "most cycles a program may take; 0 switches the watchdog off"),
     _r(0x2C, "program_entry", _RW, "byte offset of the first command in the program region"),
 )
 
@@ -127,6 +127,7 @@ _COUNTERS = (
     _r(0xBC, "commands", _RO, "commands dispatched"),
 )
 
+COUNTERS: tuple[str, ...] = tuple(register.name for register in _COUNTERS)
 REGISTERS: tuple[Register, ...] = (*_CONTROL, *_region_registers(), *_COUNTERS)
 
 

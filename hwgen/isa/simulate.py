@@ -12,13 +12,11 @@ import numpy.typing as npt
 
 from hwgen.errors import ModelError
 from hwgen.isa.execute import run_conv, run_load, run_store
-from hwgen.isa.fields import COMMAND_BYTES, Engine, Region
+from hwgen.isa.fields import COMMAND_BYTES, TOKEN_LIMIT, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.isa.machine import Memories, ProgramError
 from hwgen.isa.program import decode_command
 from hwgen.isa.registers import ErrorCode
-
-TOKEN_LIMIT = 255
 
 
 @dataclass

@@ -17,23 +17,14 @@ from hwgen.errors import DataError
 from hwgen.ir.evaluate import array_of, require_one_batch, to_canonical
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
+from hwgen.layout import Int8Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window, padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import (
-    Int8Array,
-    OutputStage,
-    accumulator_bounds,
-    add_stage,
-    average_stages,
-    folded_bias,
-    identity_stage,
-    output_stage,
-    weight_bounds,
-)
+from hwgen.ops.integer import OutputStage, accumulator_bounds, add_stage, average_stages, folded_bias, identity_stage, output_stage, weight_bounds
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision

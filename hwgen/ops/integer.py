@@ -18,6 +18,7 @@ from hwgen.arith import INT8, AddRequantize, IntType, Rounding
 from hwgen.errors import QuantizationError
 from hwgen.ir.graph import Arithmetic, Graph, Node
 from hwgen.ir.types import FloatArray, IntArray, Quantization
+from hwgen.layout import Int8Array, Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.clamp import Clamp
@@ -28,8 +29,6 @@ ACCUMULATOR = IntType(32)
 MAX_ADD_SHIFT = AddRequantize.OFFSET.bits - 9  # zero_point << shift must fit the offset
 EXACT_FLOAT64 = 1 << 53  # integers up to here are exact in float64
 
-Int8Array = npt.NDArray[np.int8]
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

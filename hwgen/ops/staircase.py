@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hwgen.arith import INT8, Rounding
-from hwgen.ops.integer import Int64Array, OutputStage
+from hwgen.layout import Int64Array
+from hwgen.ops.integer import OutputStage
 
 Rule = Callable[[Int64Array], npt.NDArray[np.floating]]  # (C, L) accumulators -> rounded levels, before the zero point; monotone
 MAX_SHIFT = 52  # (2 * level - 1) << shift must fit int64

@@ -15,20 +15,11 @@ import numpy.typing as npt
 from hwgen.arith import INT8
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import Quantization
+from hwgen.layout import Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import (
-    Int64Array,
-    accumulator_bounds,
-    add_stage,
-    average_ratio,
-    average_stages,
-    clamp_codes,
-    conv_ratio,
-    is_global,
-    output_stage,
-)
+from hwgen.ops.integer import accumulator_bounds, add_stage, average_ratio, average_stages, clamp_codes, conv_ratio, is_global, output_stage
 from hwgen.ops.staircase import SINGLE_EXACT, Rule, agrees, single_precision_rule
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from hwgen.arith import Rounding
+from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ConfigError
 from hwgen.ir.graph import Arithmetic
-
-MULTIPLIER_BITS = (0, 8, 10, 12, 16, 24)
 
 
 class Scheme(Enum):

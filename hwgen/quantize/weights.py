@@ -11,8 +11,9 @@ from hwgen.arith import INT8
 from hwgen.errors import QuantizationError
 from hwgen.ir.graph import Arithmetic, Graph, Node
 from hwgen.ir.types import FloatArray, Quantization
+from hwgen.layout import Int64Array
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import ACCUMULATOR, Int64Array, OutputStage, conv_ratio, multiplier_and_shift, title, weight_bounds
+from hwgen.ops.integer import ACCUMULATOR, OutputStage, conv_ratio, multiplier_and_shift, title, weight_bounds
 from hwgen.ops.staircase import agrees, single_precision_rule
 from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
 

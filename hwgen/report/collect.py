@@ -11,8 +11,9 @@ from typing import Any
 
 from hwgen import __version__
 from hwgen.cosim.compare import LayerComparison
-from hwgen.cosim.job import COUNTERS, SimulationResult
+from hwgen.cosim.job import SimulationResult
 from hwgen.isa.fields import Region
+from hwgen.isa.registers import COUNTERS
 from hwgen.quantize import QuantizationReport, Record
 from hwgen.schedule.compile import CompiledNetwork, Layer
 

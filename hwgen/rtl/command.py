@@ -7,9 +7,8 @@ from amaranth.lib import data
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import COMMAND_BYTES, Buffer, Engine, Field, fields_of
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Field, fields_of
 
-BUFFER_ADDRESS_BITS = 24  # words of a buffer
 INDEX_BITS = 25  # position of a command in the program: 4 GiB of records
 _ENGINES = tuple(engine.name.lower() for engine in Engine)
 
@@ -20,7 +19,7 @@ def record_slice(record: ValueLike, field: Field) -> Value:
 
 
 def _operands(command: type) -> tuple[Field, ...]:
-    return tuple(field for field in fields_of(command) if not field.name.startswith(("wait_", "signal_")))
+    return tuple(field for field in fields_of(command) if not field.is_token)
 
 
 def _tokens(command: type, prefix: str) -> tuple[Field, ...]:

@@ -10,11 +10,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import BANKS, HardwareConfig
-from hwgen.isa.fields import Buffer, Reduce
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
 from hwgen.isa.latency import READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
-from hwgen.rtl.command import BUFFER_ADDRESS_BITS, STORE_READ_LAYOUT, load_write_layout
+from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
 from hwgen.rtl.delay import as_views, delay, delay_data
 from hwgen.rtl.fetch import Fetch, beat_layout
 from hwgen.rtl.mac_array import MacArray

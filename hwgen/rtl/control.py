@@ -8,12 +8,11 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.isa.registers import ErrorCode
+from hwgen.isa.registers import COUNTERS, ErrorCode
 from hwgen.rtl.command import INDEX_BITS
 from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER, report
 
-# Registers that count the cycles in which the event of the same name is high.
-EVENTS = ("array_busy", "compute_wait", "load_busy", "store_busy", "read_beats", "write_beats", "commands")
+EVENTS = tuple(name for name in COUNTERS if name != "cycles")  # each register counts the cycles in which the event of its name is high
 STATE_LAYOUT = data.StructLayout(
     {
         "status": data.StructLayout({"busy": 1, "done": 1, "failed": 1}),

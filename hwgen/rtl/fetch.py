@@ -11,7 +11,7 @@ from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.rtl.activation_buffer import BANK_BITS, address_bits, bank_reads_layout
-from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, chunks, pixel_layout
+from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, pixel_layout
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:
@@ -19,7 +19,7 @@ def route_layout(config: HardwareConfig) -> data.StructLayout:
     byte (packed); `chunk`: part of the word that a depthwise tile takes."""
     t = config.taps
     return data.StructLayout(
-        {"bank": data.ArrayLayout(BANK_BITS, t), "inside": t, "counts": t, "offset": ceil_log2(config.in_lanes), "chunk": ceil_log2(chunks(config))}
+        {"bank": data.ArrayLayout(BANK_BITS, t), "inside": t, "counts": t, "offset": ceil_log2(config.in_lanes), "chunk": ceil_log2(config.tiles_per_word)}
     )
 
 
@@ -130,8 +130,7 @@ class Fetch(wiring.Component):
         """Sort the words by bank: those that are read lie in different ones."""
         c = self.config
         out = Signal(_read_layout(c), name="next_held")
-        groups = c.out_lanes // c.requantize_lanes  # first slices of the tiles that share a word are this far apart
-        m.d.comb += [out.pixel.eq(located.pixel), out.route.eq(located.route), out.group.eq(located.pixel.chunk * groups if chunks(c) > 1 else 0)]
+        m.d.comb += [out.pixel.eq(located.pixel), out.route.eq(located.route), out.group.eq(located.pixel.chunk * c.slices if c.tiles_per_word > 1 else 0)]
         for b in range(BANKS):
             here = [located.used[t] & (located.words[t][:BANK_BITS] == b) for t in range(c.taps)]
             address = located.words[0][BANK_BITS:]

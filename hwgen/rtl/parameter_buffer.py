@@ -8,18 +8,16 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hwgen.config import PARAMETER_BYTES, HardwareConfig
+from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS, HardwareConfig
 from hwgen.rtl.command import load_write_layout
 
-# Third 32-bit word of a record in memory: bit positions and widths of what is kept.
-_TAIL = {"shift": (0, 6), "low": (8, 8), "high": (16, 8), "zero_point": (24, 8)}
+_TAIL = ("shift", "low", "high", "zero_point")  # stand in one 32-bit word of the record
 _RECORD_WORDS = PARAMETER_BYTES // 4
 
 
 def rescale_layout(config: HardwareConfig) -> data.StructLayout:
     """What requantization needs of a channel; the names are those of `arith.Requantize`."""
-    tail = data.StructLayout({"shift": 6, "low": 8, "high": 8, "zero_point": 8})
-    assert tail.size == sum(width for _, width in _TAIL.values())
+    tail = data.StructLayout({name: PARAMETERS[name].bits for name in _TAIL})
     return data.StructLayout({**({"multiplier": config.multiplier_bits} if config.multiplier_bits else {}), "tail": tail})
 
 
@@ -48,9 +46,9 @@ class ParameterBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         c = self.config
-        bias = self._column(m, "bias", 0, [(0, c.accumulator_bits)])
-        multiplier = self._column(m, "multiplier", 1, [(0, c.multiplier_bits)]) if c.multiplier_bits else None
-        tail = self._column(m, "tail", 2, list(_TAIL.values()))
+        bias = self._column(m, "bias", {"bias": c.accumulator_bits})
+        multiplier = self._column(m, "multiplier", {"multiplier": c.multiplier_bits}) if c.multiplier_bits else None
+        tail = self._column(m, "tail", {name: PARAMETERS[name].bits for name in _TAIL})
         for r in range(c.weight_rows):
             record = self.records[r]
             m.d.comb += [record.bias.eq(bias[r]), record.rescale.tail.eq(tail[r])]
@@ -58,10 +56,12 @@ class ParameterBuffer(wiring.Component):
                 m.d.comb += record.rescale.multiplier.eq(multiplier[r])
         return m
 
-    def _column(self, m: Module, name: str, index: int, parts: list[tuple[int, int]]) -> list[Value]:
-        """A memory of the kept `parts` (bit, width) of 32-bit word `index` of every record; the read value per record."""
+    def _column(self, m: Module, name: str, widths: dict[str, int]) -> list[Value]:
+        """A memory of the lowest `widths` bits of some parameters, which share a 32-bit word of the record; the read value per record."""
         c = self.config
-        width = sum(part_width for _, part_width in parts)
+        width = sum(widths.values())
+        (index,) = {PARAMETER_OFFSETS[part] // 4 for part in widths}
+        bits = {part: 8 * (PARAMETER_OFFSETS[part] % 4) for part in widths}
         m.submodules[name] = memory = Memory(shape=width * c.weight_rows, depth=c.parameter_words, init=[])
         read = memory.read_port()
         write = memory.write_port(granularity=width)
@@ -70,7 +70,7 @@ class ParameterBuffer(wiring.Component):
         for r in range(c.weight_rows):
             chunk, place = divmod(_RECORD_WORDS * r + index, words_per_chunk)
             enables.append(self.load_valid & (self.load.chunk == chunk))
-            values += [self.load.data[32 * place + bit : 32 * place + bit + part_width] for bit, part_width in parts]
+            values += [self.load.data[32 * place + bits[part] :][:kept] for part, kept in widths.items()]
         m.d.comb += [
             read.en.eq(self.enable),
             read.addr.eq(self.address),

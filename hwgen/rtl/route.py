@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.rtl.fetch import route_layout
-from hwgen.rtl.walker import chunks
 
 _LOWEST = 0x80  # -128 in a byte
 
@@ -76,7 +75,7 @@ class Route(wiring.Component):
     def _tap(self, word: Signal, counts: Value, chunk: Value) -> list[Value]:
         """The bytes of a depthwise tile in one tap's word: neutral where the tap does not count."""
         size = 8 * self.config.depthwise_lanes
-        parts = [word[size * k : size * (k + 1)] for k in range(chunks(self.config))]
+        parts = [word[size * k : size * (k + 1)] for k in range(self.config.tiles_per_word)]
         part = Array(parts)[chunk] if len(parts) > 1 else parts[0]
         neutral = Mux(self.maximum, Const(_LOWEST, 8), Const(0, 8))
         return [Mux(counts, part[8 * r : 8 * (r + 1)], neutral) for r in range(self.config.depthwise_lanes)]

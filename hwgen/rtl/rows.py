@@ -10,10 +10,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import Buffer, Region
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Region
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import byte_bits, region_layout, regions_layout
-from hwgen.rtl.command import BUFFER_ADDRESS_BITS, INDEX_BITS, buffer_chunks, buffer_words, command_layout
+from hwgen.rtl.command import INDEX_BITS, buffer_chunks, buffer_words, command_layout
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 
 

@@ -8,10 +8,10 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.isa.fields import Engine
+from hwgen.isa.fields import TOKEN_LIMIT, Engine
 from hwgen.rtl.command import INDEX_BITS, command_layout, dispatch_layout
 
-TOKEN_BITS = 8  # a counter holds up to 255 tokens
+TOKEN_BITS = TOKEN_LIMIT.bit_length()
 COMMANDS_IN_ENGINE = 8  # more than any engine accepts before its oldest command is done
 
 _FLAGS = data.ArrayLayout(len(Engine), len(Engine))  # element e: the three bits of engine e

@@ -22,11 +22,6 @@ PIXEL_COUNT_BITS = 24  # output pixels: no buffer holds more words
 _DIGIT_BITS = 16 // WALK_CYCLES  # the pixel count is multiplied digit by digit, from the handshake on
 
 
-def chunks(config: HardwareConfig) -> int:
-    """Output tiles per activation word."""
-    return max(1, config.in_lanes // config.out_lanes)
-
-
 def pixel_layout(config: HardwareConfig) -> data.StructLayout:
     """One pixel of one pass.
 
@@ -47,7 +42,7 @@ def pixel_layout(config: HardwareConfig) -> data.StructLayout:
         "output": a,
         "residual": a,
         "block": 16,
-        "chunk": ceil_log2(chunks(config)),
+        "chunk": ceil_log2(config.tiles_per_word),
     }
     flags = ("begin", "final", "pass_start", "first", "last", "new_weights", "new_bias", "new_rescale")
     loads = ("next_weights", "rewind_weights", "next_tile", "next_parameters")
@@ -69,7 +64,7 @@ def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
 
 def _tile_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
-    return data.StructLayout({"left": 16, "input": a, "output": a, "residual": a, "block": 16, "chunk": ceil_log2(chunks(config)), "fresh": 1})
+    return data.StructLayout({"left": 16, "input": a, "output": a, "residual": a, "block": 16, "chunk": ceil_log2(config.tiles_per_word), "fresh": 1})
 
 
 @dataclass(frozen=True)
@@ -272,7 +267,7 @@ class Walker(wiring.Component):
             return Mux(depthwise, stride, stride << log_blocks)
 
         m.d.comb += [after.eq(now), after.left.eq(now.left - 1), after.fresh.eq(0), after.chunk.eq(now.chunk + 1)]
-        with m.If(now.chunk == chunks(cfg) - 1):
+        with m.If(now.chunk == cfg.tiles_per_word - 1):
             m.d.comb += [
                 after.chunk.eq(0),
                 after.block.eq(now.block + moved(Const(1, 1))),

@@ -103,7 +103,7 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     layouts = _layouts(graph, positions, config)
     place = Place(graph=graph, config=config, positions=positions, layouts=layouts, views=views(graph, layouts, allocate(graph, steps, layouts, config)))
     jobs = [lower(step, place) for step in steps]
-    inputs, outputs = _host_tensors(graph, layouts, config)
+    inputs, outputs = _host_tensors(graph, layouts)
     candidates = []
     for share in SHARES:
         pieces = [piece for index, step in enumerate(steps) for piece in cut(jobs[index], index, step.nodes[0].name, config, share)]
@@ -181,7 +181,7 @@ def _layouts(graph: Graph, positions: Mapping[str, tuple[int, ...]], config: Har
     return layouts
 
 
-def _host_tensors(graph: Graph, layouts: Mapping[str, Layout], config: HardwareConfig) -> tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]:
+def _host_tensors(graph: Graph, layouts: Mapping[str, Layout]) -> tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]:
     """Inputs and outputs one after the other in their regions."""
     result: list[tuple[HostTensor, ...]] = []
     for region, tensors in ((Region.INPUT, graph.inputs), (Region.OUTPUT, graph.outputs)):

@@ -11,9 +11,8 @@ from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES
+from hwgen.layout import Int64Array
 from hwgen.schedule.jobs import tile_channels
-
-Int64Array = npt.NDArray[np.int64]
 
 
 def pixel_tiles(command: Conv) -> Iterator[slice]:

@@ -10,9 +10,9 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.layout import PackedLayout
+from hwgen.layout import Int8Array, Int64Array, PackedLayout
 from hwgen.ops.conv import Conv
-from hwgen.schedule.jobs import Int8Array, Int64Array, Job, parameter_sets
+from hwgen.schedule.jobs import Job, parameter_sets
 from hwgen.schedule.prepare import Positions, blocks_of
 
 
@@ -60,12 +60,12 @@ def _aligned_ranges(ranges: list[tuple[int, int]], granule: int) -> list[tuple[i
 
 def dense_jobs(op: Conv, command: ConvCommand, positions: Positions, columns: dict[str, Int64Array], config: HardwareConfig) -> tuple[Job, ...]:
     """One job, or for grouped convolutions one per range of tiles that reads the same input blocks."""
-    lanes, granule = config.in_lanes, max(1, config.in_lanes // config.out_lanes)
+    lanes = config.in_lanes
     full = _tiled(_full_weight(op, positions, blocks_of(positions, lanes) * lanes), config)
     parameters = parameter_sets(columns, config.out_lanes, config)
     command = replace(command, mode=Mode.DENSE, kernel_steps=op.window.kernel[1])
     jobs = []
-    for first, end, low, high in _aligned_ranges(_block_ranges(op, positions, config), granule):
+    for first, end, low, high in _aligned_ranges(_block_ranges(op, positions, config), config.tiles_per_word):
         block = first * config.out_lanes // lanes
         part = replace(
             command,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
-
-Int8Array = npt.NDArray[np.int8]
-Int64Array = npt.NDArray[np.int64]
+from hwgen.layout import Int8Array, Int64Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -72,7 +69,3 @@ def tile_range(job: Job, first: int, end: int, config: HardwareConfig) -> Job:
     weights = job.weights if command.weights_held or job.weights is None else job.weights[first * command.passes : end * command.passes]
     parameters = job.parameters if command.parameters_held else {name: sets[first:end] for name, sets in job.parameters.items()}
     return Job(command=part, weights=weights, parameters=parameters)
-
-
-def uses_weights(command: Conv) -> bool:
-    return command.reduce == Reduce.SUM

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwgen.arith import INT8
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import HardwareConfig
 from hwgen.ir.graph import Graph, Node
 from hwgen.isa.fields import Mode, Reduce
 from hwgen.isa.instructions import Conv as ConvCommand
+from hwgen.isa.instructions import in_different_banks
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.layout import Layout, PackedLayout
+from hwgen.layout import Int64Array, Layout, PackedLayout
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
@@ -23,7 +24,7 @@ from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, 
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.schedule.dense import dense_jobs, packed_jobs
-from hwgen.schedule.jobs import Int64Array, Job, parameter_sets, pixels_per_tile
+from hwgen.schedule.jobs import Job, parameter_sets, pixels_per_tile
 from hwgen.schedule.operations import Operation
 from hwgen.schedule.prepare import Positions, is_lane_wise_conv
 from hwgen.schedule.storage import View
@@ -143,8 +144,8 @@ def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand
 
 def _depthwise(command: ConvCommand, place: Place) -> ConvCommand:
     """Take as many kernel columns per cycle as lie in different banks."""
-    config, dilation = place.config, command.dilation_columns
-    taps = max(t for t in range(1, config.taps + 1) if len({k * dilation % BANKS for k in range(t)}) == t)
+    config = place.config
+    taps = max(t for t in range(1, config.taps + 1) if in_different_banks(t, command.dilation_columns))
     taps = min(taps, command.kernel_columns)
     tiles = command.output_blocks * config.in_lanes // config.depthwise_lanes
     return replace(command, mode=Mode.DEPTHWISE, taps=taps, kernel_steps=-(-command.kernel_columns // taps), output_tiles=tiles)
