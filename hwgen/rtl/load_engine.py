@@ -13,7 +13,7 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Load
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import regions_layout
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS, regions_layout
 from hwgen.rtl.bursts import BurstSplitter, burst_layout
 from hwgen.rtl.command import INDEX_BITS, buffer_chunks, command_layout, load_write_layout
 from hwgen.rtl.faults import FAULT_LAYOUT, report
@@ -32,7 +32,7 @@ class LoadEngine(wiring.Component):
     bursts, beats : to and from the read DMA
     write : bus words for the buffers
     done : the last bus word of the oldest command is being written
-    fault : see RowGenerator; BUS_READ with the address of the bus word, which stops the machine before `done`
+    fault : see RowGenerator; BUS_READ with the address of the bus word, which is not written: the machine stops before `done`
 
     Timing
     ------
@@ -67,6 +67,7 @@ class LoadEngine(wiring.Component):
         wiring.connect(m, splitter.bursts, wiring.flipped(self.bursts))
         beat, write, last = self.beats.payload, self.write.payload, Signal()
         taken = Signal()
+        refused, refused_address = Signal(), Signal(FAULT_ADDRESS_BITS)
 
         m.d.comb += [
             rows.index.eq(self.index),
@@ -76,10 +77,11 @@ class LoadEngine(wiring.Component):
             self.done.eq(self.write.valid & self.write.ready & last),
             self.fault.eq(rows.fault),
         ]
-        with m.If(taken & beat.error):
-            m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, beat.address)
+        m.d.sync += [refused.eq(taken & beat.error), refused_address.eq(beat.address)]
+        with m.If(refused):  # a cycle later, when all words before are written, `oldest` is the command that asked for this one
+            m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, refused_address)
         with m.If(self.beats.ready):
-            m.d.sync += self.write.valid.eq(taken)
+            m.d.sync += self.write.valid.eq(taken & ~beat.error)
         with m.If(taken):
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}
             address, chunk = beat.beat >> shifts[Buffer.ACTIVATION], beat.beat[: shifts[Buffer.ACTIVATION]]

@@ -1,0 +1,207 @@
+"""A fault planted in any rung must be caught: in the weights, the parameters, the program, and in the Verilog itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from random_graphs import random_graph
+from system_support import CONFIGS, job_of, render, several_outputs_and_residuals
+
+from hwgen import verify as verify_module
+from hwgen.arith import Rounding
+from hwgen.build import BuildRequest, build
+from hwgen.cli import main
+from hwgen.cosim.compare import compare
+from hwgen.cosim.job import SimulationJob, SimulationResult
+from hwgen.cosim.runner import simulate
+from hwgen.errors import CapacityError, MismatchError
+from hwgen.isa.fields import Buffer
+from hwgen.isa.instructions import Command, Conv, Load, Store
+from hwgen.isa.program import decode, encode
+from hwgen.ops.integer import Int8Array
+from hwgen.rtl.command import command_layout
+from hwgen.schedule.compile import CompiledNetwork, compile_network
+from hwgen.verify import expectations, output_comparison
+
+EXAMPLE = Path(__file__).parents[2] / "examples/digits"
+REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
+CONFIG = CONFIGS["4x4"]
+
+
+Fault = Callable[[SimulationJob], SimulationJob]
+
+
+def flip(content: bytes, at: int, mask: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ mask]) + content[at + 1 :]
+
+
+def loads(job: SimulationJob, buffer: Buffer) -> list[Load]:
+    return [command for command in decode(job.program) if isinstance(command, Load) and command.destination == buffer]
+
+
+def in_weights(job: SimulationJob) -> SimulationJob:
+    return replace(job, weights=flip(job.weights, loads(job, Buffer.WEIGHT)[0].memory_offset, 0x40))
+
+
+def in_record(byte: int, mask: int) -> Fault:
+    """In the first channel's parameter record: hwgen.layout.parameter_bytes."""
+    return lambda job: replace(job, weights=flip(job.weights, loads(job, Buffer.PARAMETER)[0].memory_offset + byte, mask))
+
+
+def any_command(command: Command) -> bool:
+    return True
+
+
+def in_command(kind: type, change: Callable[[Command], Command], accept: Callable[[Command], bool] = any_command) -> Fault:
+    """In the first command of `kind` that `accept` takes."""
+
+    def plant(job: SimulationJob) -> SimulationJob:
+        commands = list(decode(job.program))
+        at = next(k for k, command in enumerate(commands) if isinstance(command, kind) and accept(command))
+        commands[at] = change(commands[at])
+        return replace(job, program=encode(commands))
+
+    return plant
+
+
+def add(name: str, amount: int = 1) -> Callable[[Command], Command]:
+    return lambda command: replace(command, **{name: getattr(command, name) + amount})
+
+
+def last_store(job: SimulationJob) -> SimulationJob:
+    commands = list(decode(job.program))
+    at = max(k for k, command in enumerate(commands) if isinstance(command, Store))
+    commands[at] = add("buffer_address")(commands[at])
+    return replace(job, program=encode(commands))
+
+
+FAULTS = {
+    "a weight's bit": in_weights,
+    "the sign of a bias": in_record(3, 0x80),
+    "a bit of a multiplier": in_record(6, 0x40),
+    "a shift by one too many": in_record(8, 0x01),
+    "a lower clamp bound": in_record(9, 0xC0),
+    "an upper clamp bound": in_record(10, 0x60),
+    "a zero point": in_record(11, 0x04),
+    "an output address": in_command(Conv, add("output_address")),
+    "an input address": in_command(Conv, add("input_address")),
+    "a weight address": in_command(Conv, add("weight_address")),
+    "a row too few": in_command(Conv, add("output_rows", -1), lambda c: c.output_rows > 1),
+    "a row stride": in_command(Conv, add("output_row_stride"), lambda c: c.output_rows > 1),
+    "the padding's value": in_command(Conv, lambda c: replace(c, pad_value=c.pad_value ^ 0x40), lambda c: c.origin_row < 0 or c.origin_column < 0),
+    "a residual's constant": in_command(Conv, lambda c: replace(c, residual_offset=-c.residual_offset), lambda c: c.residual == 1),
+    "a residual's address": in_command(Conv, add("residual_address"), lambda c: c.residual == 1),
+    "a token that nobody gives": in_command(Load, lambda c: replace(c, signal_compute=0), lambda c: c.signal_compute == 1),
+    "the first weights loaded to another place": in_command(Load, add("buffer_address"), lambda c: c.destination == Buffer.WEIGHT),
+    "the place of an output": last_store,
+}
+
+
+def first_catch(job: SimulationJob, network: CompiledNetwork, codes: dict[str, Int8Array]) -> str:
+    """What notices a fault: nothing (empty), the run itself, the comparison of the layers, or that of the outputs."""
+    result = simulate(job)
+    try:
+        result.check()
+    except MismatchError:
+        return "run"
+    assert result.trace is not None
+    if not all(layer.equal for layer in compare(expectations(network, codes), result.trace, CONFIG.activation_words)):
+        return "layers"
+    try:
+        output_comparison(network, codes, result)
+    except MismatchError:
+        return "outputs"
+    return ""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_program_or_weights_is_caught(fault: str) -> None:
+    network = several_outputs_and_residuals(CONFIG)
+    job, codes = job_of(network, 2, limit_cycles=20_000)
+    changed = FAULTS[fault](job)
+    assert (changed.program, changed.weights) != (job.program, job.weights)
+    wanted = {"a token that nobody gives": "run", "the place of an output": "outputs"}.get(fault, "layers")
+    assert first_catch(changed, network, codes) == wanted
+
+
+def test_without_a_fault_nothing_is_caught() -> None:
+    network = several_outputs_and_residuals(CONFIG)
+    job, codes = job_of(network, 2)
+    assert first_catch(job, network, codes) == ""
+
+
+def ignored_field(name: str) -> tuple[str, str]:
+    """The machine takes a field of CONV for 0 in one place."""
+    field = command_layout(Conv)[name]
+    return rf"\bcommand\[{field.offset + field.width - 1}:{field.offset}\]", f"{field.width}'d0"
+
+
+IGNORED = (
+    *("input_row_step", "kernel_row_step", "input_block_stride", "stride_columns", "dilation_columns", "origin_row", "pixels_per_tile"),
+    *("output_row_stride", "output_block_stride", "residual_row_stride", "residual_multiplier_b", "residual_shift"),
+)
+# What is exchanged in the Verilog, and by what: the first place, or every one within a block.
+MUTANTS = {
+    "a sum of products with a wrong sign": (r"(\$signed\(product_1_2\)) \+", r"\1 -"),
+    "a row without its bias": (r"\$signed\(base_2\) \+ ", "$signed(1'h0) + "),
+    "another weight lane": (r"\$signed\(product_2_3\)", "$signed(product_2_2)"),
+    "a zero point subtracted": (r"(\$signed\(lane3_3_scaled\)) \+", r"\1 -"),
+    "a shift without sign": (r"(\$signed\(lane0_2_rounded\)) >>>", r"\1 >>"),
+    "a shift by another lane's amount": (r">>> lane1_2_shift", ">>> lane0_2_shift"),
+    **{f"{name} ignored": ignored_field(name) for name in IGNORED},
+}
+IN_CI = ("a row without its bias", "output_row_stride ignored")  # each compiles for a quarter of a minute
+
+
+def networks() -> Iterator[CompiledNetwork]:
+    """One that works every row of the array, then others, for fields that this one does not use."""
+    yield several_outputs_and_residuals(CONFIG)
+    for seed in range(25):
+        with contextlib.suppress(CapacityError):
+            yield compile_network(random_graph(seed, nodes=6, multiplier_bits=CONFIG.multiplier_bits, rounding=CONFIG.rounding), CONFIG)
+
+
+@pytest.mark.parametrize("name", MUTANTS if REGRESS else IN_CI)
+def test_a_fault_in_the_verilog_is_caught(name: str) -> None:
+    pattern, replacement = MUTANTS[name]
+    verilog, count = re.subn(pattern, replacement, render(CONFIG), count=0 if ">>>" in pattern else 1)
+    assert count
+    for network in networks():
+        job, codes = job_of(network, 2, limit_cycles=100_000)
+        if first_catch(replace(job, verilog=verilog), network, codes):
+            return
+    raise AssertionError("no network shows the fault")
+
+
+@pytest.mark.skipif(not REGRESS, reason="set HWGEN_REGRESS: compiles for a quarter of a minute each")
+@pytest.mark.parametrize("changes", [{"rounding": Rounding.HALF_UP}, {"multiplier_bits": 16}, {"accumulator_bits": 20}], ids=str)
+def test_hardware_of_another_arithmetic_is_caught(changes: dict[str, object]) -> None:
+    """Arithmetic: rounding half up in the model and half away in RTL."""
+    network = several_outputs_and_residuals(CONFIG)
+    job, codes = job_of(network, 4)
+    assert first_catch(replace(job, verilog=render(replace(CONFIG, **changes))), network, codes) == "layers"
+
+
+def test_verify_exits_with_1_and_names_the_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Experience: no per-layer comparison when accuracy drops."""
+    out = tmp_path / "out"
+    build(BuildRequest(model=EXAMPLE / "model.onnx", calibration=EXAMPLE / "calibration.npz", out=out, hardware=CONFIG))
+    assert main(["verify", str(out), "--count", "1"]) == 0
+    capsys.readouterr()
+
+    def faulty(job: SimulationJob, **options: object) -> SimulationResult:
+        return simulate(in_weights(job), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(verify_module, "simulate", faulty)
+    assert main(["verify", str(out), "--count", "1"]) == 1
+    report = json.loads((out / "report/report.json").read_text())
+    first = report["layers"][0]
+    assert 0 < first["mismatches"] < first["elements"]
+    assert first["name"] in capsys.readouterr().out
