@@ -88,7 +88,7 @@ FAULTS = {
     "a bit of a multiplier": in_record(6, 0x40),
     "a shift by one too many": in_record(8, 0x01),
     "a lower clamp bound": in_record(9, 0xC0),
-    "an upper clamp bound": in_record(10, 0x60),
+    "an upper clamp bound": in_record(10, 0xFF),
     "a zero point": in_record(11, 0x04),
     "an output address": in_command(Conv, add("output_address")),
     "an input address": in_command(Conv, add("input_address")),
