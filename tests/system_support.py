@@ -30,7 +30,7 @@ from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden_codes
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 from hwgen.schedule.timing import predict
-from hwgen.verify import expectations, simulation_job
+from hwgen.verify import expectations, output_comparison, simulation_job
 
 GUARD_BYTES = 4096  # behind the last region
 render = cache(verilog)
@@ -171,3 +171,27 @@ def perform(network: CompiledNetwork, job: SimulationJob, codes: dict[str, Int8A
         before=before.tobytes(),
         after=dump[-len(before) :],
     )
+
+
+def check_on_rtl(network: CompiledNetwork, memory: MemoryModel) -> int:
+    """Two inferences: every word of every layer and output is golden's, and where the memory is ideal the cycles are as predicted. Returns them."""
+    job, codes = job_of(network, 2, memory, limit_cycles=2_000_000)
+    result = runner.simulate(job)
+    result.check()
+    assert result.trace is not None
+    layers = compare(expectations(network, codes), result.trace, network.config.activation_words)
+    assert [(layer.name, str(layer.first)) for layer in layers if not layer.equal] == []
+    output_comparison(network, codes, result)
+    if memory.aligned and not memory.stall_probability:
+        predicted = predict(network.commands, network.config, memory.latency_cycles).total_cycles
+        assert_predicted(network, predicted, [inference.cycles for inference in result.inferences])
+    return result.inferences[0].cycles
+
+
+def assert_predicted(network: CompiledNetwork, predicted: int, measured: list[int]) -> None:
+    """Exact, but for stores beside a running CONV: the model does not count the banks that these find busy."""
+    kinds = [type(command) for command in network.commands]
+    if Store in kinds and Conv in kinds[kinds.index(Store) :]:
+        assert all(predicted <= cycles <= 1.05 * predicted + 50 for cycles in measured), (predicted, measured)
+    else:
+        assert measured == [predicted] * len(measured)

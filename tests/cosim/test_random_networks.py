@@ -12,19 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import random_graph
-from system_support import CONFIGS, SMALL, render
+from system_support import CONFIGS, SMALL, check_on_rtl
 
 from hwgen.arith import Rounding
 from hwgen.config import HardwareConfig, with_array
-from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
-from hwgen.cosim.runner import simulate
 from hwgen.errors import CapacityError, ConfigError
-from hwgen.inputs import random_codes
-from hwgen.isa.instructions import Conv, Store
-from hwgen.schedule.compile import CompiledNetwork, compile_network
-from hwgen.schedule.timing import predict
-from hwgen.verify import expectations, output_comparison, simulation_job
+from hwgen.schedule.compile import compile_network
 
 REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
 REGRESS_CONFIGS = {
@@ -62,33 +56,14 @@ def random_hardware(seed: int) -> HardwareConfig:
                 return config
 
 
-def run_on_rtl(config: HardwareConfig, seed: int, memory: MemoryModel, count: int = 2) -> int | None:
+def run_on_rtl(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
     """Cycles of the first inference; None where the network does not fit."""
     graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
     try:
         network = compile_network(graph, config)
     except CapacityError:
         return None
-    codes = random_codes(network.graph, count)
-    result = simulate(simulation_job(network, render(config), codes, memory, limit_cycles=2_000_000))
-    result.check()
-    assert result.trace is not None
-    layers = compare(expectations(network, codes), result.trace, config.activation_words)
-    assert [(layer.name, str(layer.first)) for layer in layers if not layer.equal] == []
-    output_comparison(network, codes, result)
-    if memory.aligned and not memory.stall_probability:
-        predicted = predict(network.commands, config, memory.latency_cycles).total_cycles
-        assert_predicted(network, predicted, [i.cycles for i in result.inferences])
-    return result.inferences[0].cycles
-
-
-def assert_predicted(network: CompiledNetwork, predicted: int, measured: list[int]) -> None:
-    """Exact, but for stores beside a running CONV: the model does not count the banks that these find busy."""
-    kinds = [type(command) for command in network.commands]
-    if Store in kinds and Conv in kinds[kinds.index(Store) :]:
-        assert all(predicted <= cycles <= 1.05 * predicted + 50 for cycles in measured), (predicted, measured)
-    else:
-        assert measured == [predicted] * len(measured)
+    return check_on_rtl(network, memory)
 
 
 MEMORIES = st.builds(
