@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwgen.arith import AddRequantize, IntType, Requantize
+from hwgen.arith import AddRequantize, Requantize
 from hwgen.emit.c_expression import c_function
 from hwgen.emit.firmware_tables import c_array, initializer, int_array
 from hwgen.ir.graph import Graph, Node
@@ -18,11 +18,10 @@ from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage
+from hwgen.ops.integer import ACCUMULATOR, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
-ACCUMULATOR = IntType(32)
 GEOMETRY = (
     *("height", "width", "channels", "out_height", "out_width", "out_channels"),
     *("kernel_rows", "kernel_columns", "stride_rows", "stride_columns", "dilation_rows", "dilation_columns", "pad_top", "pad_left"),
@@ -141,7 +140,7 @@ def _conv(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     assert isinstance(op, Conv)
     source, result = b.graph.values[node.inputs[0]], b.graph.values[node.output]
     stage, bias = output_stage(node, b.graph), folded_bias(node, b.graph)
-    depthwise = op.group == source.type.channels == op.channels
+    depthwise = op.is_lane_wise
     weight = op.weight[..., 0].transpose(1, 2, 0) if depthwise else op.weight
     b.use("geometry", "requantize", "channel", "depthwise" if depthwise else "conv")
     channels = b.table("channel", "channels", [_channel(int(bias[c]), stage, c) for c in range(op.channels)])
@@ -231,7 +230,6 @@ def _pad(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     assert isinstance(op, Pad)
     b.use("copy")
     source, result = b.graph.values[node.inputs[0]].type, b.graph.values[node.output]
-    fill = int(result.quantized.quantize(np.array(op.value)))
     top, left, bottom, right = op.pads
     rows = source.height + min(top, 0) + min(bottom, 0)
     count = (source.width + min(left, 0) + min(right, 0)) * source.channels
@@ -239,7 +237,7 @@ def _pad(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     x_offset = max(-top, 0) * x_stride + max(-left, 0) * source.channels
     y_offset = max(top, 0) * y_stride + max(left, 0) * source.channels
     return [
-        f"memset({y}, {fill}, {result.type.elements});",
+        f"memset({y}, {pad_code(node, b.graph)}, {result.type.elements});",
         _copy(f"{x} + {x_offset}", f"{y} + {y_offset}", rows, count, x_stride, y_stride),
     ]
 

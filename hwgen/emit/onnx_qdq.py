@@ -12,7 +12,7 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Pads
+from hwgen.ops.base import UNLIMITED, Pads, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -51,8 +51,8 @@ class QdqForm:
     def write(self, node: Node) -> None:
         builder = self.builder
         output = builder.value_name(node.output)
-        clamp = getattr(node.op, "clamp", (-np.inf, np.inf))
-        limited = clamp != (-np.inf, np.inf) and not isinstance(node.op, Clamp)
+        clamp = clamp_of(node.op)
+        limited = clamp != UNLIMITED and not isinstance(node.op, Clamp)
         self._operator(node, builder.fresh(f"{node.output}.unlimited") if limited else output)
         if limited:
             self._limit(builder.nodes[-1].output[0], clamp, output)

@@ -10,11 +10,11 @@ from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pad_ope
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Pads
+from hwgen.ops.base import Pads, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import clamp_codes, is_global
+from hwgen.ops.integer import clamp_codes, is_global, pad_code
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -37,7 +37,7 @@ class QOperatorForm:
     def write(self, node: Node) -> None:
         builder, q = self.builder, self.graph.values[node.output].quantized
         output = self.codes[node.output] = builder.value_name(node.output)
-        codes = clamp_codes(getattr(node.op, "clamp", (-np.inf, np.inf)), q)
+        codes = clamp_codes(clamp_of(node.op), q)
         if isinstance(node.op, Clamp):
             self._limit(node.output, self.codes[node.inputs[0]], codes, output)
             return
@@ -73,7 +73,7 @@ class QOperatorForm:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
                 q = self.graph.values[node.output].quantized
-                fill = outside_code(q, int(q.quantize(np.array(op.value, np.float32))))
+                fill = outside_code(q, pad_code(node, self.graph))
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, fill)], output)
 
     def _padded(self, node: Node, pads: Pads) -> str:

@@ -94,6 +94,11 @@ class Window:
         size = self.output_size(x.height, x.width)
         return along(0, size[0], x.height), along(1, size[1], x.width)
 
+    @property
+    def area(self) -> int:
+        """Cells of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
     def meets(self, x: TensorType) -> bool:
         """Every window covers at least one cell of the image: none lies in padding only."""
         rows, columns = self._counts_by_axis(x, (0, 0, 0, 0))
@@ -110,15 +115,49 @@ class Window:
                 columns = slice(left, left + (width - 1) * self.strides[1] + 1, self.strides[1])
                 yield row, column, image[:, rows, columns]
 
+    def maximum(self, x: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """(N, OH, OW, C), the greatest cell of each window; outside cells are `fill`."""
+        taps = (tap for _, _, tap in self.taps(x, fill))
+        best = next(taps).copy()
+        for tap in taps:
+            np.maximum(best, tap, out=best)
+        return best
+
+    def sums(self, x: npt.NDArray[Any], fill: float, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """(N, OH, OW, C) of `dtype`, the sum of each window's cells; outside cells are `fill`."""
+        if self.kernel == x.shape[1:3] and not any(self.pads):
+            whole: npt.NDArray[Any] = x.sum(axis=(1, 2), keepdims=True, dtype=dtype)  # one pass
+            return whole
+        taps = (tap for _, _, tap in self.taps(x, fill))
+        total = next(taps).astype(dtype)
+        for tap in taps:
+            total += tap
+        return total
+
     def patches(self, x: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
         """(N, OH, OW, kernel rows, kernel columns, C), a copy; of a pointwise window a view."""
         if self.is_pointwise:
             return x[:, :, :, None, None]
         height, width = self.output_size(x.shape[1], x.shape[2])
+        if self.dilations[1] == 1:
+            return self._patches_by_rows(padded(x, self.pads, fill), height, width)
         result = np.empty((len(x), height, width, *self.kernel, x.shape[3]), x.dtype)
         for row, column, tap in self.taps(x, fill):
             result[:, :, :, row, column] = tap
         return result
+
+    def _patches_by_rows(self, image: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+        """Patches of a padded image, copied a whole kernel row at a time: its cells lie side by side."""
+        image = np.ascontiguousarray(image)
+        n, _, _, channels = image.shape
+        step_n, step_row, step_column, step = image.strides
+        view = np.lib.stride_tricks.as_strided(
+            image,
+            (n, height, width, self.kernel[0], self.kernel[1] * channels),
+            (step_n, step_row * self.strides[0], step_column * self.strides[1], step_row * self.dilations[0], step),
+            writeable=False,
+        )
+        return np.ascontiguousarray(view).reshape(n, height, width, *self.kernel, channels)
 
 
 def limited(operator: str, kind: TensorType, what: str = "result") -> TensorType:
@@ -148,6 +187,12 @@ def ceil_padding(head: int, end: int, extent: int, stride: int) -> int:
     if (outputs - 1) * stride >= head:
         outputs -= 1
     return max((outputs - 1) * stride + extent - head - end, 0)
+
+
+def clamp_of(op: Operator) -> tuple[float, float]:
+    """The real interval to which an operator limits its result."""
+    clamp: tuple[float, float] = getattr(op, "clamp", UNLIMITED)
+    return clamp
 
 
 def limit(x: FloatArray, clamp: tuple[float, float]) -> FloatArray:

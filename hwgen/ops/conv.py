@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, IntArray, TensorType
@@ -36,6 +38,11 @@ class Conv:
         """Each output channel reads one input channel, and there is more than one of them."""
         return self.group > 1 and self.weight.shape[3] == 1
 
+    @property
+    def is_lane_wise(self) -> bool:
+        """Each output channel reads the input channel of its own number, and no other."""
+        return self.group == self.channels and self.weight.shape[3] == 1
+
     def infer(self, *types: TensorType) -> TensorType:
         (x,) = types
         if self.group < 1 or self.channels % self.group:
@@ -46,18 +53,19 @@ class Conv:
 
     def reference(self, *arrays: FloatArray) -> FloatArray:
         (x,) = arrays
-        y = self._depthwise(x) if self.is_depthwise else self._dense(x)
+        y = self.depthwise_sums(x, self.weight, 0.0) if self.is_depthwise else self._dense(x)
         y += self.bias
         return limit(y, self.clamp)
 
-    def _depthwise(self, x: FloatArray) -> FloatArray:
+    def depthwise_sums(self, x: npt.NDArray[Any], weight: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """(N, OH, OW, C_out) of a depthwise convolution without bias, in the type of x * weight; outside cells of the image are `fill`."""
         multiplier = self.channels // self.group
-        y: FloatArray | None = None
-        for row, column, tap in self.window.taps(x, 0.0):
-            product = (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * self.weight[:, row, column, 0]
-            y = product if y is None else np.add(y, product, out=y)
-        assert y is not None
-        return y
+        total: npt.NDArray[Any] | None = None
+        for row, column, tap in self.window.taps(x, fill):
+            product = (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * weight[:, row, column, 0]
+            total = product if total is None else np.add(total, product, out=total)
+        assert total is not None
+        return total
 
     def _dense(self, x: FloatArray) -> FloatArray:
         patches = self.window.patches(x, 0.0)

@@ -20,11 +20,11 @@ from hwgen.ir.types import FloatArray, IntArray
 from hwgen.layout import Int8Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Window, padded
+from hwgen.ops.base import padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import OutputStage, accumulator_bounds, add_stage, average_stages, folded_bias, identity_stage, output_stage, weight_bounds
+from hwgen.ops.integer import OutputStage, accumulator_bounds, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code, weight_bounds
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision
@@ -131,22 +131,10 @@ def _conv(node: Node, graph: Graph) -> Kernel:
     # The float operator without bias and clamp is an exact integer convolution once padding is the zero point.
     weight = op.weight.astype(kind)
     requantize = _requantize(node, graph, output_stage(node, graph))
-    accumulate = _depthwise(op, weight, zero_point) if op.is_depthwise else _dense(op, weight, zero_point)
+    if op.is_depthwise:
+        return lambda x: requantize(op.depthwise_sums(x.astype(kind), weight, zero_point))
+    accumulate = _dense(op, weight, zero_point)
     return lambda x: requantize(accumulate(x.astype(kind)))
-
-
-def _depthwise(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    multiplier = op.channels // op.group
-
-    def accumulate(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        total: npt.NDArray[Any] | None = None
-        for row, column, tap in op.window.taps(x, zero_point):
-            product = (np.repeat(tap, multiplier, axis=3) if multiplier > 1 else tap) * weight[:, row, column, 0]
-            total = product if total is None else np.add(total, product, out=total)
-        assert total is not None
-        return total
-
-    return accumulate
 
 
 def _dense(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
@@ -154,7 +142,7 @@ def _dense(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt
     matrices = [np.ascontiguousarray(weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1).T) for g in range(op.group)]
 
     def accumulate(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        patches = _patches(op.window, x, zero_point)
+        patches = op.window.patches(x, zero_point)
         shape = (*patches.shape[:3], op.channels)
         parts = [
             (patches if op.group == 1 else patches[..., g * inputs : (g + 1) * inputs]).reshape(-1, matrix.shape[0]) @ matrix
@@ -165,23 +153,6 @@ def _dense(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt
     return accumulate
 
 
-def _patches(window: Window, x: npt.NDArray[Any], fill: int) -> npt.NDArray[Any]:
-    """(N, OH, OW, kernel rows, kernel columns, C): as Window.patches, with a whole kernel row copied at once where it is contiguous."""
-    if window.dilations[1] != 1 or window.is_pointwise:
-        return window.patches(x, fill)
-    image = np.ascontiguousarray(padded(x, window.pads, fill))
-    n, height, width, channels = image.shape
-    rows, columns = window.output_size(x.shape[1], x.shape[2])
-    step_n, step_row, step_column, step = image.strides
-    view = np.lib.stride_tricks.as_strided(
-        image,
-        (n, rows, columns, window.kernel[0], window.kernel[1] * channels),
-        (step_n, step_row * window.strides[0], step_column * window.strides[1], step_row * window.dilations[0], step),
-        writeable=False,
-    )
-    return np.ascontiguousarray(view).reshape(n, rows, columns, *window.kernel, channels)
-
-
 def _average_pool(node: Node, graph: Graph) -> Kernel:
     op = node.op
     assert isinstance(op, AveragePool)
@@ -190,10 +161,7 @@ def _average_pool(node: Node, graph: Graph) -> Kernel:
     requantize = {count: _requantize(node, graph, stage) for count, stage in stages.items()}
 
     def kernel(x: Int8Array) -> Int8Array:
-        if op.window.kernel == x.shape[1:3] and not any(op.window.pads):
-            total = x.sum(axis=(1, 2), keepdims=True, dtype=np.int32)
-        else:
-            total = sum((tap for _, _, tap in op.window.taps(x.astype(np.int32), zero_point)), start=np.zeros((), np.int32))
+        total = op.window.sums(x, zero_point, np.int32)
         y = np.empty(total.shape, np.int8)
         for count, rule in requantize.items():
             y[:, counts == count] = rule(total[:, counts == count])
@@ -211,15 +179,7 @@ def _limit(stage: OutputStage, y: Int8Array) -> Int8Array:
 def _max_pool(node: Node, graph: Graph) -> Kernel:
     op, stage = node.op, identity_stage(node, graph)
     assert isinstance(op, MaxPool)
-
-    def kernel(x: Int8Array) -> Int8Array:
-        taps = (tap for _, _, tap in op.window.taps(x, INT8.min))
-        best = next(taps).copy()
-        for tap in taps:
-            np.maximum(best, tap, out=best)
-        return _limit(stage, best)
-
-    return kernel
+    return lambda x: _limit(stage, op.window.maximum(x, INT8.min))
 
 
 def _add(node: Node, graph: Graph) -> Kernel:
@@ -229,7 +189,7 @@ def _add(node: Node, graph: Graph) -> Kernel:
 def _pad(node: Node, graph: Graph) -> Kernel:
     op = node.op
     assert isinstance(op, Pad)
-    fill = int(graph.values[node.output].quantized.quantize(np.array(op.value)))
+    fill = pad_code(node, graph)
     return lambda x: np.ascontiguousarray(padded(x, op.pads, fill))
 
 

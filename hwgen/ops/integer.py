@@ -21,9 +21,9 @@ from hwgen.ir.types import FloatArray, IntArray, Quantization
 from hwgen.layout import Int8Array, Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.clamp import Clamp
+from hwgen.ops.base import clamp_of
 from hwgen.ops.conv import Conv
-from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
 
 ACCUMULATOR = IntType(32)
 MAX_ADD_SHIFT = AddRequantize.OFFSET.bits - 9  # zero_point << shift must fit the offset
@@ -40,6 +40,13 @@ class OutputStage:
     zero_point: Int64Array
     low: Int64Array
     high: Int64Array
+
+    def only(self, channel: int) -> OutputStage:
+        """The stage of one channel."""
+        part = slice(channel, channel + 1)
+        return OutputStage(
+            multiplier=self.multiplier[part], shift=self.shift[part], zero_point=self.zero_point[part], low=self.low[part], high=self.high[part]
+        )
 
     @cached_property
     def ratio(self) -> npt.NDArray[np.float64]:
@@ -237,11 +244,20 @@ def add_stage(node: Node, graph: Graph) -> AddStage:
 def identity_stage(node: Node, graph: Graph) -> OutputStage:
     """The stage of operators that keep codes (MaxPool, Clamp, Pad, Concat): factor one, then the operator's clamp."""
     value = graph.values[node.output]
-    clamp = node.op.clamp if isinstance(node.op, MaxPool | Clamp) else (-np.inf, np.inf)
-    low, high = clamp_codes(clamp, value.quantized)
-    shift = max(graph.arithmetic.multiplier_bits - 1, 0)
-    multiplier, shifts, zero, lows, highs = (np.full(value.type.channels, number, np.int64) for number in (1 << shift, shift, 0, low, high))
+    return unit_stage(value.type.channels, graph.arithmetic, *clamp_codes(clamp_of(node.op), value.quantized))
+
+
+def unit_stage(channels: int, arithmetic: Arithmetic, low: int = INT8.min, high: int = INT8.max) -> OutputStage:
+    """Factor one and zero point 0: codes go through, limited to low..high."""
+    shift = max(arithmetic.multiplier_bits - 1, 0)
+    multiplier, shifts, zero, lows, highs = (np.full(channels, number, np.int64) for number in (1 << shift, shift, 0, low, high))
     return OutputStage(multiplier=multiplier, shift=shifts, zero_point=zero, low=lows, high=highs)
+
+
+def pad_code(node: Node, graph: Graph) -> int:
+    """The int8 code of a Pad's value."""
+    assert isinstance(node.op, Pad)
+    return int(graph.values[node.output].quantized.quantize(np.array(node.op.value)))
 
 
 def folded_bias(node: Node, graph: Graph) -> Int64Array:
@@ -253,10 +269,15 @@ def folded_bias(node: Node, graph: Graph) -> Int64Array:
     source = graph.values[node.inputs[0]]
     zero_point = source.quantized.zero_point
     if isinstance(op, AveragePool):
-        return np.full(source.type.channels, -zero_point * op.window.kernel[0] * op.window.kernel[1], np.int64)
+        return np.full(source.type.channels, -zero_point * op.window.area, np.int64)
     assert isinstance(op, Conv)
-    sums: Int64Array = op.weight.astype(np.int64).reshape(op.channels, -1).sum(1)
-    return op.bias.astype(np.int64) - zero_point * sums
+    return fold_zero_point(op.bias, op.weight, zero_point)
+
+
+def fold_zero_point(bias: IntArray | FloatArray, weight: IntArray | FloatArray, zero_point: int) -> Int64Array:
+    """(C,) b - z_x * sum(w), for weights (C, ...) that are integers."""
+    sums: Int64Array = weight.astype(np.int64).reshape(len(weight), -1).sum(1)
+    return bias.astype(np.int64) - zero_point * sums
 
 
 def accumulator_bounds(node: Node, graph: Graph) -> tuple[Int64Array, Int64Array]:
@@ -266,8 +287,7 @@ def accumulator_bounds(node: Node, graph: Graph) -> tuple[Int64Array, Int64Array
     """
     bias = folded_bias(node, graph)
     if isinstance(node.op, AveragePool):
-        area = node.op.window.kernel[0] * node.op.window.kernel[1]
-        return bias + INT8.min * area, bias + INT8.max * area
+        return bias + INT8.min * node.op.window.area, bias + INT8.max * node.op.window.area
     assert isinstance(node.op, Conv)
     low, high = weight_bounds(node.op.weight)
     return bias + low, bias + high

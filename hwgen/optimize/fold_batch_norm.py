@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from hwgen.ir.graph import Graph, Node
-from hwgen.ir.types import FloatArray, TensorType
+from hwgen.ir.types import FloatArray
 from hwgen.ops.base import UNLIMITED
 from hwgen.ops.conv import Conv
 from hwgen.optimize.rewrite import bypass, merge, only_reader, with_node
@@ -22,14 +22,14 @@ def fold_batch_norm(graph: Graph) -> Graph:
     """
     for node in graph.nodes:
         current = graph.producer(node.output)  # earlier folds may have replaced or removed it
-        if current is not None and is_affine(current, graph.values[current.inputs[0]].type):
+        if current is not None and is_affine(current):
             graph = _fold(graph, current)
     return graph
 
 
-def is_affine(node: Node, x: TensorType) -> bool:
+def is_affine(node: Node) -> bool:
     """The node is y = clamp(x * scale + offset) with one scale and one offset per channel."""
-    return isinstance(node.op, Conv) and node.op.window.is_pointwise and node.op.group == x.channels == node.op.channels
+    return isinstance(node.op, Conv) and node.op.window.is_pointwise and node.op.is_lane_wise
 
 
 def _fold(graph: Graph, node: Node) -> Graph:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from hwgen.errors import ModelError
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Operator, Pads, Window
+from hwgen.ops.base import UNLIMITED, Operator, Pads, Window, clamp_of
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
@@ -53,8 +51,7 @@ def _fits(op: Conv | AveragePool | MaxPool, graph: Graph, node: Node) -> bool:
 
 def _lowest(producer: Node | None) -> float:
     """A bound that no element of the producer's value lies below."""
-    clamp: tuple[float, float] = getattr(producer.op, "clamp", (-np.inf, np.inf)) if producer else (-np.inf, np.inf)
-    return clamp[0]
+    return clamp_of(producer.op)[0] if producer else UNLIMITED[0]
 
 
 def _enlarged(window: Window, pads: Pads) -> Window:

@@ -36,6 +36,6 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return op.clamp == UNLIMITED
     if isinstance(op, MaxPool | AveragePool):
         return op.window.is_pointwise and op.clamp == UNLIMITED
-    if isinstance(op, Conv) and is_affine(node, graph.values[node.inputs[0]].type):
+    if isinstance(op, Conv) and is_affine(node):
         return op.clamp == UNLIMITED and bool((op.weight == 1).all() and not op.bias.any())
     return False

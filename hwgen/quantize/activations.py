@@ -125,7 +125,7 @@ def _average_candidates(node: Node, graph: Graph, group: Mapping[str, str], fixe
     op, (x_name,) = node.op, node.inputs
     assert isinstance(op, AveragePool)
     if not is_global(node, graph) and group[x_name] not in fixed:
-        bits = SUM_BITS - (op.window.kernel[0] * op.window.kernel[1] - 1).bit_length()
+        bits = SUM_BITS - (op.window.area - 1).bit_length()
         if bits > 4:
             x = graph.values[x_name].quantized
             graph = _changed(graph, group, x_name, replace(x, scale=_short(x.scale, bits)))

@@ -74,7 +74,7 @@ def _conv(node: Node, graph: Graph) -> Iterator[Record]:
 def _average_pool(node: Node, graph: Graph) -> Iterator[Record]:
     x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
     for count, stage in average_stages(node, graph)[1].items():
-        first = type(stage)(**{name: getattr(stage, name)[:1] for name in ("multiplier", "shift", "zero_point", "low", "high")})
+        first = stage.only(0)
         low, high = (np.array([(end - x.zero_point) * count], np.int64) for end in (INT8.min, INT8.max))
         rule = single_precision_rule(np.array([average_ratio(x, y, count)])) if is_global(node, graph) else window_rule(x, y, count)
         proven = rule is not None and bool(agrees(first, graph.arithmetic.rounding, rule, low, high)[0])

@@ -13,7 +13,7 @@ from hwgen.ir.graph import Arithmetic, Graph, Node
 from hwgen.ir.types import FloatArray, Quantization
 from hwgen.layout import Int64Array
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import ACCUMULATOR, OutputStage, conv_ratio, multiplier_and_shift, title, weight_bounds
+from hwgen.ops.integer import ACCUMULATOR, OutputStage, conv_ratio, fold_zero_point, multiplier_and_shift, title, weight_bounds
 from hwgen.ops.staircase import agrees, single_precision_rule
 from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
 
@@ -45,9 +45,9 @@ class _Layer:
         return weight, np.clip(np.rint(self.bias / unit), -limit, limit).astype(np.int64)
 
     def bounds(self, weight: npt.NDArray[np.int8], bias: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """(C,) least and greatest accumulator, and the bias itself, before and after folding the zero point."""
+        """(C,) least and greatest accumulator, the folded bias included."""
         low, high = weight_bounds(weight)
-        folded = bias - self.x.zero_point * weight.astype(np.int64).reshape(len(weight), -1).sum(1)
+        folded = fold_zero_point(bias, weight, self.x.zero_point)
         return folded + low, folded + high
 
 

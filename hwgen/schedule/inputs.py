@@ -7,7 +7,6 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.layout import PackedLayout
 from hwgen.ops.conv import Conv
 from hwgen.schedule.dense import packed_steps
-from hwgen.schedule.prepare import is_lane_wise_conv
 
 LARGEST_ROW_BYTES = 32767  # origin_column is a signed 16-bit field
 
@@ -45,7 +44,7 @@ def _packed_passes(op: Conv, channels: int, config: HardwareConfig) -> int:
 
 def _blocked_passes(op: Conv, channels: int, config: HardwareConfig) -> int:
     rows, columns = op.window.kernel
-    if is_lane_wise_conv(op):
+    if op.is_lane_wise:
         return -(-channels // config.depthwise_lanes) * rows * -(-columns // config.taps)
     return -(-op.channels // config.out_lanes) * rows * columns * -(-channels // config.in_lanes)
 

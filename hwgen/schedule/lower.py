@@ -15,18 +15,17 @@ from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.instructions import in_different_banks
 from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.layout import Int64Array, Layout, PackedLayout
-from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage
+from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code, unit_stage
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.schedule.dense import dense_jobs, packed_jobs
 from hwgen.schedule.jobs import Job, parameter_sets, pixels_per_tile
 from hwgen.schedule.operations import Operation
-from hwgen.schedule.prepare import Positions, is_lane_wise_conv
+from hwgen.schedule.prepare import Positions
 from hwgen.schedule.storage import View
 
 POINT = Window(kernel=(1, 1))
@@ -81,8 +80,7 @@ def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
     if node is None:
         assert operation.add is not None
         source = place.graph.values[operation.input]
-        full = OutputStage(**_constant_stage(source.type.channels, place.graph.arithmetic.multiplier_bits))
-        return (_maximum_job(operation, place, POINT, full, INT8.min),)
+        return (_maximum_job(operation, place, POINT, unit_stage(source.type.channels, place.graph.arithmetic), INT8.min),)
     op = node.op
     if isinstance(op, Conv):
         return _conv_jobs(node, op, operation, place)
@@ -92,18 +90,9 @@ def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
     if isinstance(op, MaxPool):
         return (_maximum_job(operation, place, op.window, stage, INT8.min),)
     if isinstance(op, Pad):
-        quantization = place.graph.values[node.output].quantized
-        fill = int(quantization.quantize(np.array([op.value]))[0])
-        return (_maximum_job(operation, place, Window(kernel=(1, 1), pads=op.pads), stage, fill),)
-    assert isinstance(op, Clamp) and not isinstance(op, Add)
+        return (_maximum_job(operation, place, Window(kernel=(1, 1), pads=op.pads), stage, pad_code(node, place.graph)),)
+    assert isinstance(op, Clamp)
     return (_maximum_job(operation, place, POINT, stage, INT8.min),)
-
-
-def _constant_stage(channels: int, multiplier_bits: int) -> dict[str, Int64Array]:
-    """Factor one, full range: a code goes through unchanged."""
-    shift = max(multiplier_bits - 1, 0)
-    numbers = {"multiplier": 1 << shift, "shift": shift, "zero_point": 0, "low": INT8.min, "high": INT8.max}
-    return {name: np.full(channels, number, np.int64) for name, number in numbers.items()}
 
 
 def stage_columns(stage: OutputStage, bias: Int64Array, config: HardwareConfig) -> dict[str, Int64Array]:
@@ -171,7 +160,7 @@ def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tupl
     layout = place.layouts.get(operation.input)
     if isinstance(layout, PackedLayout):
         return packed_jobs(op, command, layout, columns, place.config)
-    if is_lane_wise_conv(op):
+    if op.is_lane_wise:
         return (_depthwise_job(op, command, columns, place, place.positions[operation.input]),)
     return dense_jobs(op, command, place.positions[operation.input], columns, place.config)
 

@@ -18,14 +18,9 @@ Positions = tuple[int, ...]
 CHANNELS = 2  # Concat axis
 
 
-def is_lane_wise_conv(op: Conv) -> bool:
-    """Is output channel c computed from input channel c alone? (Depthwise with a channel multiplier is not.)"""
-    return op.group == op.channels and op.weight.shape[3] == 1
-
-
 def is_lane_wise(node: Node) -> bool:
     """Does each output channel lie in the lane of its input channel? True of all but dense convolutions and concatenation."""
-    return not isinstance(node.op, Concat) and not (isinstance(node.op, Conv) and not is_lane_wise_conv(node.op))
+    return not isinstance(node.op, Concat) and not (isinstance(node.op, Conv) and not node.op.is_lane_wise)
 
 
 def blocks_of(positions: Positions, lanes: int) -> int:
