@@ -69,12 +69,12 @@ class Builder:
             if min(window.output_size(kind.height, kind.width)) >= 1:
                 return window
 
-    def conv(self, x: str, window: Window | None = None, channels: int | None = None) -> str:
+    def conv(self, x: str, window: Window | None = None, channels: int | None = None, *, dense: bool = False) -> str:
         kind, source = self.values[x].type, self.values[x].quantized
         window = window or self.window(kind)
         group = self.r.choice([1, 1, 1, kind.channels, self.r.choice([g for g in range(1, kind.channels + 1) if kind.channels % g == 0])])
         outputs = channels or (group * self.r.choice([1, 1, 1, 2]) if group > 1 else self.channels())
-        group = group if outputs % group == 0 else 1
+        group = group if outputs % group == 0 and not dense else 1
         weight = self.rng.integers(-128, 128, (outputs, *window.kernel, kind.channels // group)).astype(np.int8)
         if self.r.random() < 0.2:
             weight[self.rng.integers(0, outputs)] = 0

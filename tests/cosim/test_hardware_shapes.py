@@ -123,7 +123,7 @@ def fully_connected(config: HardwareConfig, *, more: int) -> Graph:
     sets = config.weight_words // config.weight_load_cycles
     blocks = 1 << (sets.bit_length() - 1) // 2
     b = Shapes(config, 1, 1, blocks * config.in_lanes)
-    return b.graph(b.conv(b.input, ONE, sets // blocks * config.out_lanes + more))
+    return b.graph(b.conv(b.input, ONE, sets // blocks * config.out_lanes + more, dense=True))
 
 
 def concatenations(config: HardwareConfig) -> Graph:
