@@ -98,28 +98,26 @@ def compare_layer(expectation: LayerExpectation, trace: Trace, buffer_words: int
     seen[which, element] = True
     bad = np.zeros(expected.shape, bool)
     bad[which[wrong], element[wrong]] = True
-    found = {(int(w), int(e)): int(v) for w, e, v in zip(which[wrong][:1], element[wrong][:1], data[record, lane][wrong][:1], strict=True)}
     return LayerComparison(
         name=expectation.name,
         elements=int(expected.size),
         mismatches=int((bad | ~seen).sum()),
         missing=int((~seen).sum()),
         stray_words=int((~inside & written.any(1)).sum()),
-        first=_first(expectation, found, seen),
+        first=_first(expectation, np.stack([which[wrong], element[wrong], data[record, lane][wrong]], axis=1), seen),
     )
 
 
-def _first(expectation: LayerExpectation, found: dict[tuple[int, int], int], seen: npt.NDArray[np.bool_]) -> Mismatch | None:
-    """The first wrong write, else the first element that was never written."""
-    shape = expectation.golden.shape[1:]
-    if found:
-        (inference, element), value = next(iter(found.items()))
+def _first(expectation: LayerExpectation, wrong: npt.NDArray[np.int64], seen: npt.NDArray[np.bool_]) -> Mismatch | None:
+    """The first of the `wrong` writes (inference, element, value), else the first element that was never written."""
+    value: int | None = None
+    if len(wrong):
+        inference, element, value = wrong[0].tolist()
     elif not seen.all():
-        inference, element = (int(k) for k in np.argwhere(~seen)[0])
-        value = None
+        inference, element = np.argwhere(~seen)[0].tolist()
     else:
         return None
-    row, column, channel = (int(k) for k in np.unravel_index(element, shape))
+    row, column, channel = (int(k) for k in np.unravel_index(element, expectation.golden.shape[1:]))
     expected = int(expectation.golden[inference, row, column, channel])
     return Mismatch(layer=expectation.name, inference=inference, row=row, column=column, channel=channel, expected=expected, found=value)
 

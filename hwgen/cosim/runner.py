@@ -81,14 +81,17 @@ def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[thre
         timer.cancel()
 
 
+def _started(command: list[str], folder: Path) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    except OSError as error:
+        raise ToolError(f"co-simulation: {command[0]!r} cannot be started ({error.strerror}); set HWGEN_CACHE to a folder where they can") from error
+
+
 def _execute(simulator: Simulator, arguments: list[str], folder: Path, limit_seconds: float, progress: Progress | None) -> str:
     """Run the simulation; returns its last line. Raises ToolError when it crashes, MismatchError when it runs longer than allowed."""
     lines: list[str] = [""]
-    command = [str(simulator.program), *arguments]
-    with (
-        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process,
-        _time_limit(process, limit_seconds) as expired,
-    ):
+    with _started([str(simulator.program), *arguments], folder) as process, _time_limit(process, limit_seconds) as expired:
         assert process.stdout is not None
         for line in process.stdout:
             lines = [*lines[-10:], line.strip()]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,6 +20,9 @@ from hwgen.config import HardwareConfig
 from hwgen.cosim.toolchain import ToolStatus, environment, require
 from hwgen.emit.render import template_root
 from hwgen.errors import OutputError, ToolError
+
+if sys.platform != "win32":
+    import fcntl
 
 MEMORY_BYTES = 1 << 22  # simulated system memory; grows by factors of four for networks that need more
 _BENCH = "bench.v"
@@ -81,7 +84,8 @@ def _key(verilog: str, flags: tuple[str, ...], tools: tuple[ToolStatus, ...]) ->
 def _locked(path: Path) -> Iterator[None]:
     """One process at a time compiles one simulation; the others wait and find it done."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if sys.platform != "win32":  # there both compile, and the last one's result stays
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -12,11 +12,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hwgen.errors import Unsupported, UnsupportedError
-from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node
-from hwgen.ir.host import Affine, HostStep, Reshape, Softmax, Transpose
-from hwgen.ir.types import TensorType
+from hwgen.frontend.qdq import NOTE_MULTIPLIER_BITS, NOTE_RENAMED, NOTE_ROUNDING
+from hwgen.frontend.qdq_strip import MICROSOFT
+from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node, fresh_name
+from hwgen.ir.host import Affine, HostStep, Reshape, Softmax, Transpose, simplified
 
-OPSET, MICROSOFT, IR_VERSION = 13, "com.microsoft", 8
+OPSET, IR_VERSION = 13, 8
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
@@ -34,9 +35,7 @@ class OnnxBuilder:
 
     def fresh(self, wish: str) -> str:
         """`wish`, or `wish` with a number where it is taken."""
-        name, number = wish, 1
-        while name in self._used:
-            name, number = f"{wish}_{number}", number + 1
+        name = fresh_name(wish, self._used)
         self._used.add(name)
         return name
 
@@ -107,9 +106,9 @@ class OnnxBuilder:
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
         model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="hwgen")
         arithmetic = graph.arithmetic
-        notes = {"hwgen.multiplier_bits": str(arithmetic.multiplier_bits), "hwgen.rounding": arithmetic.rounding.value}
+        notes = {NOTE_MULTIPLIER_BITS: str(arithmetic.multiplier_bits), NOTE_ROUNDING: arithmetic.rounding.value}
         if self.renamed:
-            notes["hwgen.renamed"] = json.dumps(self.renamed, sort_keys=True)
+            notes[NOTE_RENAMED] = json.dumps(self.renamed, sort_keys=True)
         helper.set_model_props(model, notes)
         return model
 
@@ -118,35 +117,12 @@ class OnnxBuilder:
         current = entry.name
         if entry.dtype != "float32":
             current = self.node("Cast", [current], self.fresh(f"{current}.float"), to=TensorProto.FLOAT)
-        return self.host(_merge((*entry.steps, *_layout(self.graph.values[entry.value].type, TO_CHANNELS_FIRST))), current)
+        return self.host(simplified((*entry.steps, Transpose(permutation=TO_CHANNELS_FIRST)), entry.shape[1:]), current)
 
     def leave_steps(self, output: GraphOutput) -> tuple[HostStep, ...]:
         """The host steps from (N, C, H, W) to what the network returns."""
-        return _merge((*_layout(self.graph.values[output.value].type, TO_CHANNELS_LAST), *output.steps))
-
-
-def _layout(kind: TensorType, permutation: tuple[int, ...]) -> tuple[HostStep, ...]:
-    """A change of layout; a reshape where the image is a single cell."""
-    if (kind.height, kind.width) == (1, 1):
-        return (Reshape(shape=(kind.channels, 1, 1) if permutation == TO_CHANNELS_FIRST else (1, 1, kind.channels)),)
-    return (Transpose(permutation=permutation),)
-
-
-def _merge(steps: tuple[HostStep, ...]) -> tuple[HostStep, ...]:
-    """Join neighbouring reshapes and transpositions, and drop transpositions that change nothing."""
-    merged: list[HostStep] = []
-    for step in steps:
-        before = merged[-1] if merged else None
-        if isinstance(step, Reshape) and isinstance(before, Reshape):
-            merged[-1] = step
-        elif isinstance(step, Transpose) and isinstance(before, Transpose):
-            merged[-1] = Transpose(permutation=tuple(before.permutation[axis] for axis in step.permutation))
-        else:
-            merged.append(step)
-        last = merged[-1]
-        if isinstance(last, Transpose) and last.permutation == tuple(range(len(last.permutation))):
-            merged.pop()
-    return tuple(merged)
+        kind = self.graph.values[output.value].type
+        return simplified((Transpose(permutation=TO_CHANNELS_LAST), *output.steps), (kind.channels, kind.height, kind.width))
 
 
 def _element_type(dtype: str) -> int:

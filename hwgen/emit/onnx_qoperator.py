@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from hwgen.arith import INT8
-from hwgen.emit.onnx_builder import MICROSOFT, OnnxBuilder
+from hwgen.emit.onnx_builder import OnnxBuilder
 from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool

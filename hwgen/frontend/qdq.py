@@ -18,6 +18,9 @@ from hwgen.ir.graph import Arithmetic, Graph
 from hwgen.ops.check import check_quantized
 from hwgen.optimize import optimize
 
+# Keys of the file's metadata in which hwgen notes what ONNX has no words for.
+NOTE_MULTIPLIER_BITS, NOTE_ROUNDING, NOTE_RENAMED = "hwgen.multiplier_bits", "hwgen.rounding", "hwgen.renamed"
+
 
 def load_quantized_graph(path: Path) -> Graph:
     """Read a quantized model: what hwgen wrote gives the same integers again, other tools' models theirs.
@@ -43,11 +46,11 @@ def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:
 
 def _with_own_names(graph: Graph, model: onnx.ModelProto) -> Graph:
     """Values and nodes get back the names that they could not have in the file, where hwgen noted them there."""
-    noted = next((entry.value for entry in model.metadata_props if entry.key == "hwgen.renamed"), "{}")
+    noted = next((entry.value for entry in model.metadata_props if entry.key == NOTE_RENAMED), "{}")
     try:
         pairs = json.loads(noted)
     except ValueError as error:
-        raise ModelError(f"metadata hwgen.renamed: must be JSON, not {noted[:40]!r}") from error
+        raise ModelError(f"metadata {NOTE_RENAMED}: must be JSON, not {noted[:40]!r}") from error
     names = {name: name for name in graph.values}
     for old, new in pairs.items() if isinstance(pairs, dict) else ():
         if old in names and isinstance(new, str) and new not in names.values():
@@ -65,11 +68,11 @@ def _with_own_names(graph: Graph, model: onnx.ModelProto) -> Graph:
 def _arithmetic(model: onnx.ModelProto) -> Arithmetic:
     """What hwgen noted in the file, or the default."""
     notes = {entry.key: entry.value for entry in model.metadata_props}
-    bits = notes.get("hwgen.multiplier_bits", "16")
+    bits = notes.get(NOTE_MULTIPLIER_BITS, "16")
     legal = [str(number) for number in MULTIPLIER_BITS]
     if bits not in legal:
-        raise ModelError(f"metadata hwgen.multiplier_bits: must be one of {', '.join(legal)}, not {bits[:40]!r}")
-    rounding = notes.get("hwgen.rounding", Rounding.HALF_EVEN.value)
+        raise ModelError(f"metadata {NOTE_MULTIPLIER_BITS}: must be one of {', '.join(legal)}, not {bits[:40]!r}")
+    rounding = notes.get(NOTE_ROUNDING, Rounding.HALF_EVEN.value)
     if rounding not in [rule.value for rule in Rounding]:
-        raise ModelError(f"metadata hwgen.rounding: must be half_even or half_up, not {rounding[:40]!r}")
+        raise ModelError(f"metadata {NOTE_ROUNDING}: must be half_even or half_up, not {rounding[:40]!r}")
     return Arithmetic(multiplier_bits=int(bits), rounding=Rounding(rounding))

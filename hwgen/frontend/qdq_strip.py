@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwgen.errors import Unsupported, UnsupportedError
 from hwgen.frontend.onnx_constants import tensor
+from hwgen.ir.graph import fresh_name
 from hwgen.ir.types import Quantization
 
 Array = npt.NDArray[Any]
@@ -145,9 +146,7 @@ class _Stripper:
     # Writing
 
     def fresh(self, wish: str) -> str:
-        name, number = wish, 1
-        while name in self.used:
-            name, number = f"{wish}_{number}", number + 1
+        name = fresh_name(wish, self.used)
         self.used.add(name)
         return name
 

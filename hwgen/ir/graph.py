@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,14 @@ from hwgen.ir.types import Quantization, TensorType
 
 if TYPE_CHECKING:
     from hwgen.ops.base import Operator
+
+
+def fresh_name(wish: str, taken: Collection[str]) -> str:
+    """`wish`, or `wish` with the first number that makes it a name that is not taken."""
+    name, number = wish, 1
+    while name in taken:
+        name, number = f"{wish}_{number}", number + 1
+    return name
 
 
 @dataclass(frozen=True, kw_only=True)

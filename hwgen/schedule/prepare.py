@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwgen.ir.graph import Graph, Node, Value
+from hwgen.ir.graph import Graph, Node, Value, fresh_name
 from hwgen.ops.add import Add
 from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
@@ -57,9 +57,7 @@ class _Rewriter:
         self.values: dict[str, Value] = dict(graph.values)
 
     def insert(self, value: str, purpose: str, op: Clamp | Conv) -> str:
-        name = f"{value}.{purpose}"
-        while name in self.values:
-            name += "'"
+        name = fresh_name(f"{value}.{purpose}", self.values)
         self.values[name] = replace(self.graph.values[value], name=name)
         self.nodes.append(Node(name=name, op=op, inputs=(value,), output=name))
         return name

