@@ -11,7 +11,7 @@ from hwgen.cosim import runner, script
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.memory import memory_map
 from hwgen.errors import MismatchError
-from hwgen.isa.fields import Engine
+from hwgen.isa.fields import Engine, Region
 from hwgen.isa.instructions import Conv, Load, Store
 from hwgen.isa.registers import ErrorCode, offset_of
 from hwgen.schedule.timing import predict
@@ -59,6 +59,17 @@ def test_two_runs_in_a_row(name: str) -> None:
     assert_clean(session, *range(5))
     if not CASES[name].stall_probability:
         assert len({run.cycles for run in session.runs}) == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_transfers_across_4_kib_boundaries(name: str) -> None:
+    """Every region lies across one, in the middle of a burst; the bench reports a burst that crosses it."""
+    network = several_outputs_and_residuals(CONFIGS[name])
+    job, codes = job_of(network, 6, replace(CASES[name], aligned=False))
+    places = memory_map(job)
+    spans = [(places.base(region, run), places.size(region)) for region in Region for run in range(6) if places.size(region)]
+    assert sum(base // 4096 != (base + size - 1) // 4096 for base, size in spans) >= 3
+    assert_clean(perform(network, job, codes, [Run()] * 6), *range(6))
 
 
 def test_reset_in_the_middle_of_a_run() -> None:

@@ -34,6 +34,7 @@ PLANTED = {
     "start_while_the_bus_hangs": ("return NPU_BUSY; /* an earlier run was aborted, and the bus still holds it */", "(void)0;"),
     "weights_not_checked": ("return npu_crc32(0, model->weights, model->weights_bytes) == model->weights_crc", "return 1"),
     "stale_error": ("    memset(&device->error, 0, sizeof device->error);\n", ""),
+    "image_of_another_endianness": (" || model->endian_tag != NPU_ENDIAN_TAG", ""),
     "hardware_of_another_model": ("return model->config_hash == rd(device, NPU_REG_CONFIG_HASH)", "return 1"),
 }
 

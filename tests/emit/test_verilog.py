@@ -53,6 +53,13 @@ def test_yosys_finds_no_loop_no_second_driver_and_no_latch(verilog: Path) -> Non
     assert "Found and reported 0 problems" in log
 
 
+def test_there_is_one_clock_and_a_synchronous_reset_and_the_head_says_so(verilog: Path) -> None:
+    text = verilog.read_text()
+    assert set(re.findall(r"@\((?!\*)(.*?)\)", text)) == {"posedge clk"}
+    assert "// One clock (clk, rising edge), synchronous reset (rst, active high).\n" in text[:200]
+    assert not re.search(r"\bnegedge\b|\bPLL|\bBUFG", text)
+
+
 def test_same_hardware_gives_the_same_text_under_any_name(verilog: Path) -> None:
     config = next(config for config in SHAPES.values() if config.hash() in verilog.read_text())
     second = render_verilog(replace(config, name="other */ name"))
