@@ -181,6 +181,11 @@ def test_too_little_memory_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def test_evaluate_wants_a_quantized_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", MODEL, "--inputs", TEST]) == 2
+    assert error_of(capsys) == "hwgen: model 'model.onnx': must be quantized to be evaluated, is float; run hwgen quantize or hwgen build first"
+
+
 def test_evaluate_reports_and_saves(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "z.npz"
     assert main(["evaluate", str(built), "--inputs", TEST, "--save", str(saved)]) == 0

@@ -397,6 +397,12 @@ MALFORMED = {
         13,
         "ConstantOfShape 'd2': the constants computed so far are far larger than the model's own; a few bytes must not ask for gigabytes",
     ),
+    "sum_name_taken": (
+        [CONV, node("Relu", ["h"], "y.sum1"), node("Sum", ["h", "h", "y.sum1"], "y")],
+        {},
+        13,
+        "Sum 'y': the name 'y.sum1' must be free for a partial sum; rename the tensor that has it",
+    ),
     "no_accelerated_operator": ([node("Flatten", ["x"], "y")], {}, 13, "model 'test': must hold at least one operator for the accelerator"),
     "constant_output": ([CONV, node("Identity", ["w"], "y")], {}, 13, "must hold at least one operator"),
     "weights_overflow": (

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from float_graphs import FloatBuilder, data, random_float_graph
+from foreign_models import BIAS, WEIGHT, Foreign, constant, conv_model
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -23,11 +24,12 @@ from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
-from hwgen.ops.golden import golden_codes
+from hwgen.ops.golden import golden, golden_codes
 from hwgen.ops.pad import Pad
 from hwgen.quantize import QuantizeOptions, Scheme, quantize
 
 FORMS = [to_qdq, to_qoperator]
+RNG = np.random.default_rng(8)
 
 
 def codes_for(graph, count=3):
@@ -143,61 +145,6 @@ def test_extreme_quantized_networks_come_back_the_same():
 # Models of other tools, built by hand
 
 
-def constant(name, array):
-    return numpy_helper.from_array(np.asarray(array), name)
-
-
-class Foreign:
-    """A QDQ model written node by node."""
-
-    def __init__(self, shape, kind=TensorProto.FLOAT):
-        self.nodes, self.constants = [], []
-        self.input = helper.make_tensor_value_info("x", kind, shape)
-
-    def const(self, name, array):
-        self.constants.append(constant(name, array))
-        return name
-
-    def node(self, operator, inputs, output, domain="", **attributes):
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", domain=domain, **attributes))
-        return output
-
-    def pair(self, name, scale, zero_point=0, kind=np.uint8):
-        return [self.const(f"{name}_s", np.array(scale, np.float32)), self.const(f"{name}_z", np.array(zero_point, kind))]
-
-    def qdq(self, x, scale, zero_point=0, kind=np.uint8):
-        pair = self.pair(x, scale, zero_point, kind)
-        return self.node("DequantizeLinear", [self.node("QuantizeLinear", [x, *pair], f"{x}_q"), *pair], f"{x}_dq")
-
-    def weight(self, name, codes, scale, zero_point=None, **axis):
-        operands = [self.const(name, codes), self.const(f"{name}_s", np.asarray(scale, np.float32))]
-        if zero_point is not None:
-            operands.append(self.const(f"{name}_z", zero_point))
-        return self.node("DequantizeLinear", operands, f"{name}_dq", **axis)
-
-    def model(self, output="y", kind=TensorProto.FLOAT, opset=13):
-        result = helper.make_tensor_value_info(output, kind, None)
-        graph = helper.make_graph(self.nodes, "foreign", [self.input], [result], self.constants)
-        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-RNG = np.random.default_rng(7)
-WEIGHT = RNG.integers(-127, 128, (4, 2, 3, 3)).astype(np.int8)
-BIAS = RNG.integers(-5000, 5000, 4).astype(np.int32)
-
-
-def conv_model(*, weight=WEIGHT, weight_scale=0.01, weight_zero=None, output_scale=0.1, output_zero=10, kind=np.uint8, **axis):
-    f = Foreign(["N", 2, 6, 6])
-    x = f.qdq("x", 0.05, 128 if kind == np.uint8 else 0, kind)
-    w = f.weight("w", weight, weight_scale, weight_zero, **axis)
-    unit = np.float32(0.05) * np.asarray(weight_scale, np.float32)
-    b = f.weight("b", BIAS, unit, **({"axis": 0} if np.ndim(weight_scale) else {}))
-    f.node("Conv", [x, w, b], "c", kernel_shape=[3, 3])
-    f.node("Identity", [f.qdq("c", output_scale, output_zero, kind)], "y")
-    return f
-
-
 def test_per_tensor_and_per_channel_weights():
     graph = import_quantized_model(conv_model().model(), "m")
     (node,) = graph.nodes
@@ -254,8 +201,6 @@ def test_integer_input_and_output_of_a_converted_model():
     np.testing.assert_array_equal(dense.op.bias, BIAS[:3])
     assert dense.op.weight.shape == (3, 2, 2, 4) and conv.op.clamp == (0.0, np.inf)
     x = RNG.integers(-128, 128, (5, 4, 4, 2)).astype(np.int8)
-    from hwgen.ops.golden import golden
-
     codes = golden(graph, {"x": x}, keep=graph.values)
     np.testing.assert_array_equal(codes["x"], x)
 
@@ -469,8 +414,6 @@ def test_clashing_names_survive():
     graph = b.graph(y)
     clash = type(graph.outputs[0])(name=y, shape=graph.outputs[0].shape, value=y, steps=graph.outputs[0].steps)
     entry = type(graph.inputs[0])(name="x", shape=graph.inputs[0].shape, dtype="float32", value="x", steps=graph.inputs[0].steps)
-    from dataclasses import replace
-
     graph = replace(graph, outputs=(clash,), inputs=(entry,))
     quantized = quantize(graph, data(graph, 5))
     for form in FORMS:

@@ -8,7 +8,7 @@ import pytest
 from hwgen.config import PRESETS
 from hwgen.errors import HwgenError
 from hwgen.isa.execute import check_conv
-from hwgen.isa.fields import Mode, Reduce, Region
+from hwgen.isa.fields import TOKEN_LIMIT, Mode, Reduce, Region
 from hwgen.isa.instructions import Conv, End, Load, Store
 from hwgen.isa.machine import Memories, ProgramError
 from hwgen.isa.program import encode
@@ -54,6 +54,14 @@ def test_unknown_command_and_missing_end():
     assert (caught.value.code, caught.value.command) == (ErrorCode.UNKNOWN_COMMAND, 1)
     with pytest.raises(ProgramError, match="ends without END"):
         run(LOAD)
+
+
+def test_more_tokens_than_a_counter_holds():
+    given = [replace(LOAD, signal_store=1)] * TOKEN_LIMIT
+    run(*given, End())
+    with pytest.raises(ProgramError, match="the load engine gives more than 255 tokens that nobody takes") as caught:
+        run(*given, given[0], End())
+    assert (caught.value.code, caught.value.command) == (ErrorCode.TOKENS, TOKEN_LIMIT)
 
 
 def test_load_and_store_move_rows():
