@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from random_graphs import Builder
-from system_support import CONFIGS, check_on_rtl
+from system_support import CONFIGS, check_on_rtl, job_of, render
 
 from hwgen.config import HardwareConfig
+from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
+from hwgen.cosim.runner import simulate
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
 from hwgen.ir.types import Quantization, TensorType
 from hwgen.ir.verify import verify
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Load
 from hwgen.ops.add import Add
-from hwgen.ops.base import Window
+from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.concat import Concat
+from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.schedule.compile import compile_network
+from hwgen.verify import expectations
 
 ONE = Window(kernel=(1, 1))
 SAME = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
@@ -174,6 +179,22 @@ def one_row(config: HardwareConfig) -> Graph:
     return b.graph(b.conv(x, Window(kernel=(1, 3), dilations=(1, 4)), 5))
 
 
+def large_sums(config: HardwareConfig) -> Graph:
+    """Accumulators that need every bit: all inputs of the second layer are extreme, all weights, and biases near the ends of int32."""
+    b = Shapes(config, 5, 4, 6)
+    q, top = Quantization(scale=np.float32(0.5), zero_point=0), 1 << 30
+    scale = np.full(40, float(q.scale) / float(b.values[b.input].quantized.scale) / 4, np.float32)
+    weight, bias = np.zeros((40, 1, 1, 6), np.int8), np.where(np.arange(40) % 3, 100_000, -100_000).astype(np.int32)
+    x = b.node(Conv(weight=weight, bias=bias, window=ONE, group=1, clamp=UNLIMITED, weight_scale=scale), (b.input,), q)
+    signs = np.where(np.arange(40) % 3, 127, -128).astype(np.int8)
+    rows = np.where(np.arange(24) % 2, 1, -1).reshape(24, 1, 1, 1)
+    weight = np.clip(rows * signs.astype(int), -128, 127).astype(np.int8) * np.ones((24, 3, 3, 40), np.int8)
+    bias = np.array([top, -top, 3 * top // 2, -3 * top // 2, 0, 12345])[np.arange(24) % 6].astype(np.int32)
+    scale = (2.0 ** np.array([-25, -25, -25, -25, -17, -17])[np.arange(24) % 6]).astype(np.float32)
+    y = b.node(Conv(weight=weight, bias=bias, window=SAME, group=1, clamp=UNLIMITED, weight_scale=scale), (x,), q)
+    return b.graph(y, x)
+
+
 NETWORKS: dict[str, Callable[[HardwareConfig], Graph]] = {
     "kernels": kernels,
     "strides": strides,
@@ -190,6 +211,7 @@ NETWORKS: dict[str, Callable[[HardwareConfig], Graph]] = {
     "several_inputs": several_inputs,
     "doubled": doubled,
     "one_row": one_row,
+    "large_sums": large_sums,
 }
 
 
@@ -210,3 +232,16 @@ def test_the_weights_fill_the_buffer(name: str) -> None:
         commands = compile_network(NETWORKS[network](config), config).commands
         words = sum(c.row_bytes * c.rows for c in commands if isinstance(c, Load) and c.destination == Buffer.WEIGHT) // config.weight_word_bytes
         assert words > config.weight_words if more else words == config.weight_words
+
+
+@pytest.mark.skipif("HWGEN_REGRESS" not in os.environ, reason="set HWGEN_REGRESS: compiles for a quarter of a minute")
+def test_large_sums_show_an_accumulator_that_lacks_one_bit() -> None:
+    """Arithmetic: accumulators beyond 2^24."""
+    config = CONFIGS["4x4"]
+    network = compile_network(large_sums(config), config)
+    job, codes = job_of(network, 1)
+    result = simulate(replace(job, verilog=render(replace(config, accumulator_bits=31))))
+    result.check()
+    assert result.trace is not None
+    first, second = compare(expectations(network, codes), result.trace, config.activation_words)
+    assert first.equal and second.mismatches >= second.elements // 4
