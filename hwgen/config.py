@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -13,10 +14,18 @@ from typing import Any
 from hwgen.arith import INT8, MULTIPLIER_BITS, SHIFT, AddRequantize, IntType, Requantize, Rounding
 from hwgen.errors import ConfigError
 
-BANKS = 4  # activation buffer banks: word address modulo 4
+BANKS = 4  # of each side of the activation buffer: word address modulo 4
+SIDES = 2  # halves of the activation buffer, by the top bit of the word address, each with ports of its own
 PARAMETER_BYTES = 16  # one record per output channel, in memory
 PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SHIFT, "low": INT8, "high": INT8, "zero_point": INT8}
 PARAMETER_OFFSETS = {"bias": 0, "multiplier": 4, "shift": 8, "low": 9, "high": 10, "zero_point": 11}  # bytes in the record, little endian
+
+
+class Bus(Enum):
+    """Protocol of the memory port and of the registers."""
+
+    AXI4 = "axi4"
+    WISHBONE = "wishbone"
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -28,7 +37,8 @@ class HardwareConfig:
     """One accelerator. Sizes in words of the memory in question; see docs/accelerator.md.
 
     out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
-    activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records.
+    activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records. counters: where the
+    cycles went can be read off the machine; without them only `cycles` and `commands` count.
     """
 
     name: str = "custom"
@@ -42,9 +52,11 @@ class HardwareConfig:
     requantize_lanes: int = 0  # 0: min(out_lanes, in_lanes)
     multiplier_bits: int = 16
     rounding: Rounding = Rounding.HALF_EVEN
+    bus: Bus = Bus.AXI4
     bus_bits: int = 0  # 0: 8 * in_lanes, at most 128
     address_bits: int = 32
     watchdog_bits: int = 32
+    counters: bool = True
 
     def __post_init__(self) -> None:
         if not self.requantize_lanes:
@@ -133,6 +145,12 @@ class HardwareConfig:
         """Every parameter as JSON knows it, the name first."""
         return {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items()}
 
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> HardwareConfig:
+        """The configuration that `values()` describes; keys that are no parameters are left out. Raises ValueError, TypeError, ConfigError."""
+        kinds = {field.name: type(field.default) for field in fields(cls)}
+        return cls(**{key: kinds[key](value) if issubclass(kinds[key], Enum) else value for key, value in values.items() if key in kinds})
+
     def hash(self) -> str:
         """SHA-256 over every parameter except the name: equal hashes mean equal hardware."""
         content = {key: value for key, value in self.values().items() if key != "name"}
@@ -196,12 +214,14 @@ def from_toml(path: Path) -> HardwareConfig:
     for key, value in content.items():
         if key not in known:
             raise ConfigError(f"hardware file {path.name!r}: unknown key {key!r}; known keys: {', '.join(known)}")
-        if key == "rounding":
-            if value not in [rounding.value for rounding in Rounding]:
-                raise ConfigError(f"hardware file {path.name!r}: rounding must be half_even or half_up, not {value!r}")
-            content[key] = Rounding(value)
-        elif not isinstance(value, type(getattr(base, key))) or isinstance(value, bool):
-            raise ConfigError(f"hardware file {path.name!r}: {key} must be of type {type(getattr(base, key)).__name__}, not {value!r}")
+        kind = type(getattr(base, key))
+        if issubclass(kind, Enum):
+            choices = [member.value for member in kind]
+            if value not in choices:
+                raise ConfigError(f"hardware file {path.name!r}: {key} must be {' or '.join(choices)}, not {value!r}")
+            content[key] = kind(value)
+        elif not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise ConfigError(f"hardware file {path.name!r}: {key} must be of type {kind.__name__}, not {value!r}")
     if "in_lanes" in content or "out_lanes" in content:
         content = {"requantize_lanes": 0, "bus_bits": 0, **content}
     return replace(base, **{"name": path.stem, **content})

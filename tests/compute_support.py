@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +157,22 @@ def random_memories(config: HardwareConfig, rng: random.Random) -> Memories:
     return memories
 
 
+def keeping(command: Conv, config: HardwareConfig) -> Conv | None:
+    """The command made to keep its sums, if they fit."""
+    pixels = command.output_rows * command.output_columns
+    return replace(command, output_tiles=1, pixels_per_tile=pixels, keep=1) if pixels <= config.accumulator_depth else None
+
+
+def resuming(command: Conv, kept: Conv, config: HardwareConfig) -> Conv | None:
+    """The command, or its first pixels, made to go on from the sums of `kept`, if these have enough channels."""
+    rows, columns, pixels = command.output_rows, command.output_columns, kept.output_rows * kept.output_columns
+    if kept.mode == Mode.DEPTHWISE and command.mode != Mode.DEPTHWISE and config.out_lanes > config.in_lanes:
+        return None
+    if rows * columns > pixels:
+        rows, columns = 1, min(columns, pixels)
+    return replace(command, output_tiles=1, output_rows=rows, output_columns=columns, pixels_per_tile=rows * columns, resume=1)
+
+
 def random_conv(config: HardwareConfig, rng: random.Random, region: tuple[int, int]) -> Conv:
     """A legal command that reads the half of the buffer from region[0], and writes to the half from region[1]."""
     while True:
@@ -249,6 +265,9 @@ def _assemble(config: HardwareConfig, rng: random.Random, region: tuple[int, int
     if (depthwise and (channels - 1) // n >= blocks) or max(sizes) > half:
         return None
     first = [base + rng.randint(0, half - size) for base, size in zip((region[0], region[1], region[0]), sizes, strict=True)]
+    if sizes[1] + sizes[2] <= half and rng.random() < 0.5:  # the residual in the half of the output, behind it
+        first[1] = region[1] + rng.randint(0, half - sizes[1] - sizes[2])
+        first[2] = first[1] + sizes[1]
     v["input_address"], v["output_address"], v["residual_address"] = (first[0] + v["origin_row"] * row_words) % (1 << 24), first[1], first[2]
     v["input_row_step"], v["kernel_row_step"], v["input_block_stride"] = v["stride_rows"] * row_words, v["dilation_rows"] * row_words, block_words
     return Conv(**{**v, "input_blocks": blocks if mode == Mode.DENSE else 1})
@@ -272,13 +291,17 @@ def passes_cycles(c: Conv, config: HardwareConfig) -> int:
 
 
 def _conflict(c: Conv, config: HardwareConfig, first_channel: int, pixel: int) -> bool:
-    """Whether the fetch of the last pass and the residual of slice 0 need the same bank."""
+    """Whether the fetch of the last pass and the residual of slice 0 need the same bank of the same side."""
+
+    def port(word: int) -> tuple[int, bool]:
+        return word % 4, word % config.activation_words >= config.activation_words // 2
+
     n = config.in_lanes
     block = first_channel // n
-    if not c.residual or block >= c.output_blocks:
+    if not c.residual or c.keep or block >= c.output_blocks:
         return False
     y, x = divmod(pixel, c.output_columns)
-    residual = (c.residual_address + block * c.residual_block_stride + y * c.residual_row_stride + x) % 4
+    residual = port(c.residual_address + block * c.residual_block_stride + y * c.residual_row_stride + x)
     row_number, step = c.kernel_rows - 1, c.kernel_steps - 1
     row = c.origin_row + y * c.stride_rows + row_number * c.dilation_rows
     if not 0 <= row < c.input_rows:
@@ -287,11 +310,11 @@ def _conflict(c: Conv, config: HardwareConfig, first_channel: int, pixel: int) -
     word += (block if c.mode == Mode.DEPTHWISE else c.input_blocks - 1) * c.input_block_stride
     if c.mode == Mode.PACKED:
         byte = c.origin_column + x * c.stride_columns + step * n
-        return residual in {(word + byte // n) % 4, (word + byte // n + (byte % n > 0)) % 4}
+        return residual in {port(word + byte // n), port(word + byte // n + (byte % n > 0))}
     count = min(c.taps, c.kernel_columns - step * c.taps) if c.mode == Mode.DEPTHWISE else 1
     first = step * (c.taps if c.mode == Mode.DEPTHWISE else 1)
     columns = [c.origin_column + x * c.stride_columns + (first + t) * c.dilation_columns for t in range(count)]
-    return residual in {(word + column) % 4 for column in columns if 0 <= column < c.input_columns}
+    return residual in {port(word + column) for column in columns if 0 <= column < c.input_columns}
 
 
 def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: Sequence[int]) -> list[int]:
@@ -303,4 +326,4 @@ def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: 
     return found
 
 
-__all__ = ["Run", "build", "expected_cycles", "load_payloads", "random_conv", "random_memories", "result_addresses", "run", "tiny"]
+__all__ = ["Run", "build", "expected_cycles", "keeping", "load_payloads", "random_conv", "random_memories", "resuming", "result_addresses", "run", "tiny"]

@@ -16,16 +16,26 @@ from hwgen.isa.machine import ADDRESS_MASK, Memories, ProgramError
 from hwgen.isa.registers import ErrorCode
 from hwgen.layout import Int64Array
 
+LARGEST_PIXEL_TILE = (1 << 16) - 1  # what the field pixels_per_tile holds
+
+
+def longest_pixel_tile(c: Conv, config: HardwareConfig) -> int:
+    """Pixels that one pixel tile may have: sums that are used again lie in the accumulator memory, others in no place."""
+    return LARGEST_PIXEL_TILE if c.passes == 1 and not (c.keep or c.resume) else config.accumulator_depth
+
 
 def check_conv(command: Conv, config: HardwareConfig) -> None:
     """The compiler's side of the contract: what hardware need not check. Raises HwgenError naming the broken rule."""
     c = command
+    longest = longest_pixel_tile(c, config)
     rules = [
         (c.reduce == Reduce.SUM or c.mode == Mode.DEPTHWISE, "maximum needs depthwise mode"),
         (c.input_blocks == 1 or c.mode == Mode.DENSE, "input_blocks must be 1 outside dense mode"),
         (1 <= c.taps <= config.taps, f"taps must be 1..{config.taps}"),
         (c.mode != Mode.DEPTHWISE or in_different_banks(c.taps, c.dilation_columns), "taps must lie in different banks"),
-        (1 <= c.pixels_per_tile <= config.accumulator_depth, f"pixels_per_tile must be 1..{config.accumulator_depth}"),
+        (1 <= c.pixels_per_tile <= longest, f"pixels_per_tile must be 1..{longest}"),
+        (not (c.keep or c.resume) or c.output_tiles == 1, "keep and resume need one output tile"),
+        (not (c.keep or c.resume) or c.output_rows * c.output_columns <= c.pixels_per_tile, "keep and resume need one pixel tile"),
         (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes, c.kernel_columns) >= 1, "counts must be at least 1"),
         (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),
     ]
@@ -99,14 +109,22 @@ def _array_sums(c: Conv, memories: Memories) -> Int64Array:
     return np.stack(tiles)
 
 
-def _tap_sums(c: Conv, memories: Memories, bias: Int64Array) -> Int64Array:
-    """Depthwise: accumulators with bias, (tiles, pixels, K)."""
+def _kept_sums(c: Conv, memories: Memories) -> Int64Array:
+    """(pixels, M) of the CONV before."""
+    pixels = c.output_rows * c.output_columns
+    if pixels > memories.kept_pixels:
+        raise HwgenError(f"CONV command: resume needs {pixels} kept sums, there are {memories.kept_pixels}; found {c}")
+    return memories.accumulator[:pixels]
+
+
+def _tap_sums(c: Conv, memories: Memories, start: Int64Array) -> Int64Array:
+    """Depthwise: accumulators (tiles, pixels, K) that begin at `start` (tiles, pixels or 1, M)."""
     config = memories.config
     channels, lanes = config.depthwise_lanes, config.in_lanes
     tiles = []
     for tile in range(c.output_tiles):
         block, first = divmod(tile * channels, lanes)
-        acc = np.broadcast_to(bias[tile, :channels], (c.output_rows * c.output_columns, channels)).copy()
+        acc = np.broadcast_to(start[tile, :, :channels], (c.output_rows * c.output_columns, channels)).copy()
         for row in range(c.kernel_rows):
             for step in range(c.kernel_steps):
                 index = 0 if c.weights_held else (tile * c.kernel_rows + row) * c.kernel_steps + step
@@ -159,8 +177,15 @@ def run_conv(command: Conv, memories: Memories) -> None:
     sets["bias"] = _wrap(sets["bias"], config.accumulator_bits)
     p = {name: np.broadcast_to(value, (tiles, value.shape[1])) for name, value in sets.items()}
     depthwise = command.mode == Mode.DEPTHWISE
-    acc = _tap_sums(command, memories, p["bias"]) if depthwise else _array_sums(command, memories) + p["bias"][:, None, :]
+    start = _kept_sums(command, memories)[None] if command.resume else p["bias"][:, None, :]
+    acc = _tap_sums(command, memories, start) if depthwise else _array_sums(command, memories) + start
     acc = _wrap(acc, config.accumulator_bits)
+    if command.keep:
+        memories.kept_pixels = acc.shape[1]
+        memories.accumulator[: acc.shape[1], : acc.shape[2]] = acc[0]
+        return
+    if command.passes > 1:
+        memories.kept_pixels = 0  # the passes used the memory
     writes = []
     for tile in range(tiles):
         for s in _slices(command, config, tile):

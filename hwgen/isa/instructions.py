@@ -92,6 +92,8 @@ class Conv(_Tokens):
     residual: int = bits(0, 19, 1, "add a second tensor behind requantization")
     weights_held: int = bits(0, 20, 1, "1: every pass of every tile uses the same weight set")
     parameters_held: int = bits(0, 21, 1, "1: every tile uses the same parameter set")
+    keep: int = bits(0, 22, 1, "1: the sums stay in the accumulator memory; nothing is written. One output tile, one pixel tile")
+    resume: int = bits(0, 23, 1, "1: the sums begin at what the accumulator memory holds, not at the bias. One output tile, one pixel tile")
     taps: int = bits(0, 24, 3, "depthwise: kernel columns per step, 1 to the hardware's taps; their words lie in different banks", default=1)
 
     input_address: int = bits(1, 0, 24, "word of row origin_row, column 0, block 0; may lie before the tensor, modulo 2**24")
@@ -119,7 +121,7 @@ class Conv(_Tokens):
     output_block_stride: int = bits(12, 0, 24, "words from output block to output block")
     output_blocks: int = bits(13, 0, 16, "channel blocks of the output; nothing is written (or read as residual) beyond", default=1)
     output_tiles: int = bits(13, 16, 16, "tiles of out_lanes (depthwise: depthwise_lanes) channels", default=1)
-    pixels_per_tile: int = bits(14, 0, 16, "output pixels per pixel tile, in raster order; at most the accumulator depth", default=1)
+    pixels_per_tile: int = bits(14, 0, 16, "output pixels per pixel tile, in raster order; at most the accumulator depth unless one pass suffices", default=1)
 
     weight_address: int = bits(15, 0, 24, "weight word of the first pass; passes follow each other, tile after tile")
     parameter_address: int = bits(16, 0, 24, "parameter word of the first tile; tiles follow each other")

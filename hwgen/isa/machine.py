@@ -27,12 +27,17 @@ class ProgramError(HwgenError):
 
 @dataclass(kw_only=True, eq=False)
 class Memories:
-    """Buffers (words, bytes per word) as int8 or bytes, and the regions of system memory as uint8 arrays."""
+    """Buffers (words, bytes per word) as int8 or bytes, and the regions of system memory as uint8 arrays.
+
+    `accumulator`: sums (D pixels, M) that a CONV with `keep` left; the first `kept_pixels` of them mean something.
+    """
 
     config: HardwareConfig
     activation: Int8Array = field(init=False)
     weight: Int8Array = field(init=False)
     parameter: npt.NDArray[np.uint8] = field(init=False)
+    accumulator: Int64Array = field(init=False)
+    kept_pixels: int = field(init=False, default=0)
     regions: dict[Region, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -40,12 +45,14 @@ class Memories:
         self.activation = np.zeros((c.activation_words, c.in_lanes), np.int8)
         self.weight = np.zeros((c.weight_words, c.weight_word_bytes), np.int8)
         self.parameter = np.zeros((c.parameter_words, c.parameter_word_bytes), np.uint8)
+        self.accumulator = np.zeros((c.accumulator_depth, c.out_lanes), np.int64)
 
     def fill_randomly(self, seed: int) -> None:
         """Give every buffer word an arbitrary content: what a program must not depend on."""
-        rng = np.random.default_rng(seed)
+        c, rng = self.config, np.random.default_rng(seed)
         for memory in (self.activation, self.weight, self.parameter):
             memory[...] = rng.integers(0, 256, memory.shape, np.uint8).view(memory.dtype)
+        self.accumulator[...] = rng.integers(c.accumulator.min, c.accumulator.max, self.accumulator.shape)
 
     def weight_sets(self, address: int, count: int) -> Int8Array:
         """`count` consecutive weight sets: (count, M, N)."""

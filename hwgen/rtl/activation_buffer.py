@@ -1,4 +1,4 @@
-"""The activation buffer: four banks, each with one read and one write port."""
+"""The activation buffer: two sides of four banks, each with one read and one write port."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
 
 BANK_BITS = ceil_log2(BANKS)
+SIDE_BITS = ceil_log2(SIDES)
+PORTS = SIDES * BANKS  # port number: side, then bank
+PORT_BITS = SIDE_BITS + BANK_BITS
 
 
 def address_bits(config: HardwareConfig) -> int:
@@ -19,9 +22,19 @@ def address_bits(config: HardwareConfig) -> int:
     return ceil_log2(config.activation_words)
 
 
-def bank_reads_layout(config: HardwareConfig) -> data.StructLayout:
-    """One cycle's reads: `enable` per bank, and each bank's address (word address without its bank)."""
-    return data.StructLayout({"enable": BANKS, "address": data.ArrayLayout(address_bits(config) - BANK_BITS, BANKS)})
+def port_of(address: Value) -> Value:
+    """The port at which word `address` (address_bits wide) is read or written."""
+    return Cat(address[:BANK_BITS], address[-SIDE_BITS:])
+
+
+def row_of(address: Value) -> Value:
+    """The word's place in the memory behind its port."""
+    return address[BANK_BITS:-SIDE_BITS]
+
+
+def port_reads_layout(config: HardwareConfig) -> data.StructLayout:
+    """One cycle's reads: `enable` and `address` (row_of) of each port."""
+    return data.StructLayout({"enable": PORTS, "address": data.ArrayLayout(address_bits(config) - PORT_BITS, PORTS)})
 
 
 def granule_bytes(config: HardwareConfig) -> int:
@@ -35,21 +48,21 @@ def write_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 class ActivationBuffer(wiring.Component):
-    """Words of N bytes; word address modulo 4 is the bank.
+    """Words of N bytes; word address modulo 4 is the bank, its top bit the side.
 
-    Members: `read` and `words` (one word per bank) belong to the compute engine, as does `write`. `load` takes bus words from the
+    Members: `read` and `words` (one word per port) belong to the compute engine, as does `write`. `load` takes bus words from the
     DMA, `store` is the DMA's request, answered on `store_data`.
     Timing: data follow a read by one cycle and stay until the bank's next read. A read in the cycle of a write to the same word
     gets the old content, a cycle later the new. The compute engine always comes first: `load.ready` and `store.ready` are low in
-    a cycle in which it uses the same bank's write or read port.
+    a cycle in which it uses the write or read port of the same bank of the same side.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         super().__init__(
             {
-                "read": In(bank_reads_layout(config)),
-                "words": Out(8 * config.in_lanes).array(BANKS),
+                "read": In(port_reads_layout(config)),
+                "words": Out(8 * config.in_lanes).array(PORTS),
                 "write": In(write_layout(config)),
                 "load": In(stream.Signature(load_write_layout(config))),
                 "store": In(stream.Signature(STORE_READ_LAYOUT)),
@@ -67,36 +80,38 @@ class ActivationBuffer(wiring.Component):
         load_data = self.load.payload.data.replicate(chunks)
         writing = self.write.mask.any()
 
-        store_bank = self.store.payload.address[:BANK_BITS]
-        load_bank = self.load.payload.address[:BANK_BITS]
+        bits = address_bits(c)
+        store_port, load_port = port_of(self.store.payload.address[:bits]), port_of(self.load.payload.address[:bits])
         m.d.comb += [
-            self.store.ready.eq(~self.read.enable.bit_select(store_bank, 1)),
-            self.load.ready.eq(~(writing & (self.write.address[:BANK_BITS] == load_bank))),
+            self.store.ready.eq(~self.read.enable.bit_select(store_port, 1)),
+            self.load.ready.eq(~(writing & (port_of(self.write.address) == load_port))),
         ]
-        answered = Signal(BANK_BITS, reset_less=True)
+        answered = Signal(PORT_BITS, reset_less=True)
         with m.If(self.store.valid & self.store.ready):
-            m.d.sync += answered.eq(store_bank)
-        m.d.comb += self.store_data.eq(Array(self.words[b] for b in range(BANKS))[answered])
+            m.d.sync += answered.eq(store_port)
+        m.d.comb += self.store_data.eq(Array(self.words[p] for p in range(PORTS))[answered])
 
-        for b in range(BANKS):
-            self._bank(m, b, load_mask, load_data)
+        for p in range(PORTS):
+            self._port(m, p, load_mask, load_data)
         return m
 
-    def _bank(self, m: Module, b: int, load_mask: Value, load_data: Value) -> None:
+    def _port(self, m: Module, p: int, load_mask: Value, load_data: Value) -> None:
         c, bits = self.config, address_bits(self.config)
-        m.submodules[f"bank{b}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // BANKS, init=[])
+        side, bank = divmod(p, BANKS)
+        m.submodules[f"side{side}_bank{bank}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // PORTS, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8 * granule_bytes(c))
-        result_here = self.write.mask.any() & (self.write.address[:BANK_BITS] == b)
+        store, load = self.store.payload.address[:bits], self.load.payload.address[:bits]
+        result_here = self.write.mask.any() & (port_of(self.write.address) == p)
         m.d.comb += [
-            read.en.eq(self.read.enable[b] | (self.store.valid & (self.store.payload.address[:BANK_BITS] == b))),
-            read.addr.eq(self.store.payload.address[BANK_BITS:bits]),
-            self.words[b].eq(read.data),
-            write.addr.eq(self.load.payload.address[BANK_BITS:bits]),
+            read.en.eq(self.read.enable[p] | (self.store.valid & (port_of(store) == p))),
+            read.addr.eq(row_of(store)),
+            self.words[p].eq(read.data),
+            write.addr.eq(row_of(load)),
             write.data.eq(load_data),
         ]
-        with m.If(self.read.enable[b]):
-            m.d.comb += read.addr.eq(self.read.address[b])
+        with m.If(self.read.enable[p]):
+            m.d.comb += read.addr.eq(self.read.address[p])
         with m.If(result_here):
-            m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(self.write.address[BANK_BITS:]), write.data.eq(self.write.data)]
-        with m.Elif(self.load.valid & (self.load.payload.address[:BANK_BITS] == b)):
+            m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(row_of(self.write.address)), write.data.eq(self.write.data)]
+        with m.Elif(self.load.valid & (port_of(load) == p)):
             m.d.comb += write.en.eq(load_mask)

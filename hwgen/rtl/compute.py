@@ -9,11 +9,11 @@ from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
 from hwgen.isa.latency import READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
-from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
+from hwgen.rtl.activation_buffer import PORTS, ActivationBuffer, granule_bytes
 from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
 from hwgen.rtl.delay import as_views, delay, delay_data
 from hwgen.rtl.fetch import Fetch, beat_layout
@@ -45,7 +45,7 @@ class ComputeEngine(wiring.Component):
       first pixel   s = max(a + SETUP_CYCLES, d + 1)                      SETUP_CYCLES = 12
       a pass lasts  max(PASS_CYCLES, its pixel cycles)                    PASS_CYCLES = 4; the last pass of a command: its pixel cycles
       pixel cycles  1 per pixel; in the last pass of a pixel tile `slices` (depthwise: depthwise_lanes / requantize_lanes) per pixel,
-                    one more per pixel whose fetch reads the bank of the residual word of its first slice, if that slice is written
+                    one more per pixel whose fetch reads at the port of the residual word of its first slice, if that slice is written
       done          d' = s + sum over all passes - 1 + write_cycles(config, residual)
     Next handshake at the earliest at d' - write_cycles(config, residual) + 1.
     """
@@ -229,11 +229,11 @@ class ComputeEngine(wiring.Component):
         c = self.config
         q = c.requantize_lanes
         m.submodules.residuals = residuals = SideQueue(8 * q, write_cycles(c, False))
-        bank, group = (
+        port, group = (
             delay_data(m, value, READ_CYCLES, name)[-1]
-            for value, name in ((self.fetch.residual_bank, "residual_bank"), (self.fetch.result.group, "residual_group"))
+            for value, name in ((self.fetch.residual_port, "residual_port"), (self.fetch.result.group, "residual_group"))
         )
-        word = pick([self.activations.words[b] for b in range(BANKS)], bank)
+        word = pick([self.activations.words[p] for p in range(PORTS)], port)
         m.d.comb += [
             residuals.push.eq(self.emitted[READ_CYCLES] & self.back.residual),
             residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),

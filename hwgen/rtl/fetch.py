@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.latency import PASS_CYCLES
-from hwgen.rtl.activation_buffer import BANK_BITS, address_bits, bank_reads_layout
+from hwgen.rtl.activation_buffer import BANK_BITS, PORT_BITS, SIDE_BITS, address_bits, port_of, port_reads_layout, row_of
 from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, pixel_layout
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:
-    """How the words of a read become operands: per tap its bank, whether it is inside the image, whether it counts; `offset`: first
-    byte (packed); `chunk`: part of the word that a depthwise tile takes."""
+    """How the words of a read become operands: of which `side` each bank's word is; per tap its bank, whether it is inside the image,
+    whether it counts; `offset`: first byte (packed); `chunk`: part of the word that a depthwise tile takes."""
     t = config.taps
-    return data.StructLayout(
-        {"bank": data.ArrayLayout(BANK_BITS, t), "inside": t, "counts": t, "offset": ceil_log2(config.in_lanes), "chunk": ceil_log2(config.tiles_per_word)}
-    )
+    words = {"side": data.ArrayLayout(SIDE_BITS, BANKS), "bank": data.ArrayLayout(BANK_BITS, t), "inside": t, "counts": t}
+    return data.StructLayout({**words, "offset": ceil_log2(config.in_lanes), "chunk": ceil_log2(config.tiles_per_word)})
 
 
 def beat_layout(config: HardwareConfig) -> data.StructLayout:
@@ -41,20 +40,19 @@ def _located_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def _read_layout(config: HardwareConfig) -> data.StructLayout:
-    return data.StructLayout(
-        {"pixel": pixel_layout(config), "reads": bank_reads_layout(config), "route": route_layout(config), "group": result_layout(config)["group"].shape}
-    )
+    banks = data.StructLayout({"enable": BANKS, "address": data.ArrayLayout(address_bits(config) - BANK_BITS, BANKS)})
+    return data.StructLayout({"pixel": pixel_layout(config), "banks": banks, "route": route_layout(config), "group": result_layout(config)["group"].shape})
 
 
 class Fetch(wiring.Component):
     """Three registers behind the walker, the last of which holds a pixel until all its cycles are over.
 
     Members: `command` is constant while `valid`; `go` allows the first pixel of a command (the one before has drained). In one cycle,
-    `reads`; with `enter`, a pixel's `beat` and `route`; with `emitting`, one slice of Q sums: its number `slice`, the `residual_bank`
+    `reads`; with `enter`, a pixel's `beat` and `route`; with `emitting`, one slice of Q sums: its number `slice`, the `residual_port`
     that is read for it, and where its `result` goes. `pass_start` with `current` tells the weight loader; `finished` is the cycle of
     the command's last slice.
     Timing: a pixel takes one cycle; in the last pass it takes `slices` cycles (depthwise: depthwise_lanes / requantize_lanes), and
-    one more when its fetch reads the bank in which the residual word of its first slice lies. A pass takes at least PASS_CYCLES.
+    one more when its fetch reads at the port at which the residual word of its first slice lies. A pass takes at least PASS_CYCLES.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -66,13 +64,13 @@ class Fetch(wiring.Component):
                 "pixel": In(pixel_layout(config)),
                 "advance": Out(1),
                 "go": In(1),
-                "reads": Out(bank_reads_layout(config)),
+                "reads": Out(port_reads_layout(config)),
                 "enter": Out(1),
                 "beat": Out(beat_layout(config)),
                 "route": Out(route_layout(config)),
                 "emitting": Out(1),
                 "slice": Out(ceil_log2(config.slices)),
-                "residual_bank": Out(BANK_BITS),
+                "residual_port": Out(PORT_BITS),
                 "result": Out(result_layout(config)),
                 "pass_start": Out(1),
                 "current": Out(pixel_layout(config)),
@@ -136,26 +134,26 @@ class Fetch(wiring.Component):
             address = located.words[0][BANK_BITS:]
             for t in range(1, c.taps):
                 address = Mux(here[t], located.words[t][BANK_BITS:], address)
-            m.d.comb += [out.reads.enable[b].eq(Cat(here).any()), out.reads.address[b].eq(address)]
+            m.d.comb += [out.banks.enable[b].eq(Cat(here).any()), out.banks.address[b].eq(address), out.route.side[b].eq(address[-SIDE_BITS:])]
         return out
 
     def _slots(self, m: Module, valid: Value) -> None:
         """One cycle of the pixel in the last register: enter the array, emit a slice, or both."""
-        c, held, pixel = self.command, self.held, self.held.pixel
+        c, pixel = self.command, self.held.pixel
         entered, gap = Signal(), Signal(range(PASS_CYCLES))
         slice_index = self.slice
         may = Signal()
         m.d.comb += may.eq(valid & (entered | ~pixel.pass_start | ((gap == 0) & (self.go | ~pixel.begin))))
-        write = pixel.block < c.output_blocks
+        write = ~c.keep & (pixel.block < c.output_blocks)
         reads_residual = Signal()
-        bank = Signal(BANK_BITS)
+        port = Signal(PORT_BITS)
         conflict = Signal()
         done = Signal()
         last_slice = Mux(c.mode == Mode.DEPTHWISE, self.config.depthwise_lanes // self.config.requantize_lanes - 1, self.config.slices - 1)
         m.d.comb += [
             reads_residual.eq(c.residual & write),
-            bank.eq(pixel.residual[:BANK_BITS]),
-            conflict.eq(reads_residual & Array(held.reads.enable[b] for b in range(BANKS))[bank]),
+            port.eq(port_of(pixel.residual)),
+            conflict.eq(reads_residual & Cat(self._used(port) for port in range(SIDES * BANKS)).bit_select(port, 1)),
             self.enter.eq(may & ~entered),
             self.emitting.eq(may & pixel.last & (entered | ~conflict)),
             done.eq(Mux(pixel.last, self.emitting & (slice_index == last_slice), may)),
@@ -175,7 +173,7 @@ class Fetch(wiring.Component):
             self._next_slice(m)
         with m.If(self.advance):
             m.d.sync += [entered.eq(0), slice_index.eq(0)]
-        self._outputs(m, write, reads_residual, bank, done)
+        self._outputs(m, write, reads_residual, port, done)
 
     def _next_slice(self, m: Module) -> None:
         """The place of the next slice; crosses to the next block at the end of a word."""
@@ -189,22 +187,28 @@ class Fetch(wiring.Component):
                 held.pixel.residual.eq(held.pixel.residual + c.residual_block_stride),
             ]
 
-    def _outputs(self, m: Module, write: Value, reads_residual: Value, bank: Value, done: Value) -> None:
+    def _used(self, port: int) -> Value:
+        """Whether an operand of the pixel is read at `port`."""
+        side, bank = divmod(port, BANKS)
+        return self.held.banks.enable[bank] & (self.held.route.side[bank] == side)
+
+    def _outputs(self, m: Module, write: Value, reads_residual: Value, residual_port: Value, done: Value) -> None:
         held, pixel, result = self.held, self.held.pixel, self.result
         m.d.comb += [
             self.beat.index.eq(pixel.index),
             self.route.eq(held.route),
-            *(self.beat[name].eq(pixel[name]) for name in ("first", "last", "new_weights", "new_bias", "new_rescale")),
-            self.residual_bank.eq(bank),
+            *(self.beat[name].eq(pixel[name]) for name in ("first", "new_weights", "new_bias", "new_rescale")),
+            self.beat.last.eq(pixel.last & ~self.command.keep),
+            self.residual_port.eq(residual_port),
             result.address.eq(pixel.output),
             result.group.eq(held.group),
             result.write.eq(write),
             result.final.eq(done & pixel.final),
         ]
-        for b in range(BANKS):
-            residual_here = self.emitting & reads_residual & (bank == b)
-            fetch_here = self.enter & held.reads.enable[b]
+        for port in range(SIDES * BANKS):
+            residual_here = self.emitting & reads_residual & (residual_port == port)
+            fetch_here = self.enter & self._used(port)
             m.d.comb += [
-                self.reads.enable[b].eq(fetch_here | residual_here),
-                self.reads.address[b].eq(Mux(fetch_here, held.reads.address[b], pixel.residual[BANK_BITS:])),
+                self.reads.enable[port].eq(fetch_here | residual_here),
+                self.reads.address[port].eq(Mux(fetch_here, held.banks.address[port % BANKS][:-SIDE_BITS], row_of(pixel.residual))),
             ]

@@ -6,7 +6,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.rtl.fetch import route_layout
 
@@ -16,7 +16,7 @@ _LOWEST = 0x80  # -128 in a byte
 class Route(wiring.Component):
     """Makes the operands of a pixel out of the words that its read brought.
 
-    Members: `words` of the banks with `route` and `valid` in one cycle; `mode`, `maximum`, `pad_value` are constants of the command.
+    Members: `words` of the ports with `route` and `valid` in one cycle; `mode`, `maximum`, `pad_value` are constants of the command.
     `low`: per row the operands of its first T lanes; `high`: those of the other lanes, the same for all rows.
     Timing: operands follow ROUTE_CYCLES cycles after the words, and stay until the next.
     """
@@ -26,7 +26,7 @@ class Route(wiring.Component):
         c = config
         super().__init__(
             {
-                "words": In(8 * c.in_lanes).array(BANKS),
+                "words": In(8 * c.in_lanes).array(SIDES * BANKS),
                 "valid": In(1),
                 "route": In(route_layout(c)),
                 "mode": In(2),
@@ -43,10 +43,11 @@ class Route(wiring.Component):
         words = [Signal(8 * c.in_lanes, name=f"word_{t}", reset_less=True) for t in range(c.taps)]
         second, route = Signal(), Signal(route_layout(c), reset_less=True)
         m.d.sync += second.eq(self.valid)
+        banks = [Array(self.words[b::BANKS])[self.route.side[b]] for b in range(BANKS)]
         with m.If(self.valid):
             m.d.sync += route.eq(self.route)
             for t, word in enumerate(words):
-                bank = Array(self.words[b] for b in range(BANKS))[self.route.bank[t]]
+                bank = Array(banks)[self.route.bank[t]]
                 with m.If(self.route.inside[t]):
                     m.d.sync += word.eq(bank)
                 with m.Else():

@@ -309,7 +309,7 @@ class Walker(wiring.Component):
             p.begin.eq(self.begin),
             p.final.eq(pass_end & last_pass & self.span_is_last & last_tile),
             p.pass_start.eq(pass_start),
-            p.first.eq(self.first_pass),
+            p.first.eq(self.first_pass & ~c.resume),
             p.last.eq(last_pass),
             p.new_weights.eq(loads_weights & (~c.weights_held | self.begin)),
             p.next_weights.eq(loads_weights & ~c.weights_held & ~(last_pass & self.span_is_last & last_tile)),

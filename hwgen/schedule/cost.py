@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES
@@ -28,16 +28,23 @@ def slices_per_pixel(command: Conv, config: HardwareConfig) -> int:
 
 
 def conflicts(command: Conv, config: HardwareConfig, tile: int) -> npt.NDArray[np.bool_]:
-    """(pixels,) where the last pass reads its operands and the residual's first word from one bank."""
+    """(pixels,) where the last pass reads its operands and the residual's first word at one port."""
     y, x = np.divmod(np.arange(command.output_rows * command.output_columns, dtype=np.int64), command.output_columns)
-    if not command.residual:
+    if not command.residual or command.keep:
         return np.zeros(len(y), np.bool_)
     block = tile * tile_channels(command, config) // config.in_lanes
     residual = command.residual_address + block * command.residual_block_stride + y * command.residual_row_stride + x
     hit = np.zeros(len(y), np.bool_)
     for inside, word in _last_pass_words(command, config, block, y, x):
-        hit |= inside & ((word - residual) % BANKS == 0)
+        hit |= inside & (_port(word, config) == _port(residual, config))
     return hit & (block < command.output_blocks)
+
+
+def _port(words: Int64Array, config: HardwareConfig) -> Int64Array:
+    """A number for bank and side of each word."""
+    side = words % config.activation_words // (config.activation_words // SIDES)
+    port: Int64Array = words % BANKS + BANKS * side
+    return port
 
 
 def _last_pass_words(c: Conv, config: HardwareConfig, block: int, y: Int64Array, x: Int64Array) -> Iterator[tuple[npt.NDArray[np.bool_], Int64Array]]:

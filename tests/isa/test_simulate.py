@@ -7,7 +7,7 @@ import pytest
 
 from hwgen.config import PRESETS
 from hwgen.errors import HwgenError
-from hwgen.isa.execute import check_conv
+from hwgen.isa.execute import check_conv, run_conv
 from hwgen.isa.fields import TOKEN_LIMIT, Mode, Reduce, Region
 from hwgen.isa.instructions import Conv, End, Load, Store
 from hwgen.isa.machine import Memories, ProgramError
@@ -74,6 +74,18 @@ def test_load_and_store_move_rows():
     assert memories.regions[Region.OUTPUT][:16].tolist() == list(range(32, 48))
 
 
+def test_sums_that_nobody_kept_are_a_compiler_error():
+    memories = Memories(config=PRESETS["16x16"])
+    point = Conv(input_rows=1, input_columns=1)
+    run_conv(replace(point, keep=1), memories)
+    run_conv(replace(point, resume=1), memories)
+    with pytest.raises(HwgenError, match="resume needs 2 kept sums, there are 1"):
+        run_conv(replace(point, resume=1, output_rows=2, pixels_per_tile=2), memories)
+    run_conv(replace(point, kernel_rows=2), memories)
+    with pytest.raises(HwgenError, match="resume needs 1 kept sums, there are 0"):
+        run_conv(replace(point, resume=1), memories)
+
+
 @pytest.mark.parametrize(
     ("command", "rule"),
     [
@@ -81,7 +93,11 @@ def test_load_and_store_move_rows():
         (Conv(mode=Mode.DEPTHWISE, input_blocks=2), "input_blocks must be 1"),
         (Conv(taps=5), "taps must be 1..4"),
         (Conv(mode=Mode.DEPTHWISE, taps=4, dilation_columns=2), "different banks"),
-        (Conv(pixels_per_tile=129), "pixels_per_tile must be 1..128"),
+        (Conv(pixels_per_tile=129, kernel_rows=2), "pixels_per_tile must be 1..128"),
+        (Conv(pixels_per_tile=129, keep=1), "pixels_per_tile must be 1..128"),
+        (Conv(pixels_per_tile=0), "pixels_per_tile must be 1..65535"),
+        (Conv(keep=1, output_tiles=2), "keep and resume need one output tile"),
+        (Conv(resume=1, output_rows=2), "keep and resume need one pixel tile"),
         (Conv(output_rows=0), "at least 1"),
         (Conv(mode=Mode.PACKED, origin_column=-1), "no left padding"),
     ],

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compute_support import Run, expected_cycles, load_payloads, random_conv, random_memories, run, tiny
+from compute_support import Run, expected_cycles, keeping, load_payloads, random_conv, random_memories, resuming, run, tiny
 
 from hwgen.arith import Rounding
 from hwgen.config import HardwareConfig
@@ -33,16 +33,23 @@ SHAPES = [*SMALL.items(), *(pytest.param(name, config, marks=large) for name, co
 
 def program(config: HardwareConfig, memories: Memories, rng: random.Random, count: int) -> tuple[list[Conv], list[np.ndarray]]:
     """Random commands, each of which reads what the one before wrote, and the activation buffer after each; changes `memories`."""
-    half = config.activation_words // 2
-    commands, contents = [], []
+    half, shift = config.activation_words // 2, rng.choice([0, config.activation_words // 4])  # with a shift tensors lie on both sides
+    commands: list[Conv] = []
+    contents: list[np.ndarray] = []
+    kept: Conv | None = None
     while len(commands) < count:
-        command = random_conv(config, rng, (0, half) if len(commands) % 2 else (half, 0))
+        command = random_conv(config, rng, (shift, half + shift) if len(commands) % 2 else (half + shift, shift))
+        if kept is not None:
+            command = resuming(command, kept, config) or command
+        if rng.random() < 0.3:
+            command = keeping(command, config) or command
         trial = copy.deepcopy(memories)
         try:
             run_conv(command, trial)
         except QuantizationError:  # random constants beyond the golden model's types
             continue
-        memories.activation[...] = trial.activation
+        memories.activation[...], memories.accumulator[...], memories.kept_pixels = trial.activation, trial.accumulator, trial.kept_pixels
+        kept = command if command.keep else None
         commands.append(command)
         contents.append(trial.activation.copy())
     return commands, contents
@@ -89,6 +96,8 @@ def test_random_commands_cover_every_mode(config: HardwareConfig) -> None:
         assert {int(getattr(c, feature)) for c in commands} == {0, 1}, feature
     assert any(c.output_rows * c.output_columns % c.pixels_per_tile for c in commands)
     assert any(c.kernel_columns > c.input_columns for c in commands), "kernels larger than the image"
+    sequence, _ = program(config, random_memories(config, rng), rng, 80)
+    assert sum(c.resume for c in sequence) >= 5 and any(c.resume and c.keep for c in sequence)
 
 
 def test_dma_traffic_changes_neither_results_nor_cycles() -> None:
