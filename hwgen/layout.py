@@ -57,8 +57,34 @@ class BlockedLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RowWindow:
+    """The rows of a sliding window: output row g of `outputs` reads image rows g * stride + k * dilation - top, 0 <= k < kernel."""
+
+    outputs: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    top: int = 0
+
+    def image_rows(self, height: int) -> Int64Array:
+        """(outputs, kernel); rows outside an image of `height` rows are `height`."""
+        rows = np.arange(self.outputs, dtype=np.int64)[:, None] * self.stride + np.arange(self.kernel) * self.dilation - self.top
+        return np.where((rows >= 0) & (rows < height), rows, height)
+
+    def span(self, first: int, end: int, height: int) -> tuple[int, int]:
+        """Image rows [first, end) that the output rows [first, end) read, clipped to the image."""
+        last = (end - 1) * self.stride + (self.kernel - 1) * self.dilation - self.top
+        low = min(max(first * self.stride - self.top, 0), height)
+        return low, max(low, min(last + 1, height))
+
+
+@dataclass(frozen=True, kw_only=True)
 class PackedLayout:
-    """[row][pad bytes, then column x channels, then pad bytes]: each row `row_words` words, pads hold the zero point."""
+    """[row][pad bytes, then column x channels, then pad bytes]: each row `row_words` words, pads hold the zero point.
+
+    Folded: row g holds all that output row g of the window `fold` reads, [pad bytes][column][kernel row][channel][pad bytes], and rows
+    outside the image are zero point. Image rows lie there as often as windows read them: not at all where none does.
+    """
 
     height: int
     width: int
@@ -67,25 +93,53 @@ class PackedLayout:
     left_bytes: int
     row_words: int
     fill: int
+    fold: RowWindow | None = None
+
+    @property
+    def row_window(self) -> RowWindow:
+        """What each stored row holds of the image: itself, unless folded."""
+        return self.fold or RowWindow(outputs=self.height)
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return self.row_window.outputs
+
+    @property
+    def column_bytes(self) -> int:
+        return self.row_window.kernel * self.channels
 
     @property
     def words(self) -> int:
-        return self.height * self.row_words
+        return self.rows * self.row_words
 
     @property
     def size_bytes(self) -> int:
         return self.words * self.lanes
 
+    def rows_for(self, first: int, end: int, window: RowWindow) -> tuple[int, int]:
+        """Stored rows [first, end) from which the output rows [first, end) of `window` are computed."""
+        return (first, end) if self.fold else window.span(first, end, self.height)
+
     def pack(self, x: Int8Array) -> Int8Array:
         """(N, height, width, channels) -> (N, size_bytes)."""
-        image = np.full((len(x), self.height, self.row_words * self.lanes), self.fill, np.int8)
-        image[:, :, self.left_bytes : self.left_bytes + self.width * self.channels] = x.reshape(len(x), self.height, -1)
+        outside = np.full((len(x), 1, self.width, self.channels), self.fill, np.int8)
+        rows = np.concatenate([x, outside], axis=1)[:, self.row_window.image_rows(self.height)]  # (N, rows, kernel, width, channels)
+        image = np.full((len(x), self.rows, self.row_words * self.lanes), self.fill, np.int8)
+        image[:, :, self._inner] = rows.transpose(0, 1, 3, 2, 4).reshape(len(x), self.rows, -1)
         return image.reshape(len(x), self.size_bytes)
 
     def unpack(self, image: Int8Array) -> Int8Array:
-        """(N, size_bytes) -> (N, height, width, channels)."""
-        rows = image.reshape(len(image), self.height, -1)[:, :, self.left_bytes : self.left_bytes + self.width * self.channels]
-        return np.ascontiguousarray(rows).reshape(len(image), self.height, self.width, self.channels)
+        """(N, size_bytes) -> (N, height, width, channels); an image row that no window reads is zero point."""
+        inner = image.reshape(len(image), self.rows, -1)[:, :, self._inner].reshape(len(image), self.rows, self.width, -1, self.channels)
+        x = np.full((len(image), self.height + 1, self.width, self.channels), self.fill, np.int8)
+        x[:, self.row_window.image_rows(self.height)] = inner.transpose(0, 1, 3, 2, 4)
+        return np.ascontiguousarray(x[:, : self.height])
+
+    @property
+    def _inner(self) -> slice:
+        """The bytes of a row between its pads."""
+        return slice(self.left_bytes, self.left_bytes + self.width * self.column_bytes)
 
 
 Layout = BlockedLayout | PackedLayout

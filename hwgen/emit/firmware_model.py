@@ -11,7 +11,7 @@ from hwgen.emit.firmware_reference import Reference
 from hwgen.emit.firmware_tables import float_literal, int_array
 from hwgen.emit.names import unique_identifiers
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
-from hwgen.layout import BlockedLayout, Layout
+from hwgen.layout import BlockedLayout, Layout, RowWindow
 from hwgen.schedule.compile import HostTensor
 
 CONSTANTS = (
@@ -58,8 +58,14 @@ class TensorView:
     outside_offset: int
     offset: int
     size_bytes: int
+    rows: int
     row_stride: int
     column_stride: int
+    fold_rows: int
+    fold_stride: int
+    row_step: int
+    row_dilation: int
+    row_top: int
     offsets_name: str
     offsets_table: str
     fill: int
@@ -113,18 +119,28 @@ def build_config(config: HardwareConfig, prefix: str, sizes: Mapping[str, int]) 
 
 @dataclass(frozen=True, kw_only=True)
 class _Strides:
+    """In bytes; `rows` says what each stored row holds of the image."""
+
     row: int
     column: int
+    fold: int
     channels: tuple[int, ...]
+    rows: RowWindow
 
 
 def _strides(layout: Layout) -> _Strides:
-    """Both layouts as one rule: row * y + column * x + channels[c], in bytes."""
+    """Both layouts as one rule: row * g + column * x + fold * k + channels[c] for row k of what stored row g holds."""
     if isinstance(layout, BlockedLayout):
         block = layout.height * layout.width * layout.lanes
         channels = tuple(p // layout.lanes * block + p % layout.lanes for p in layout.positions)
-        return _Strides(row=layout.width * layout.lanes, column=layout.lanes, channels=channels)
-    return _Strides(row=layout.row_words * layout.lanes, column=layout.channels, channels=tuple(layout.left_bytes + c for c in range(layout.channels)))
+        return _Strides(row=layout.width * layout.lanes, column=layout.lanes, fold=0, channels=channels, rows=RowWindow(outputs=layout.height))
+    return _Strides(
+        row=layout.row_words * layout.lanes,
+        column=layout.column_bytes,
+        fold=layout.channels,
+        channels=tuple(layout.left_bytes + c for c in range(layout.channels)),
+        rows=layout.row_window,
+    )
 
 
 def _tensor(kind: str, index: int, entry: GraphInput | GraphOutput, identifier: str, graph: Graph, place: HostTensor) -> TensorView:
@@ -153,8 +169,14 @@ def _tensor(kind: str, index: int, entry: GraphInput | GraphOutput, identifier: 
         outside_offset=q.outside_offset,
         offset=place.offset,
         size_bytes=place.size_bytes,
+        rows=strides.rows.outputs,
         row_stride=strides.row,
         column_stride=strides.column,
+        fold_rows=strides.rows.kernel,
+        fold_stride=strides.fold,
+        row_step=strides.rows.stride,
+        row_dilation=strides.rows.dilation,
+        row_top=strides.rows.top,
         offsets_name=offsets_name,
         offsets_table=int_array("uint32_t", offsets_name, strides.channels),
         fill=place.layout.fill,

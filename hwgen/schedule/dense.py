@@ -82,28 +82,51 @@ def dense_jobs(op: Conv, command: ConvCommand, positions: Positions, columns: di
     return tuple(jobs)
 
 
-def packed_steps(op: Conv, channels: int, lanes: int) -> int:
-    """Passes per kernel row when the lanes hold consecutive bytes of a packed row."""
-    return -(-op.window.extent[1] * channels // lanes)
+def packed_steps(op: Conv, column_bytes: int, lanes: int) -> int:
+    """Passes per stored row when the lanes hold consecutive bytes of it; `column_bytes` lie there for each column."""
+    return -(-op.window.extent[1] * column_bytes // lanes)
+
+
+def _packed_sets(op: Conv, layout: PackedLayout, config: HardwareConfig) -> Int8Array:
+    """(tiles, command's kernel rows, steps, M, N): weights in the order of the stored bytes; a dilated kernel has zeros between its columns."""
+    lanes, rows, per_column = config.in_lanes, op.window.kernel[0] // layout.row_window.kernel, layout.column_bytes
+    weight = _full_weight(op, tuple(range(layout.channels)), layout.channels)
+    by_stored_row = weight.reshape(op.channels, rows, layout.row_window.kernel, op.window.kernel[1], layout.channels).transpose(0, 1, 3, 2, 4)
+    spread = np.zeros((op.channels, rows, op.window.extent[1], per_column), np.int8)
+    spread[:, :, :: op.window.dilations[1]] = by_stored_row.reshape(op.channels, rows, -1, per_column)
+    steps = packed_steps(op, per_column, lanes)
+    padded = np.zeros((op.channels, rows, steps * lanes), np.int8)
+    padded[..., : op.window.extent[1] * per_column] = spread.reshape(op.channels, rows, -1)
+    return _tiled(padded, config).reshape(-1, config.out_lanes, rows, steps, lanes).transpose(0, 2, 3, 1, 4)
 
 
 def packed_jobs(op: Conv, command: ConvCommand, layout: PackedLayout, columns: dict[str, Int64Array], config: HardwareConfig) -> tuple[Job, ...]:
-    """Kernel columns and channels together in the lanes; a dilated kernel has zeros between its columns."""
-    lanes, channels = config.in_lanes, layout.channels
-    steps = packed_steps(op, channels, lanes)
-    spread = np.zeros((op.channels, op.window.kernel[0], op.window.extent[1], channels), np.int8)
-    spread[:, :, :: op.window.dilations[1]] = _full_weight(op, tuple(range(channels)), channels)
-    rows = np.zeros((op.channels, op.window.kernel[0], steps * lanes), np.int8)
-    rows[..., : op.window.extent[1] * channels] = spread.reshape(op.channels, op.window.kernel[0], -1)
-    split = _tiled(rows, config).reshape(-1, config.out_lanes, op.window.kernel[0], steps, lanes).transpose(0, 2, 3, 1, 4)
+    """Kernel columns and channels together in the lanes, and the kernel's rows where the image is folded."""
+    sets = _packed_sets(op, layout, config)
     command = replace(
         command,
         mode=Mode.PACKED,
-        kernel_steps=steps,
-        stride_columns=op.window.strides[1] * channels,
-        origin_column=layout.left_bytes - op.window.pads[1] * channels,
-        input_columns=min(layout.row_words * lanes, 65535),
-        output_tiles=len(split),
+        kernel_steps=sets.shape[2],
+        stride_columns=op.window.strides[1] * layout.column_bytes,
+        origin_column=layout.left_bytes - op.window.pads[1] * layout.column_bytes,
+        input_columns=min(layout.row_words * config.in_lanes, 65535),
+        output_tiles=len(sets),
     )
-    sets = np.ascontiguousarray(split).reshape(-1, config.out_lanes, lanes)
-    return (Job(command=command, weights=sets, parameters=parameter_sets(columns, config.out_lanes, config)),)
+    weights = np.ascontiguousarray(sets).reshape(-1, config.out_lanes, config.in_lanes)
+    parameters = parameter_sets(columns, config.out_lanes, config)
+    return (Job(command=_from_folded(command, op, layout) if layout.fold else command, weights=weights, parameters=parameters),)
+
+
+def _from_folded(command: ConvCommand, op: Conv, layout: PackedLayout) -> ConvCommand:
+    """Output row g reads stored row g, which holds its padding too."""
+    return replace(
+        command,
+        input_address=(command.input_address + op.window.pads[0] * layout.row_words) & ADDRESS_MASK,
+        input_rows=layout.rows,
+        input_row_step=layout.row_words,
+        stride_rows=1,
+        kernel_rows=1,
+        kernel_row_step=0,
+        dilation_rows=1,
+        origin_row=0,
+    )
