@@ -83,24 +83,37 @@ def fold(stages: tuple[Stage, ...], operands: Mapping[str, Any]) -> Mapping[str,
     return operands
 
 
-def _round_then_shift(value: str, value_type: IntType, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
-    """Two stages: `out = value / 2**shift`, rounded; operands named in `carry` travel along unchanged."""
-    rounded_type = IntType(value_type.bits + 1)
+_FINE_BITS = 3  # a shift is done in two steps: by whole bytes, then by what is left of it
+_SCALED = IntType(10)  # twice a scaled value and its fraction bit; beyond, zero point and clamps of int8 give the same y
 
-    def add_half(**o: Any) -> dict[str, Any]:
-        v, s = o[value], o["shift"]
-        half = (1 << s) >> 1
-        tie = ((v & ((1 << s) - 1)) == half) & (s != 0) if rounding is Rounding.HALF_EVEN else s < 0
-        return {"rounded": v + half, "tie": select(tie, 1, 0), "shift": s, **{name: o[name] for name in carry}}
 
-    def shift_right(**o: Any) -> dict[str, Any]:
-        q = o["rounded"] >> o["shift"]
-        return {out: q - (q & o["tie"]), **{name: o[name] for name in carry}}
+@singledispatch
+def scale_down(value: Any, amount: Any, unit: int, kind: IntType) -> tuple[Any, Any]:
+    """floor(value / 2**(unit * a)) limited to `kind`, and 1 where a remainder is left; a is the number in the low 3 bits of `amount`."""
+    shift = (amount & ((1 << _FINE_BITS) - 1)) * unit
+    return clamp(value >> shift, kind.min, kind.max), select((value & ((1 << shift) - 1)) != 0, 1, 0)
 
-    return (
-        Stage({"rounded": rounded_type, "tie": IntType(1, False), "shift": shift_type, **carry}, add_half),
-        Stage({out: rounded_type, **carry}, shift_right),
-    )
+
+def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
+    """Two stages: `out = value / 2**shift`, rounded and limited to 10 bits; operands named in `carry` travel along unchanged.
+
+    Limits early, rounds late: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED.
+    """
+    window_type = IntType(_SCALED.bits + (1 << _FINE_BITS) - 1)
+    to_even = rounding is Rounding.HALF_EVEN
+    between = {"window": window_type, "shift": shift_type, **({"sticky": IntType(1, False)} if to_even else {}), **carry}
+
+    def shift_bytes(**o: Any) -> dict[str, Any]:
+        window, sticky = scale_down(o[value] << 1, o["shift"] >> _FINE_BITS, 1 << _FINE_BITS, window_type)
+        return {"window": window, "shift": o["shift"], **({"sticky": sticky} if to_even else {}), **{name: o[name] for name in carry}}
+
+    def shift_and_round(**o: Any) -> dict[str, Any]:
+        doubled, dropped = scale_down(o["window"], o["shift"], 1, _SCALED)
+        q, half = doubled >> 1, doubled & 1
+        up = half & select(o["sticky"] != 0, 1, select(dropped != 0, 1, q)) if to_even else half
+        return {out: q + up, **{name: o[name] for name in carry}}
+
+    return Stage(between, shift_bytes), Stage({out: _SCALED, **carry}, shift_and_round)
 
 
 SHIFT = IntType(6, False)
@@ -156,7 +169,7 @@ class Requantize:
         def finish(scaled: Any, zero_point: Any, low: Any, high: Any) -> dict[str, Any]:
             return {"y": clamp(scaled + zero_point, low, high)}
 
-        return (*multiply, *_round_then_shift("product", self.product, SHIFT, "scaled", self.rounding, self._tail), Stage({"y": INT8}, finish))
+        return (*multiply, *_shift_then_round("product", SHIFT, "scaled", self.rounding, self._tail), Stage({"y": INT8}, finish))
 
     def compute(self, **operands: Any) -> Any:
         """Golden meaning on int64 arrays; operands as in `inputs`, broadcast together."""
@@ -206,7 +219,7 @@ class AddRequantize:
         return (
             Stage({"a": product, "b": product, "offset": self.OFFSET, "shift": SHIFT, **tail}, multiply),
             Stage({"total": total, "shift": SHIFT, **tail}, add),
-            *_round_then_shift("total", total, SHIFT, "scaled", self.rounding, tail),
+            *_shift_then_round("total", SHIFT, "scaled", self.rounding, tail),
             Stage({"y": INT8}, finish),
         )
 

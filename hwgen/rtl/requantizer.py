@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from amaranth.hdl import Const, Module, Mux, Shape, Signal, Value, ValueCastable, ValueLike, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.arith import IntType, Stage, select
+from hwgen.arith import IntType, Stage, scale_down, select
 from hwgen.config import HardwareConfig
 from hwgen.rtl.delay import delay
 from hwgen.rtl.parameter_buffer import rescale_layout
+from hwgen.rtl.parameter_set import pick
 from hwgen.rtl.walker import CONV_LAYOUT
-
-_POWER_BITS = 62  # 2**shift is needed up to the width of the widest product; keeps every expression within 64 bits
 
 
 @select.register(Value)
@@ -22,28 +21,20 @@ def _select_value(condition: Value, if_true: ValueLike, if_false: ValueLike) -> 
     return Mux(condition, if_true, if_false)
 
 
-class _Shift(ValueCastable):
-    """A shift amount: like its value, but `1 << shift` has no bits that no operand can meet."""
-
-    def __init__(self, value: Value) -> None:
-        self._value = value
-
-    def shape(self) -> Shape:
-        return self._value.shape()
-
-    def as_value(self) -> Value:
-        return self._value
-
-    def __rlshift__(self, other: int) -> Value:
-        return (Const(other) << self._value)[:_POWER_BITS]
-
-    def __ne__(self, other: object) -> Value:
-        return self._value != other
-
-    def __lt__(self, other: int) -> Value:
-        return self._value < other
-
-    __hash__ = None
+@scale_down.register(Value)
+def _scale_down_value(value: Value, amount: Value, unit: int, kind: IntType) -> tuple[Value, Value]:
+    """As selections between all shifted forms, each cut to the bits that can matter: no decoder, and no adder or comparison of full width."""
+    sign, bits = value[-1], range(len(value))
+    overflows, windows, remainders = [], [], []
+    for position in range(0, 8 * unit, unit):
+        kept = Cat(value[bit] if bit in bits else sign for bit in range(position, position + kind.bits - 1))
+        above = value[min(position + kind.bits, len(value)) - 1 : -1]
+        windows.append(kept)
+        overflows.append((above ^ sign.replicate(len(above))).any() if len(above) else Const(0, 1))
+        remainders.append(value[:position].any() if position else Const(0, 1))
+    index = amount[:3]
+    limited = Mux(pick(overflows, index), (~sign).replicate(kind.bits - 1), pick(windows, index))
+    return Cat(limited, sign).as_signed(), pick(remainders, index)
 
 
 def shape_of(kind: IntType) -> Shape:
@@ -60,7 +51,7 @@ def pipeline(
     """
     values = {**operands, **constants}
     for number, (stage, enable) in enumerate(zip(stages, enables, strict=True)):
-        results = stage.function(**{key: _Shift(value) if key == "shift" else value for key, value in values.items()})
+        results = stage.function(**values)
         following: dict[str, Value] = {}
         for key, kind in stage.outputs.items():
             if key in constants:
