@@ -7,11 +7,10 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from hwgen import __version__
-from hwgen.arith import Rounding
 from hwgen.config import HardwareConfig
 from hwgen.errors import HwgenError, MismatchError, ModelError, OutputError
 
@@ -52,9 +51,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["tool"]["name"] != "hwgen":
             raise KeyError("tool")
-        values = dict(content["hardware"])
-        known = {field.name for field in fields(HardwareConfig)}
-        hardware = HardwareConfig(**{**{k: v for k, v in values.items() if k in known}, "rounding": Rounding(values["rounding"])})
+        hardware = HardwareConfig.from_values(content["hardware"])
         files = {str(name): str(digest) for name, digest in content["files"].items()}
         return Manifest(network=str(content["network"]), model_sha256=str(content["model_sha256"]), hardware=hardware, files=files)
     except OSError as error:

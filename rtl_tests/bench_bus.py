@@ -26,7 +26,7 @@ from hwgen.isa.program import encode
 from hwgen.isa.registers import IDENTITY, REGISTERS, VERSION, Access, ErrorCode, offset_of
 from hwgen.isa.simulate import simulate
 
-CONFIG = HardwareConfig(**json.loads(os.environ["CONFIG"]))
+CONFIG = HardwareConfig.from_values(json.loads(os.environ["CONFIG"]))
 BUS, WORD = CONFIG.bus_bytes, CONFIG.in_lanes
 MEMORY_BYTES = 1 << 18
 # Aligned to nothing but the bus word, so that rows meet 4 KiB boundaries.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 from compute_stub import ComputeStub
 
-from hwgen.config import PRESETS, HardwareConfig
+from hwgen.config import PRESETS
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import TOP_MODULE, render_verilog
 
@@ -40,10 +40,7 @@ def test_bus_protocol_transfers_and_error_stops(name: str, tmp_path: Path, monke
     common: dict[str, Any] = {"hdl_toplevel": TOP_MODULE, "build_dir": tmp_path}
     arguments = ["-Wno-fatal", "-Wno-lint"] if simulator == "verilator" else []
     runner.build(sources=[source], build_args=arguments, timescale=("1ns", "1ps"), log_file=tmp_path / "build.log", **common)
-    results = runner.test(test_module="bench_bus", extra_env={"CONFIG": _as_json(config)}, seed=1, log_file=tmp_path / "run.log", **common)
+    results = runner.test(test_module="bench_bus", extra_env={"CONFIG": json.dumps(config.values())}, seed=1, log_file=tmp_path / "run.log", **common)
     count, failures = get_results(results)
     assert count > 20 and not failures, (tmp_path / "run.log").read_text()[-8000:]
 
-
-def _as_json(config: HardwareConfig) -> str:
-    return json.dumps({key: value for key, value in asdict(config).items() if key != "rounding"})
