@@ -24,9 +24,9 @@ from hwgen.isa.fields import Region
 from hwgen.isa.registers import COUNTERS, REGISTERS
 from hwgen.schedule.compile import CompiledNetwork, HostTensor
 
-DRIVER_VERSION = 0x00010000  # major << 16 | minor
+DRIVER_VERSION = 0x00010001  # major << 16 | minor
 IMAGE_MAGIC = 0x4E50554D
-IMAGE_ABI = 1
+IMAGE_ABI = 2
 
 STATUSES = (
     ("OK", 0, "ok"),
@@ -66,6 +66,7 @@ class FirmwareInput:
     answers: tuple[KnownAnswer, ...]
     arena_bytes: int = 0
     program_entry: int = 0
+    resident_entry: int | None = None
     watchdog_cycles: int = 0
 
     @staticmethod
@@ -181,6 +182,7 @@ def emit_firmware(source: FirmwareInput) -> dict[str, bytes]:
         program_crc=f"0x{zlib.crc32(source.program):08x}",
         weights_crc=f"0x{zlib.crc32(source.weights):08x}",
         program_entry=source.program_entry,
+        resident_entry="NPU_NO_ENTRY" if source.resident_entry is None else f"UINT32_C({source.resident_entry})",
         watchdog_cycles=source.watchdog_cycles,
     )
     model = build_model(source.graph, p, reference, (source.inputs, source.outputs), image)

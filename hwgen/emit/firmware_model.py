@@ -86,6 +86,7 @@ class ImageView:
     program_crc: str
     weights_crc: str
     program_entry: int
+    resident_entry: str
     watchdog_cycles: int
 
 

@@ -199,3 +199,24 @@ def test_known_answers_must_fit() -> None:
     values = {name: array[..., :-1] for name, array in source.answers[0].values.items()}
     with pytest.raises(DataError, match=r"known answer: value 'v0' must be int8 of shape \(.*\), not int8 of shape \("):
         emit_firmware(replace(source, answers=(KnownAnswer(values=values),)))
+
+
+def with_resident_program(source: FirmwareInput) -> FirmwareInput:
+    """The register model of the self-test executes no commands: any second entry stands for the program that loads no weights."""
+    return replace(source, resident_entry=len(source.program) // 2)
+
+
+def test_known_answers_hold_for_both_programs(tmp_path: Path) -> None:
+    result = selftest(with_resident_program(example()), tmp_path, SANITIZE)
+    assert (result.returncode, result.stdout) == (0, f"random: 2 known answers, {len(example().graph.nodes)} layers: ok\n")
+
+
+def test_weights_overwritten_between_runs_are_noticed(tmp_path: Path) -> None:
+    folder = write(emit_firmware(with_resident_program(example())), tmp_path)
+    program = folder / "test/random_selftest.c"
+    text = program.read_text()
+    assert text.count("m->weights_held = 1;") == 1
+    program.write_text(text.replace("m->weights_held = 1;", "m->weights_held = 0;"))
+    result = run(compile_c(folder, "t", *sources(folder), "test/random_selftest.c", flags="-O1"))
+    assert result.returncode == 1
+    assert "random: driver: a result differs from its known answer\n" in result.stdout

@@ -35,6 +35,9 @@ PLANTED = {
     "weights_not_checked": ("return npu_crc32(0, model->weights, model->weights_bytes) == model->weights_crc", "return 1"),
     "stale_error": ("    memset(&device->error, 0, sizeof device->error);\n", ""),
     "image_of_another_endianness": (" || model->endian_tag != NPU_ENDIAN_TAG", ""),
+    "weights_kept_after_a_failure_or_reset": ("device->weights_kept != 0 && (status & NPU_STATUS_DONE_MASK) != 0", "device->weights_kept != 0 && status < 99"),
+    "weights_of_the_model_before": ("    device->weights_kept = 0;\n    status = check_header", "    status = check_header"),
+    "weights_never_kept": ("    device->weights_kept = 1;\n", ""),
     "hardware_of_another_model": ("return model->config_hash == rd(device, NPU_REG_CONFIG_HASH)", "return 1"),
 }
 
