@@ -18,12 +18,13 @@ from hwgen.isa.registers import ErrorCode
 class MemoryModel:
     """How the system memory behaves. `stall_probability` (0..1) holds every handshake of both buses back, at random from `seed`;
     an access to the bus word of `read_error` or `write_error` (byte addresses) gets an error response. `aligned`: regions begin on 4 KiB
-    boundaries, as a host would place them; else at any bus word."""
+    boundaries, as a host would place them; else at any bus word. The memory begins at `first_address`, a multiple of 4 KiB."""
 
     latency_cycles: int = 1
     stall_probability: float = 0.0
     seed: int = 1
     aligned: bool = True
+    first_address: int = 0
     read_error: int | None = None
     write_error: int | None = None
 
@@ -68,6 +69,24 @@ class Trace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CommandTrace:
+    """Every CONV that was done, in order, and behind those of an inference the whole run (`ended`); n records.
+
+    inference, ended, accepted, first, last (cycle of its first and last pixel), done: (n,) int, cycles of the run from 0;
+    done of a run is its number of cycles.
+    counts: (n, causes) int, cycles of each cause of isa.registers.CAUSES before `done`, from the beginning of the run.
+    """
+
+    inference: npt.NDArray[np.int64]
+    ended: npt.NDArray[np.int64]
+    accepted: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    done: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
 class InferenceResult:
     """What one inference left: the output region, the registers at its end, and the cycles from start to irq as the bench counted."""
 
@@ -108,6 +127,7 @@ class SimulationResult:
 
     inferences: tuple[InferenceResult, ...]
     trace: Trace | None
+    commands: CommandTrace | None
     violations: tuple[str, ...]
     total_cycles: int
     wall_seconds: float

@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from hwgen.cosim import script
-from hwgen.cosim.job import InferenceResult, SimulationJob, SimulationResult, Trace
+from hwgen.cosim.job import CommandTrace, InferenceResult, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.memory import MemoryMap, memory_image, memory_map, segments
 from hwgen.cosim.script import Operation
 from hwgen.cosim.simulator import Simulator, compile_simulator
 from hwgen.errors import MismatchError, ToolError
 from hwgen.isa.fields import Region
-from hwgen.isa.registers import COUNTERS, REGISTERS
+from hwgen.isa.registers import CAUSES, COUNTERS, REGISTERS
 
 LOGGED = ("status", "error", "error_command", "error_address", *COUNTERS)
+_BUSY = 1  # of register status
+_LEAST_POLLS, _MOST_POLLS = 1000, 65535  # each takes at least 3 cycles
 _REGISTER_NAMES = {register.offset: register.name for register in REGISTERS}
 
 
@@ -31,13 +33,13 @@ def setup_operations(job: SimulationJob, places: MemoryMap) -> list[Operation]:
     """What the host writes once."""
     operations = [script.write("watchdog", job.watchdog_cycles), script.write("program_entry", job.program_entry), script.write("interrupt_enable", 3)]
     for region in Region:
-        operations += _region_operations(region, places, 0)
+        operations += [*_base_operations(region, places, 0), script.write(f"{region.name.lower()}_size", places.size(region))]
     return operations
 
 
-def _region_operations(region: Region, places: MemoryMap, inference: int) -> list[Operation]:
+def _base_operations(region: Region, places: MemoryMap, inference: int) -> list[Operation]:
     name, base = region.name.lower(), places.base(region, inference)
-    return [script.write(f"{name}_base", base), script.write(f"{name}_base_high", base >> 32), script.write(f"{name}_size", places.size(region))]
+    return [script.write(f"{name}_base", base), script.write(f"{name}_base_high", base >> 32)]
 
 
 def inference_operations(job: SimulationJob, places: MemoryMap, index: int) -> list[Operation]:
@@ -45,10 +47,12 @@ def inference_operations(job: SimulationJob, places: MemoryMap, index: int) -> l
     word = job.config.bus_bytes
     operations = [script.begin_inference(index)]
     for region in (Region.INPUT, Region.OUTPUT):
-        operations.append(script.write(f"{region.name.lower()}_base", places.base(region, index)))
-    operations += [script.write("control", 1), script.wait_irq(job.cycle_limit), script.write("interrupt_status", 3)]
+        operations += _base_operations(region, places, index)
+    # The interrupt of an error comes at once; transactions under way may still write.
+    wait_idle = script.poll("status", _BUSY, min(_MOST_POLLS, _LEAST_POLLS + job.memory.latency_cycles))
+    operations += [script.write("control", 1), script.wait_irq(job.cycle_limit), wait_idle, script.write("interrupt_status", 3)]
     operations += [script.read(name) for name in LOGGED]
-    operations.append(script.dump(places.base(Region.OUTPUT, index) // word, -(-job.output_bytes // word)))
+    operations.append(script.dump(places.offset(Region.OUTPUT, index) // word, -(-job.output_bytes // word)))
     return operations
 
 
@@ -56,7 +60,8 @@ def _arguments(job: SimulationJob) -> list[str]:
     memory = job.memory
     arguments = ["+memory=memory.hex", "+script=script.hex", "+log=log.txt", "+dump=dump.bin", f"+latency={max(1, memory.latency_cycles)}"]
     arguments += [f"+stall={min(255, round(256 * memory.stall_probability))}", f"+seed={memory.seed & 0x7FFFFFFF}"]
-    arguments += ["+trace=trace.bin"] if job.trace else []
+    arguments += ["+trace=trace.bin", "+commands=commands.bin"] if job.trace else []
+    arguments += [f"+base={memory.first_address:x}"] if memory.first_address else []
     arguments += [f"+read_error={memory.read_error:x}"] if memory.read_error is not None else []
     arguments += [f"+write_error={memory.write_error:x}"] if memory.write_error is not None else []
     if job.random_start is not None:
@@ -116,6 +121,13 @@ def read_trace(content: bytes, lanes: int) -> Trace:
     return Trace(**as_int, mask=mask, data=found["data"].copy())
 
 
+def read_commands(content: bytes) -> CommandTrace:
+    """The binary record of CONV commands: 32-bit words inference, accepted, first, last, done, then one per cause."""
+    names = ("inference", "ended", "accepted", "first", "last", "done")
+    found = np.frombuffer(content, "<u4").reshape(-1, len(names) + len(CAUSES)).astype(np.int64)
+    return CommandTrace(**{name: found[:, k] for k, name in enumerate(names)}, counts=found[:, len(names) :])
+
+
 def _inferences(log: Sequence[str], dump: bytes, job: SimulationJob) -> tuple[InferenceResult, ...]:
     registers: list[dict[str, int]] = [dict.fromkeys(LOGGED, 0) for _ in job.inputs]
     cycles, finished = [0] * len(job.inputs), [False] * len(job.inputs)
@@ -149,11 +161,13 @@ def simulate(job: SimulationJob, *, progress: Progress | None = None) -> Simulat
         last = _execute(simulator, _arguments(job), folder, job.wall_limit_seconds, progress)
         log = (folder / "log.txt").read_text().splitlines()
         trace = read_trace((folder / "trace.bin").read_bytes(), job.config.in_lanes) if job.trace else None
+        commands = read_commands((folder / "commands.bin").read_bytes()) if job.trace else None
         inferences = _inferences(log, (folder / "dump.bin").read_bytes(), job)
     _, cycles, _, wall, _, cpu, _, load, _ = last.split()
     return SimulationResult(
         inferences=inferences,
         trace=trace,
+        commands=commands,
         violations=tuple(line.removeprefix("violation ") for line in log if line.startswith("violation ")),
         total_cycles=int(cycles),
         wall_seconds=float(wall),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwgen.cache import cache_root
-from hwgen.config import HardwareConfig
+from hwgen.config import Bus, HardwareConfig
 from hwgen.cosim.toolchain import ToolStatus, environment, require
 from hwgen.emit.render import template_root
 from hwgen.errors import OutputError, ToolError
@@ -25,7 +25,6 @@ if sys.platform != "win32":
     import fcntl
 
 MEMORY_BYTES = 1 << 22  # simulated system memory; grows by factors of four for networks that need more
-_BENCH = "bench.v"
 _MAIN = "bench_main.cpp"
 _VERILATE = (
     *("--cc", "--exe", "-Mdir", "obj", "--top-module", "bench", "--prefix", "Vbench", "-o", "sim"),
@@ -62,22 +61,27 @@ def _parameters(config: HardwareConfig, memory_bytes: int) -> tuple[str, ...]:
     )
 
 
-def trace_scope(verilog: str) -> str:
-    """The instance that holds the wires trace_*: a module's name is its place in the hierarchy, below that of the accelerator.
+def trace_scope(verilog: str, wire: str = "trace_valid") -> str:
+    """The instance that holds `wire`, one of the wires trace_*: a module's name is its place in the hierarchy, below that of the accelerator.
 
     Raises ToolError when there is none.
     """
-    found = re.findall(r"^module \\?hwgen_accelerator(\S*?) ?\(|^\s+(?:wire|output) (trace_valid)[;,]", verilog, re.MULTILINE)
-    scopes: list[str] = [place for (place, _), (_, wire) in itertools.pairwise(found) if wire]
+    found = re.findall(rf"^module \\?hwgen_accelerator(\S*?) ?\(|^\s+(?:wire|output) (?:\[\d+:0\] )?({wire})[;,]", verilog, re.MULTILINE)
+    scopes: list[str] = [place for (place, _), (_, here) in itertools.pairwise(found) if here]
     if not scopes:
-        raise ToolError("Verilog of the accelerator: must hold the wires trace_valid, trace_address, trace_mask and trace_data; build again")
+        raise ToolError(f"Verilog of the accelerator: must hold the wire {wire}, which shows the simulation what happens inside; build again")
     return "dut" + min(scopes, key=len)
 
 
-def _key(verilog: str, flags: tuple[str, ...], tools: tuple[ToolStatus, ...]) -> str:
-    sources = [(template_root() / "rtl" / name).read_text(encoding="utf-8") for name in (_BENCH, _MAIN)]
+def bench_sources(bus: Bus) -> tuple[Path, ...]:
+    """The Verilog of the bench: the accelerator's memory speaks its bus."""
+    return tuple(template_root() / "rtl" / name for name in ("bench.v", "bench_axi.v" if bus is Bus.AXI4 else "bench_wishbone.v"))
+
+
+def _key(verilog: str, sources: tuple[Path, ...], flags: tuple[str, ...], tools: tuple[ToolStatus, ...]) -> str:
+    texts = [source.read_text(encoding="utf-8") for source in sources]
     versions = [f"{s.tool.name} {s.version}" for s in tools]
-    return hashlib.sha256("\0".join([verilog, *sources, *flags, *_MAKE, *versions]).encode()).hexdigest()
+    return hashlib.sha256("\0".join([verilog, *texts, *flags, *_MAKE, *versions]).encode()).hexdigest()
 
 
 @contextmanager
@@ -101,14 +105,14 @@ def _run(command: tuple[str, ...], folder: Path) -> None:
         raise ToolError(f"{command[0]}: failed with exit code {done.returncode} while compiling the simulation:\n{listing}")
 
 
-def _build(verilog: str, flags: tuple[str, ...], target: Path) -> None:
+def _build(verilog: str, sources: tuple[Path, ...], flags: tuple[str, ...], target: Path) -> None:
     """Compile in a folder beside `target`, then move the program there in one step."""
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as name:
         folder = Path(name)
         (folder / "accelerator.v").write_text(verilog, encoding="utf-8")
-        for source in (_BENCH, _MAIN):
-            shutil.copyfile(template_root() / "rtl" / source, folder / source)
-        _run(("verilator", *_VERILATE, *flags, _BENCH, "accelerator.v", _MAIN), folder)
+        for source in sources:
+            shutil.copyfile(source, folder / source.name)
+        _run(("verilator", *_VERILATE, *flags, "accelerator.v", *(source.name for source in sources)), folder)
         _run(_MAKE, folder)
         (folder / "obj" / "sim").replace(target)
 
@@ -119,11 +123,12 @@ def compile_simulator(verilog: str, config: HardwareConfig, *, needed_bytes: int
     Raises ToolError when a tool is missing or refuses the Verilog, OutputError when the cache cannot be written.
     """
     memory_bytes = memory_size(needed_bytes)
-    flags = (*_parameters(config, memory_bytes), f"-DTRACE_SCOPE={trace_scope(verilog)}")
+    sources = (*bench_sources(config.bus), template_root() / "rtl" / _MAIN)
+    flags = (*_parameters(config, memory_bytes), f"-DTRACE_SCOPE={trace_scope(verilog)}", f"-DCAUSE_SCOPE={trace_scope(verilog, 'trace_accepted')}")
     root = cache_root() / "simulations"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        known = _key(verilog, flags, require())
+        known = _key(verilog, sources, flags, require())
         target = root / known
         if target.is_file():
             return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
@@ -131,7 +136,7 @@ def compile_simulator(verilog: str, config: HardwareConfig, *, needed_bytes: int
             if target.is_file():
                 return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
             start = time.perf_counter()
-            _build(verilog, flags, target)
+            _build(verilog, sources, flags, target)
             return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=time.perf_counter() - start)
     except OSError as error:
         raise OutputError(f"cache folder {root}: must be writable, {error.strerror}; set HWGEN_CACHE to another folder") from error

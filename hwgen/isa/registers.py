@@ -8,7 +8,7 @@ from enum import Enum, IntEnum
 from hwgen.isa.fields import Region
 
 IDENTITY = 0x4E475748  # "HWGN" in memory order
-VERSION = 0x00010000  # major << 16 | minor; the driver refuses another major
+VERSION = 0x00010001  # major << 16 | minor; the driver refuses another major
 REGISTER_SPACE_BYTES = 256
 
 
@@ -116,18 +116,32 @@ def _region_registers() -> tuple[Register, ...]:
     return tuple(registers)
 
 
+_CAUSES = (  # every cycle of a run counts in exactly one of these
+    _r(0xA4, "array_busy", _RO, "cycles in which the array took a pixel"),
+    _r(0xC0, "wait_load", _RO, "cycles lost while the compute engine had nothing to do before a load was done"),
+    _r(0xC4, "wait_store", _RO, "cycles lost while the compute engine had nothing to do before a store was done"),
+    _r(0xC8, "lost_setup", _RO, "cycles lost while a CONV was accepted and its first pixel prepared"),
+    _r(0xCC, "lost_drain", _RO, "cycles lost while the CONV before wrote its last results"),
+    _r(0xD0, "lost_short_pass", _RO, "cycles lost in passes of fewer pixels than the array needs to change weights"),
+    _r(0xD4, "lost_output", _RO, "cycles lost while more results of a pixel left, or its operands gave way to a residual word"),
+    _r(0xD8, "lost_window", _RO, "cycles lost while columns of a window were read that complete no pixel"),
+    _r(0xDC, "lost_program", _RO, "cycles lost without a CONV in sight: program fetch, start and end"),
+)
 _COUNTERS = (
     _r(0xA0, "cycles", _RO, "cycles from start to END or error"),
-    _r(0xA4, "array_busy", _RO, "cycles in which the array took a pixel"),
+    _CAUSES[0],
     _r(0xA8, "compute_wait", _RO, "cycles in which the compute engine had a command and waited for a token"),
     _r(0xAC, "load_busy", _RO, "cycles in which the load engine executed a command"),
     _r(0xB0, "store_busy", _RO, "cycles in which the store engine executed a command"),
     _r(0xB4, "read_beats", _RO, "bus words read"),
     _r(0xB8, "write_beats", _RO, "bus words written"),
     _r(0xBC, "commands", _RO, "commands dispatched"),
+    *_CAUSES[1:],
 )
 
+CAUSES: tuple[str, ...] = tuple(register.name for register in _CAUSES)
 COUNTERS: tuple[str, ...] = tuple(register.name for register in _COUNTERS)
+ALWAYS_COUNTED = ("cycles", "commands")  # also in hardware without counters: the watchdog and error_command need them
 REGISTERS: tuple[Register, ...] = (*_CONTROL, *_region_registers(), *_COUNTERS)
 
 

@@ -8,21 +8,30 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.isa.registers import COUNTERS, ErrorCode
+from hwgen.config import HardwareConfig
+from hwgen.isa.registers import ALWAYS_COUNTED, COUNTERS, ErrorCode
 from hwgen.rtl.command import INDEX_BITS
 from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER, report
 
 EVENTS = tuple(name for name in COUNTERS if name != "cycles")  # each register counts the cycles in which the event of its name is high
-STATE_LAYOUT = data.StructLayout(
-    {
-        "status": data.StructLayout({"busy": 1, "done": 1, "failed": 1}),
-        "error": data.StructLayout({"code": 8, "engine": 2}),
-        "error_command": INDEX_BITS,
-        "error_address": 32,
-        "cycles": 32,
-        **dict.fromkeys(EVENTS, 32),
-    }
-)
+
+
+def counted(config: HardwareConfig) -> tuple[str, ...]:
+    """The counters that this hardware has; the registers of the others read 0."""
+    return COUNTERS if config.counters else ALWAYS_COUNTED
+
+
+def state_layout(config: HardwareConfig) -> data.StructLayout:
+    """Contents of the read-only registers."""
+    return data.StructLayout(
+        {
+            "status": data.StructLayout({"busy": 1, "done": 1, "failed": 1}),
+            "error": data.StructLayout({"code": 8, "engine": 2}),
+            "error_command": INDEX_BITS,
+            "error_address": 32,
+            **dict.fromkeys(counted(config), 32),
+        }
+    )
 
 
 class Control(wiring.Component):
@@ -46,7 +55,8 @@ class Control(wiring.Component):
     `status.failed` and the interrupt come at once with a fault, `status.busy` falls when `drained`: if a bus never answers, it stays.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: HardwareConfig) -> None:
+        self._events = tuple(name for name in counted(config) if name != "cycles")
         super().__init__(
             {
                 "start": In(1),
@@ -57,7 +67,7 @@ class Control(wiring.Component):
                 "faults": In(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1)),
                 "events": In(data.StructLayout(dict.fromkeys(EVENTS, 1))),
                 "halt": Out(1),
-                "state": Out(STATE_LAYOUT),
+                "state": Out(state_layout(config)),
                 "ended": Out(2),
             }
         )
@@ -85,7 +95,7 @@ class Control(wiring.Component):
                 m.d.sync += state.status.busy.eq(0)
                 m.next = "IDLE"
         with m.If(state.status.busy):
-            for name in EVENTS:
+            for name in self._events:
                 m.d.sync += state[name].eq(state[name] + self.events[name])
         return m
 

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import HardwareConfig
 from hwgen.isa.registers import IDENTITY, REGISTERS, VERSION, Access, Register
 from hwgen.rtl.axi import axi_lite_signature
-from hwgen.rtl.control import STATE_LAYOUT
+from hwgen.rtl.control import state_layout
 
 
 def _stored_bits(register: Register, config: HardwareConfig) -> int:
@@ -52,7 +52,7 @@ class RegisterFile(wiring.Component):
             {
                 "axil": In(axi_lite_signature()),
                 "settings": Out(settings_layout(config)),
-                "state": In(STATE_LAYOUT),
+                "state": In(state_layout(config)),
                 "start": Out(1),
                 "abort": Out(1),
                 "ended": In(2),
@@ -127,4 +127,6 @@ class RegisterFile(wiring.Component):
             case Access.SELF_CLEARING:
                 return 0
             case Access.READ_ONLY:
-                return constants[register.name] if register.name in constants else Value.cast(self.state[register.name])
+                if register.name in constants:
+                    return constants[register.name]
+                return Value.cast(self.state[register.name]) if register.name in self.state.shape().members else 0

@@ -56,7 +56,7 @@ class TokenGate(wiring.Component):
     command, index : next command for the engine, and its position in the program
     done : the engine has finished its oldest command; oldest : that command's position
     available, take, give : to the token counters
-    waiting : a command waits for a token
+    waiting, lacks : a command waits for a token; of these engines
     busy : the engine has a command that is not done
     idle : nothing is queued or unfinished
 
@@ -80,6 +80,7 @@ class TokenGate(wiring.Component):
                 "take": Out(flags),
                 "give": Out(flags),
                 "waiting": Out(1),
+                "lacks": Out(flags),
                 "busy": Out(1),
                 "idle": Out(1),
             }
@@ -111,6 +112,7 @@ class TokenGate(wiring.Component):
             self.oldest.eq(oldest.index),
             self.give.eq(Mux(self.done, oldest.signal, 0)),
             self.waiting.eq(queue.r_rdy & missing),
+            self.lacks.eq(Mux(queue.r_rdy, head.wait & ~self.available, 0)),
             self.busy.eq(running.r_rdy),
             self.idle.eq(~queue.r_rdy & ~running.r_rdy),
         ]

@@ -6,13 +6,15 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import In, Out
 
-from hwgen.config import HardwareConfig
+from hwgen.config import Bus, HardwareConfig
 from hwgen.isa.fields import Engine, Region
 from hwgen.isa.latency import QUEUE_DEPTH
-from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import axi_lite_signature, axi_master_signature, byte_bits, regions_layout
+from hwgen.isa.registers import CAUSES, ErrorCode
+from hwgen.rtl.activity import Activity
+from hwgen.rtl.axi import axi_lite_signature, axi_master_signature, regions_layout
+from hwgen.rtl.axi_port import AxiPort
 from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.control import Control
 from hwgen.rtl.faults import SEQUENCER, report
@@ -23,10 +25,15 @@ from hwgen.rtl.registers import RegisterFile
 from hwgen.rtl.sequencer import COMMAND_OF_ENGINE, Sequencer
 from hwgen.rtl.store_engine import StoreEngine
 from hwgen.rtl.tokens import TokenCounters, TokenGate
+from hwgen.rtl.wishbone import WishbonePort, WishboneRegisters, wishbone_master_signature, wishbone_slave_signature
 from hwgen.rtl.write_dma import WriteDma
 
-_LITE, _MASTER = "s_axil_", "m_axi_"
-_INCREMENT, _BUFFERABLE, _UNPRIVILEGED_SECURE_DATA = 1, 0b0011, 0b000
+
+def bus_ports(config: HardwareConfig) -> dict[str, wiring.Signature]:
+    """The two buses as the accelerator sees them, by the prefix of their ports' names: the registers', then the memory's."""
+    if config.bus is Bus.WISHBONE:
+        return {"s_wb_": wishbone_slave_signature(), "m_wb_": wishbone_master_signature(config)}
+    return {"s_axil_": axi_lite_signature().flip(), "m_axi_": axi_master_signature(config)}
 
 
 class Accelerator(wiring.Component):
@@ -36,6 +43,7 @@ class Accelerator(wiring.Component):
     -------
     s_axil_* : AXI4-Lite slave, the registers of isa.registers
     m_axi_* : AXI4 master: INCR bursts of whole bus words, at most 16, identifier 0, none crosses 4 KiB
+    s_wb_*, m_wb_* : Wishbone B4 in place of these, see rtl.wishbone
     irq : level, see register interrupt_status
 
     Timing
@@ -56,15 +64,14 @@ class Accelerator(wiring.Component):
         """`compute` replaces the compute engine by another component with its ports (tests)."""
         self.config = config
         self.compute = compute or ComputeEngine(config)
-        ports = {f"{_LITE}{name}": member.flip() for name, member in axi_lite_signature().members.items()}
-        ports |= {f"{_MASTER}{name}": member for name, member in axi_master_signature(config).members.items()}
+        ports = {prefix + name: member for prefix, signature in bus_ports(config).items() for name, member in signature.members.items()}
         super().__init__({**ports, "irq": Out(1)})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         c = self.config
         m.submodules.registers = self.registers = RegisterFile(c)
-        m.submodules.control = self.control = Control()
+        m.submodules.control = self.control = Control(c)
         m.submodules.read_dma = self.read_dma = ReadDma(c)
         m.submodules.write_dma = self.write_dma = WriteDma(c)
         m.submodules.compute = self.compute
@@ -82,14 +89,25 @@ class Accelerator(wiring.Component):
         self._connect_host(m)
         self._connect_engines(m)
         self._connect_control(m)
+        self._connect_activity(m)
         self._connect_memory(m)
         return m
 
+    def _expose(self, m: Module, prefix: str, inside: Any) -> None:
+        """The members of the interface `inside`, seen from its other end, as the ports `prefix`*."""
+        for name, member in inside.signature.members.items():
+            port, signal = getattr(self, prefix + name), getattr(inside, name)
+            m.d.comb += signal.eq(port) if member.flow is In else port.eq(signal)
+
     def _connect_host(self, m: Module) -> None:
         registers, control = self.registers, self.control
-        for name, member in axi_lite_signature().members.items():
-            inside, port = getattr(registers.axil, name), getattr(self, f"{_LITE}{name}")
-            m.d.comb += inside.eq(port) if member.flow is Out else port.eq(inside)
+        host, _ = bus_ports(self.config)
+        if self.config.bus is Bus.WISHBONE:
+            m.submodules.host_port = adapter = WishboneRegisters()
+            wiring.connect(m, adapter.axil, registers.axil)
+            self._expose(m, host, adapter.bus)
+        else:
+            self._expose(m, host, registers.axil)
         m.d.comb += [
             self.irq.eq(registers.irq),
             control.start.eq(registers.start),
@@ -137,7 +155,6 @@ class Accelerator(wiring.Component):
             sequencer.all_idle.eq(transfers_idle & load_gate.idle & compute_gate.idle & store_gate.idle),
             control.drained.eq(transfers_idle & self.compute.idle),
             control.finished.eq(sequencer.finished),
-            control.events.array_busy.eq(self.compute.array_busy),
             control.events.compute_wait.eq(compute_gate.waiting),
             control.events.load_busy.eq(load_gate.busy),
             control.events.store_busy.eq(store_gate.busy),
@@ -152,6 +169,27 @@ class Accelerator(wiring.Component):
             with m.If(self.tokens.overflow[engine]):
                 m.d.comb += report(control.faults[engine], ErrorCode.TOKENS, gate.oldest, 0)
 
+    def _connect_activity(self, m: Module) -> None:
+        """Why the array waits, cycle by cycle."""
+        sequencer, compute, command = self.sequencer, self.compute, self.gates[Engine.COMPUTE].command
+        m.submodules.activity = activity = Activity()
+        m.d.comb += [
+            activity.running.eq(~self.control.halt),
+            activity.entered.eq(compute.array_busy),
+            activity.accepted.eq(command.valid & command.ready),
+            activity.occupied.eq(~command.ready),
+            activity.idle.eq(compute.idle),
+            activity.done.eq(compute.done),
+            activity.lacks.eq(self.gates[Engine.COMPUTE].lacks),
+            activity.held.eq(sequencer.record.valid & ~sequencer.record.ready),
+            activity.held_for.eq(Cat(queue.valid for queue in (sequencer.load, sequencer.compute, sequencer.store))),
+            activity.storing.eq(~self.gates[Engine.STORE].idle),
+            activity.loading.eq(~self.gates[Engine.LOAD].idle),
+            *(self.control.events[name].eq(activity.trace_cause[name]) for name in CAUSES),
+        ]
+        if "lost" in compute.signature.members:
+            m.d.comb += activity.lost.eq(compute.lost)
+
     def _connect_memory(self, m: Module) -> None:
         read, write = self.read_dma, self.write_dma
         wiring.connect(m, self.fetch.bursts, read.program)
@@ -162,30 +200,8 @@ class Accelerator(wiring.Component):
         wiring.connect(m, self.store.data, write.data)
         m.d.comb += [self.store.error.eq(write.error), self.store.error_address.eq(write.error_address)]
         m.d.comb += [read.halt.eq(self.control.halt), write.halt.eq(self.control.halt)]
-        for name, channel in (("ar", read.ar), ("aw", write.aw)):
-            self._connect_address_port(m, name, channel)
-        bus_error = 1  # bit of SLVERR and DECERR
-        m.d.comb += [
-            self.m_axi_wdata.eq(write.w.payload.data),
-            self.m_axi_wstrb.eq(write.w.payload.strobe),
-            self.m_axi_wlast.eq(write.w.payload.last),
-            self.m_axi_wvalid.eq(write.w.valid),
-            write.w.ready.eq(self.m_axi_wready),
-            write.b.valid.eq(self.m_axi_bvalid),
-            write.b.payload.error.eq(self.m_axi_bresp[bus_error]),
-            self.m_axi_bready.eq(write.b.ready),
-            read.r.valid.eq(self.m_axi_rvalid),
-            read.r.payload.eq(Cat(self.m_axi_rdata, self.m_axi_rresp[bus_error], self.m_axi_rlast)),
-            self.m_axi_rready.eq(read.r.ready),
-        ]
-
-    def _connect_address_port(self, m: Module, name: str, channel: Any) -> None:
-        constants = {"size": byte_bits(self.config), "burst": _INCREMENT, "cache": _BUFFERABLE, "prot": _UNPRIVILEGED_SECURE_DATA}
-        for field, value in constants.items():
-            m.d.comb += getattr(self, f"{_MASTER}{name}{field}").eq(value)
-        m.d.comb += [
-            getattr(self, f"{_MASTER}{name}addr").eq(channel.payload.address),
-            getattr(self, f"{_MASTER}{name}len").eq(channel.payload.length),
-            getattr(self, f"{_MASTER}{name}valid").eq(channel.valid),
-            channel.ready.eq(getattr(self, f"{_MASTER}{name}ready")),
-        ]
+        m.submodules.memory_port = port = WishbonePort(self.config) if self.config.bus is Bus.WISHBONE else AxiPort(self.config)
+        for channel, inside in (("ar", read.ar), ("r", read.r), ("aw", write.aw), ("w", write.w), ("b", write.b)):
+            wiring.connect(m, getattr(port, channel), inside)
+        _, memory = bus_ports(self.config)
+        self._expose(m, memory, port.bus)

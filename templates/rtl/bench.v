@@ -5,19 +5,26 @@
 //   +memory=FILE  $readmemh image of the memory       +script=FILE  $readmemh table of host operations, 64 bits each
 //   +log=FILE     text, one event per line            +dump=FILE    binary: memory ranges that the script asked for
 //   +trace=FILE   binary: every result that the compute engine writes (absent: no trace)
+//   +commands=FILE  binary: for every CONV when it ran, and the cycles of each cause until then; at last one for the run (absent: none)
 //   +latency=N    cycles from a read address to its first data, and from the last write data to the response; at least 1
 //   +stall=P      0..255: every ready and every valid of the bench is held back with probability P/256 in each cycle
-//   +seed=N       of the stalls                       +read_error=A, +write_error=A  byte addresses (hex) that answer SLVERR
+//   +seed=N       of the stalls                       +read_error=A, +write_error=A  byte addresses (hex) that answer an error
+//   +base=A       byte address (hex) of the memory's first word
 //
 // Host operation: bits 63..56 code, 55..32 address, 31..0 data.
-// `TRACE_SCOPE is the instance whose trace_valid, trace_address, trace_mask and trace_data show the results.
+// `TRACE_SCOPE is the instance whose trace_valid, trace_address, trace_mask and trace_data show the results; `CAUSE_SCOPE the one whose
+// trace_cause says for each cycle of a run, one bit per cause, bit 0 a pixel, what the array did; trace_accepted, trace_done: a CONV.
 //
 //   0 end   1 write register   2 read register (logged)   3 wait for irq at most `data` cycles
 //   4 begin inference `data`; after a wait that timed out: end
 //   5 dump `data` bus words from bus word `address`   6 reset for `data` cycles   7 idle for `data` cycles
+//   8 read register `address[7:0]` until none of the bits `data` is set, at most `address[23:8]` times
 `timescale 1ns / 1ps
 `ifndef TRACE_SCOPE
 `define TRACE_SCOPE dut.compute
+`endif
+`ifndef CAUSE_SCOPE
+`define CAUSE_SCOPE dut.activity
 `endif
 module bench #(
     parameter BUS_BITS = 128,
@@ -29,19 +36,16 @@ module bench #(
     input  wire clk,
     output reg  finished
 );
-    localparam BYTES = BUS_BITS / 8;
-    localparam SIZE = $clog2(BYTES);
     localparam MASK_BITS = 32 * ((LANES + 31) / 32);
-    localparam QUEUE = 16;
+    localparam CAUSES = 9;
 
-    reg [BUS_BITS-1:0] memory [0:(1 << MEMORY_WORDS_LOG2) - 1];
     reg [63:0] script [0:(1 << SCRIPT_LOG2) - 1];
 
     reg [8*256-1:0] name;
-    integer log_file, dump_file, trace_file;
+    integer log_file, dump_file, trace_file, commands_file;
     integer latency, stall, seed;
-    reg [63:0] read_error, write_error;
-    reg trace_on;
+    reg [63:0] memory_base, read_error, write_error;
+    reg trace_on, commands_on;
 
     // ---------------------------------------------------------------- the accelerator
     reg rst;
@@ -54,35 +58,12 @@ module bench #(
     wire [1:0] bresp, rresp;
     wire [31:0] rdata;
 
-    wire [3:0] m_awid, m_arid, m_awcache, m_arcache, m_awqos, m_arqos;
-    wire [ADDRESS_BITS-1:0] m_awaddr, m_araddr;
-    wire [7:0] m_awlen, m_arlen;
-    wire [2:0] m_awsize, m_arsize, m_awprot, m_arprot;
-    wire [1:0] m_awburst, m_arburst;
-    wire m_awlock, m_arlock;
-    wire m_awvalid, m_wvalid, m_wlast, m_bready, m_arvalid, m_rready;
-    wire [BUS_BITS-1:0] m_wdata;
-    wire [BYTES-1:0] m_wstrb;
-    wire m_awready, m_wready, m_bvalid, m_arready, m_rvalid, m_rlast;
-    wire [1:0] m_bresp, m_rresp;
-    wire [BUS_BITS-1:0] m_rdata;
-
-    hwgen_accelerator dut (
-        .clk(clk), .rst(rst), .irq(irq),
-        .s_axil_awaddr(awaddr), .s_axil_awprot(3'b000), .s_axil_awvalid(awvalid), .s_axil_awready(awready),
-        .s_axil_wdata(wdata), .s_axil_wstrb(4'hf), .s_axil_wvalid(wvalid), .s_axil_wready(wready),
-        .s_axil_bresp(bresp), .s_axil_bvalid(bvalid), .s_axil_bready(bready),
-        .s_axil_araddr(araddr), .s_axil_arprot(3'b000), .s_axil_arvalid(arvalid), .s_axil_arready(arready),
-        .s_axil_rdata(rdata), .s_axil_rresp(rresp), .s_axil_rvalid(rvalid), .s_axil_rready(rready),
-        .m_axi_awid(m_awid), .m_axi_awaddr(m_awaddr), .m_axi_awlen(m_awlen), .m_axi_awsize(m_awsize), .m_axi_awburst(m_awburst),
-        .m_axi_awlock(m_awlock), .m_axi_awcache(m_awcache), .m_axi_awprot(m_awprot), .m_axi_awqos(m_awqos),
-        .m_axi_awvalid(m_awvalid), .m_axi_awready(m_awready),
-        .m_axi_wdata(m_wdata), .m_axi_wstrb(m_wstrb), .m_axi_wlast(m_wlast), .m_axi_wvalid(m_wvalid), .m_axi_wready(m_wready),
-        .m_axi_bid(4'd0), .m_axi_bresp(m_bresp), .m_axi_bvalid(m_bvalid), .m_axi_bready(m_bready),
-        .m_axi_arid(m_arid), .m_axi_araddr(m_araddr), .m_axi_arlen(m_arlen), .m_axi_arsize(m_arsize), .m_axi_arburst(m_arburst),
-        .m_axi_arlock(m_arlock), .m_axi_arcache(m_arcache), .m_axi_arprot(m_arprot), .m_axi_arqos(m_arqos),
-        .m_axi_arvalid(m_arvalid), .m_axi_arready(m_arready),
-        .m_axi_rid(4'd0), .m_axi_rdata(m_rdata), .m_axi_rresp(m_rresp), .m_axi_rlast(m_rlast), .m_axi_rvalid(m_rvalid), .m_axi_rready(m_rready)
+    bench_bus #(.BUS_BITS(BUS_BITS), .ADDRESS_BITS(ADDRESS_BITS), .MEMORY_WORDS_LOG2(MEMORY_WORDS_LOG2)) bus (
+        .clk(clk), .rst(rst), .now(now), .stall(stall), .latency(latency), .log_file(log_file),
+        .random(random), .memory_base(memory_base), .read_error(read_error), .write_error(write_error), .irq(irq),
+        .awvalid(awvalid), .awaddr(awaddr), .awready(awready), .wvalid(wvalid), .wdata(wdata), .wready(wready),
+        .bvalid(bvalid), .bresp(bresp), .bready(bready), .arvalid(arvalid), .araddr(araddr), .arready(arready),
+        .rvalid(rvalid), .rdata(rdata), .rresp(rresp), .rready(rready)
     );
 
     initial begin
@@ -90,19 +71,21 @@ module bench #(
         rst = 1;
         awvalid = 0; wvalid = 0; arvalid = 0; awaddr = 0; araddr = 0; wdata = 0;
         latency = 1; stall = 0; seed = 1;
-        read_error = ~64'd0; write_error = ~64'd0;
-        if ($value$plusargs("memory=%s", name)) $readmemh(name, memory);
+        memory_base = 0; read_error = ~64'd0; write_error = ~64'd0;
         if ($value$plusargs("script=%s", name)) $readmemh(name, script);
         if (!$value$plusargs("latency=%d", latency)) latency = 1;
         if (!$value$plusargs("stall=%d", stall)) stall = 0;
         if (!$value$plusargs("seed=%d", seed)) seed = 1;
+        if (!$value$plusargs("base=%h", memory_base)) memory_base = 0;
         if (!$value$plusargs("read_error=%h", read_error)) read_error = ~64'd0;
         if (!$value$plusargs("write_error=%h", write_error)) write_error = ~64'd0;
-        log_file = 0; dump_file = 0; trace_file = 0;
+        log_file = 0; dump_file = 0; trace_file = 0; commands_file = 0;
         if ($value$plusargs("log=%s", name)) log_file = $fopen(name, "w");
         if ($value$plusargs("dump=%s", name)) dump_file = $fopen(name, "wb");
         if ($value$plusargs("trace=%s", name)) trace_file = $fopen(name, "wb");
+        if ($value$plusargs("commands=%s", name)) commands_file = $fopen(name, "wb");
         trace_on = trace_file != 0;
+        commands_on = commands_file != 0;
         random = {32'h9e3779b9, seed[31:0]} ^ 64'd88172645463325252;
     end
 
@@ -121,142 +104,57 @@ module bench #(
             random <= mixed;
         end
     end
-    wire hold_ar = stalling && random[7:0] < stall;
-    wire hold_aw = stalling && random[15:8] < stall;
-    wire hold_w = stalling && random[23:16] < stall;
-    wire hold_r = stalling && random[31:24] < stall;
-    wire hold_b = stalling && random[39:32] < stall;
     wire hold_host = stalling && random[47:40] < stall;
     wire hold_host_r = stalling && random[55:48] < stall;
-
-    // ---------------------------------------------------------------- memory, reads
-    // A valid that was offered stays: `*_open` keeps it until its handshake.
-    reg [ADDRESS_BITS-1:0] read_address [0:QUEUE-1];
-    reg [8:0] read_left [0:QUEUE-1];
-    reg [31:0] read_due [0:QUEUE-1];
-    reg [4:0] read_head = 0, read_tail = 0;
-    reg read_open = 0;
-    wire [3:0] read_at = read_head[3:0];
-    wire [ADDRESS_BITS-1:0] read_now = read_address[read_at];
-    wire read_inside = (read_now >> (SIZE + MEMORY_WORDS_LOG2)) == 0;
-    wire [4:0] reads = read_tail - read_head;  // as wide as the pointers, or their wrap would count
-    assign m_arready = !hold_ar && !rst && reads < QUEUE;
-    assign m_rvalid = (read_tail != read_head) && (read_open || (!hold_r && $signed(now - read_due[read_at]) >= 0));
-    assign m_rdata = memory[read_now[SIZE +: MEMORY_WORDS_LOG2]];
-    assign m_rlast = read_left[read_at] == 1;
-    assign m_rresp = !read_inside ? 2'b11 : (read_error - read_now) < BYTES ? 2'b10 : 2'b00;
-    always @(posedge clk) begin
-        if (m_arvalid && m_arready) begin
-            read_address[read_tail[3:0]] <= m_araddr;
-            read_left[read_tail[3:0]] <= m_arlen + 9'd1;
-            read_due[read_tail[3:0]] <= now + latency;
-            read_tail <= read_tail + 5'd1;
-        end
-        if (m_rvalid) read_open <= !m_rready;
-        if (m_rvalid && m_rready) begin
-            read_address[read_at] <= read_now + BYTES;
-            read_left[read_at] <= read_left[read_at] - 9'd1;
-            if (m_rlast) read_head <= read_head + 5'd1;
-        end
-        if (rst) begin
-            read_head <= read_tail;
-            read_open <= 0;
-        end
-    end
-
-    // ---------------------------------------------------------------- memory, writes
-    reg [ADDRESS_BITS-1:0] write_address [0:QUEUE-1];
-    reg [8:0] write_left [0:QUEUE-1];
-    reg [4:0] write_head = 0, write_tail = 0;
-    reg [31:0] response_due [0:QUEUE-1];
-    reg [1:0] response [0:QUEUE-1];
-    reg [4:0] response_head = 0, response_tail = 0;
-    reg response_open = 0;
-    reg write_failed = 0;
-    reg [BUS_BITS-1:0] merged;
-    integer k;
-    wire [3:0] write_at = write_head[3:0];
-    wire [ADDRESS_BITS-1:0] write_now = write_address[write_at];
-    wire write_inside = (write_now >> (SIZE + MEMORY_WORDS_LOG2)) == 0;
-    wire write_bad = (write_error - write_now) < BYTES;
-    wire [4:0] writes = write_tail - write_head;
-    wire [4:0] responses = response_tail - response_head;
-    assign m_awready = !hold_aw && !rst && writes < QUEUE;
-    assign m_wready = !hold_w && (write_tail != write_head) && responses < QUEUE;
-    assign m_bvalid = (response_tail != response_head) && (response_open || (!hold_b && $signed(now - response_due[response_head[3:0]]) >= 0));
-    assign m_bresp = response[response_head[3:0]];
-    always @(posedge clk) begin
-        if (m_awvalid && m_awready) begin
-            write_address[write_tail[3:0]] <= m_awaddr;
-            write_left[write_tail[3:0]] <= m_awlen + 9'd1;
-            write_tail <= write_tail + 5'd1;
-        end
-        if (m_wvalid && m_wready) begin
-            merged = memory[write_now[SIZE +: MEMORY_WORDS_LOG2]];
-            for (k = 0; k < BYTES; k = k + 1) if (m_wstrb[k]) merged[8*k +: 8] = m_wdata[8*k +: 8];
-            if (write_inside && !write_bad) memory[write_now[SIZE +: MEMORY_WORDS_LOG2]] <= merged;
-            write_address[write_at] <= write_now + BYTES;
-            write_left[write_at] <= write_left[write_at] - 9'd1;
-            write_failed <= !m_wlast && (write_failed || write_bad);
-            if (m_wlast) begin
-                write_head <= write_head + 5'd1;
-                response[response_tail[3:0]] <= !write_inside ? 2'b11 : (write_failed || write_bad) ? 2'b10 : 2'b00;
-                response_due[response_tail[3:0]] <= now + latency;
-                response_tail <= response_tail + 5'd1;
-            end
-        end
-        if (m_bvalid) response_open <= !m_bready;
-        if (m_bvalid && m_bready) response_head <= response_head + 5'd1;
-        if (rst) begin
-            write_head <= write_tail;
-            write_failed <= 0;
-            response_head <= response_tail;
-            response_open <= 0;
-        end
-    end
-
-    // ---------------------------------------------------------------- rules of AXI4 that the accelerator must keep
-    reg [ADDRESS_BITS+16:0] ar_before = 0, aw_before = 0;
-    reg [BUS_BITS+BYTES:0] w_before = 0;
-    reg ar_waiting = 0, aw_waiting = 0, w_waiting = 0;
-    wire [ADDRESS_BITS+16:0] ar_payload = {m_araddr, m_arlen, m_arsize, m_arburst, m_arid};
-    wire [ADDRESS_BITS+16:0] aw_payload = {m_awaddr, m_awlen, m_awsize, m_awburst, m_awid};
-    wire [BUS_BITS+BYTES:0] w_payload = {m_wdata, m_wstrb, m_wlast};
-    wire [12:0] ar_end = m_araddr[11:0] + (({5'd0, m_arlen} + 13'd1) << SIZE);
-    wire [12:0] aw_end = m_awaddr[11:0] + (({5'd0, m_awlen} + 13'd1) << SIZE);
-    always @(posedge clk) if (!rst) begin
-        if (m_arvalid && (m_arsize != SIZE || m_arburst != 2'b01 || |m_araddr[SIZE-1:0] || ar_end > 13'd4096))
-            $fwrite(log_file, "violation %0d read address: %h, length %0d, size %0d, burst type %0d\n", now, m_araddr, m_arlen, m_arsize, m_arburst);
-        if (m_awvalid && (m_awsize != SIZE || m_awburst != 2'b01 || |m_awaddr[SIZE-1:0] || aw_end > 13'd4096))
-            $fwrite(log_file, "violation %0d write address: %h, length %0d, size %0d, burst type %0d\n", now, m_awaddr, m_awlen, m_awsize, m_awburst);
-        if (m_wvalid && m_wready && m_wlast != (write_left[write_at] == 1))
-            $fwrite(log_file, "violation %0d wlast is %0d with %0d words left\n", now, m_wlast, write_left[write_at]);
-        if (ar_waiting && (!m_arvalid || ar_payload != ar_before)) $fwrite(log_file, "violation %0d read address withdrawn\n", now);
-        if (aw_waiting && (!m_awvalid || aw_payload != aw_before)) $fwrite(log_file, "violation %0d write address withdrawn\n", now);
-        if (w_waiting && (!m_wvalid || w_payload != w_before)) $fwrite(log_file, "violation %0d write data withdrawn\n", now);
-        ar_waiting <= m_arvalid && !m_arready;
-        aw_waiting <= m_awvalid && !m_awready;
-        w_waiting <= m_wvalid && !m_wready;
-        ar_before <= ar_payload;
-        aw_before <= aw_payload;
-        w_before <= w_payload;
-    end else begin
-        ar_waiting <= 0;
-        aw_waiting <= 0;
-        w_waiting <= 0;
-    end
 
     // ---------------------------------------------------------------- results of the compute engine
     reg [31:0] inference = 0;
     reg [31:0] command = 0;
     reg [31:0] since = 0;  // when the last register write was taken; before a result: the start
     reg restart_trace = 0;
-    wire [MASK_BITS-1:0] trace_mask = `TRACE_SCOPE.trace_mask;
+    wire [MASK_BITS-1:0] trace_mask = bus.`TRACE_SCOPE.trace_mask;
     always @(posedge clk) if (trace_on) begin
-        if (`TRACE_SCOPE.trace_valid)
-            $fwrite(trace_file, "%u", {`TRACE_SCOPE.trace_data[8*LANES-1:0], trace_mask, 8'd0, `TRACE_SCOPE.trace_address[23:0], now - since, command, inference});
+        if (bus.`TRACE_SCOPE.trace_valid)
+            $fwrite(trace_file, "%u", {bus.`TRACE_SCOPE.trace_data[8*LANES-1:0], trace_mask, 8'd0, bus.`TRACE_SCOPE.trace_address[23:0], now - since, command, inference});
         if (restart_trace) command <= 0;
-        else if (dut.compute.done) command <= command + 1;
+        else if (bus.`CAUSE_SCOPE.trace_done) command <= command + 1;
+    end
+
+    // ---------------------------------------------------------------- what the array did, and why not more
+    // Before a CONV is done the next one can be accepted, but not take a pixel.
+    reg [31:0] run = 0;  // cycles of the run before this one
+    reg [31:0] accepted = 0, accepted_next = 0, first = 0, last = 0;
+    reg taking = 0;  // the command has taken a pixel
+    reg over = 0;
+    reg [32*CAUSES-1:0] counts = 0;
+    wire [CAUSES-1:0] cause = bus.`CAUSE_SCOPE.trace_cause;
+    integer which;
+    always @(posedge clk) if (commands_on) begin
+        if (restart_trace) begin
+            run <= 0;
+            counts <= 0;
+            taking <= 0;
+            over <= 0;
+        end else if (|cause) begin
+            run <= run + 1;
+            for (which = 0; which < CAUSES; which = which + 1) if (cause[which]) counts[32*which +: 32] <= counts[32*which +: 32] + 1;
+            if (bus.`CAUSE_SCOPE.trace_accepted) accepted_next <= run;
+            if (cause[0]) begin
+                if (!taking) begin
+                    first <= run;
+                    accepted <= accepted_next;
+                end
+                last <= run;
+                taking <= 1;
+            end
+            if (bus.`CAUSE_SCOPE.trace_done) begin
+                $fwrite(commands_file, "%u", {counts, run, last, first, accepted, 32'd0, inference});
+                taking <= 0;
+            end
+        end else if (run != 0 && !over) begin
+            $fwrite(commands_file, "%u", {counts, run, last, first, accepted, 32'd1, inference});
+            over <= 1;
+        end
     end
 
     // ---------------------------------------------------------------- host
@@ -266,6 +164,7 @@ module bench #(
     reg [SCRIPT_LOG2-1:0] pc = 0;
     wire [63:0] operation = script[pc];
     reg [31:0] left = POWER_ON_CYCLES;
+    reg [31:0] polled = 0;  // bits for which READ waits
     reg timed_out = 0;
     assign bready = state == WRITE && !hold_host_r;
     assign rready = state == READ && !hold_host_r;
@@ -286,7 +185,10 @@ module bench #(
                         state <= WRITE; awaddr <= operation[39:32]; wdata <= operation[31:0]; awvalid <= 1; wvalid <= 1;
                     end
                     8'd2: begin
-                        state <= READ; araddr <= operation[39:32]; arvalid <= 1;
+                        state <= READ; araddr <= operation[39:32]; arvalid <= 1; polled <= 0;
+                    end
+                    8'd8: begin
+                        state <= READ; araddr <= operation[39:32]; arvalid <= 1; polled <= operation[31:0]; left <= operation[55:40];
                     end
                     8'd3: state <= WAIT;
                     8'd4: if (timed_out) state <= DONE;
@@ -295,7 +197,7 @@ module bench #(
                         $display("inference %0d", operation[31:0]);
                     end
                     8'd5: for (word = 0; word < operation[31:0]; word = word + 1)
-                        $fwrite(dump_file, "%u", memory[operation[32 +: 24] + word]);
+                        $fwrite(dump_file, "%u", bus.memory[operation[32 +: 24] + word]);
                     8'd6: begin
                         state <= RESET; rst <= 1;
                     end
@@ -316,7 +218,11 @@ module bench #(
             end
             READ: begin
                 if (arready) arvalid <= 0;
-                if (rvalid && rready) begin
+                if (rvalid && rready && polled != 0) begin
+                    left <= left - 1;
+                    if ((rdata & polled) != 0 && left > 1) arvalid <= 1;
+                    else state <= FETCH;
+                end else if (rvalid && rready) begin
                     state <= FETCH;
                     $fwrite(log_file, "read %0d %h %h\n", inference, araddr, rdata);
                     if (rresp != 0) $fwrite(log_file, "violation %0d response %0d to a read of register %h\n", now, rresp, araddr);
@@ -341,6 +247,10 @@ module bench #(
                 if (trace_on) begin
                     $fclose(trace_file);
                     trace_on <= 0;
+                end
+                if (commands_on) begin
+                    $fclose(commands_file);
+                    commands_on <= 0;
                 end
                 log_file <= 0;
             end

@@ -2,13 +2,21 @@
 // program_entry 0x100 never raises irq; an error response stops it with error code 3 (read) or 4 (write).
 module \hwgen_accelerator.compute (
     output trace_valid,
-    output [23:0] trace_address, output [15:0] trace_mask, output [127:0] trace_data, output done,
-    input valid, input [23:0] address, input [127:0] data, input last);
+    output [23:0] trace_address, output [15:0] trace_mask, output [127:0] trace_data,
+    input valid, input [23:0] address, input [127:0] data);
     assign trace_valid = valid;
     assign trace_address = address;
     assign trace_mask = 16'hffff;
     assign trace_data = data;
-    assign done = valid && last;
+endmodule
+
+// A word that arrives is a pixel, every other cycle waits for a load; one command per run.
+module \hwgen_accelerator.activity (
+    output [8:0] trace_cause, output trace_accepted, output trace_done,
+    input running, input first, input valid, input last);
+    assign trace_cause = !running ? 9'd0 : valid ? 9'd1 : 9'd2;
+    assign trace_accepted = running && first;
+    assign trace_done = running && valid && last;
 endmodule
 
 module hwgen_accelerator(
@@ -44,8 +52,10 @@ module hwgen_accelerator(
     assign m_axi_rready = state == 2, m_axi_bready = state == 4;
     reg [127:0] next;
     always @* for (k = 0; k < 16; k = k + 1) next[8*k +: 8] = m_axi_rdata[8*k +: 8] + 8'd1;
-    \hwgen_accelerator.compute compute(.valid(m_axi_rvalid && m_axi_rready), .address(offset[27:4]), .data(next), .last(offset + 16 >= registers[30]),
-                    .trace_valid(), .trace_address(), .trace_mask(), .trace_data(), .done());
+    \hwgen_accelerator.compute compute(.valid(m_axi_rvalid && m_axi_rready), .address(offset[27:4]), .data(next),
+                    .trace_valid(), .trace_address(), .trace_mask(), .trace_data());
+    \hwgen_accelerator.activity activity(.running(state != 0), .first(registers[40] == 0), .valid(m_axi_rvalid && m_axi_rready),
+                    .last(offset + 16 >= registers[30]), .trace_cause(), .trace_accepted(), .trace_done());
     always @(posedge clk) begin
         if (s_axil_bready) s_axil_bvalid <= 0;
         if (s_axil_rready) s_axil_rvalid <= 0;

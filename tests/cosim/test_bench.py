@@ -16,10 +16,9 @@ from hwgen.config import PRESETS, HardwareConfig
 from hwgen.cosim import runner, script, simulator
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.memory import memory_image, memory_map, segments
-from hwgen.emit.render import template_root
 from hwgen.errors import DataError, MismatchError, OutputError, ToolError
 from hwgen.isa.fields import Region
-from hwgen.isa.registers import ErrorCode
+from hwgen.isa.registers import CAUSES, ErrorCode
 
 STUB = (Path(__file__).parent / "stub.v").read_text()
 CONFIG = PRESETS["16x16"]
@@ -151,14 +150,33 @@ def test_verilog_that_does_not_compile_is_a_tool_error() -> None:
         runner.simulate(job(verilog=STUB.replace("endmodule", "garbage", 1)))
 
 
-def test_verilog_without_trace_is_refused() -> None:
-    with pytest.raises(ToolError, match=r"^Verilog of the accelerator: must hold the wires trace_valid"):
-        simulator.trace_scope("module hwgen_accelerator (clk);\nendmodule\n")
+@pytest.mark.parametrize("wire", ["trace_valid", "trace_accepted"])
+def test_verilog_without_trace_is_refused(wire: str) -> None:
+    with pytest.raises(ToolError, match=f"^Verilog of the accelerator: must hold the wire {wire}, which shows the simulation what happens inside; build again$"):
+        simulator.trace_scope("module hwgen_accelerator (clk);\nendmodule\n", wire)
 
 
 def test_the_trace_scope_is_the_module_that_holds_the_wires() -> None:
     text = "module hwgen_accelerator(clk);\nendmodule\nmodule \\hwgen_accelerator.compute.control (clk);\n  wire trace_valid;\nendmodule\n"
+    text += "module \\hwgen_accelerator.activity (clk);\n  output [8:0] trace_cause;\n  output trace_accepted;\nendmodule\n"
     assert simulator.trace_scope(text) == "dut.compute.control"
+    assert simulator.trace_scope(text, "trace_accepted") == "dut.activity"
+
+
+def test_commands_are_recorded_with_their_times_and_causes() -> None:
+    """The stub runs one command: a word is a pixel, every other cycle is a wait for a load."""
+    result = runner.simulate(job())
+    commands = result.commands
+    assert commands is not None
+    assert commands.inference.tolist() == [k for k in range(COUNT) for _ in range(2)]
+    assert commands.ended.tolist() == [0, 1] * COUNT
+    words = SIZE // CONFIG.bus_bytes
+    for k, inference in enumerate(result.inferences):
+        conv, run = 2 * k, 2 * k + 1
+        assert commands.accepted[conv] == 0 < commands.first[conv] < commands.last[conv] < commands.done[conv] < commands.done[run] == inference.cycles
+        assert commands.counts[conv].tolist() == [words - 1, commands.done[conv] - (words - 1), *[0] * (len(CAUSES) - 2)]
+        assert commands.counts[run].tolist() == [words, inference.cycles - words, *[0] * (len(CAUSES) - 2)]
+    assert runner.simulate(job(trace=False)).commands is None
 
 
 def test_an_unwritable_cache_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,9 +241,8 @@ def test_the_bench_gives_the_same_on_icarus(tmp_path: Path) -> None:
         "module clock; reg clk = 0; wire finished; always #5 clk = ~clk; bench #(.MEMORY_WORDS_LOG2(12)) b(.clk(clk), .finished(finished));"
         " always @(posedge clk) if (finished) $finish(0); endmodule\n"
     )
-    scope = "-DTRACE_SCOPE=dut.compute"
-    bench = str(template_root() / "rtl/bench.v")
-    subprocess.run(["iverilog", "-g2005", scope, "-s", "clock", "-o", "sim", "clock.v", bench, "stub.v"], cwd=tmp_path, check=True, capture_output=True)
+    sources = ["clock.v", *map(str, simulator.bench_sources(CONFIG.bus)), "stub.v"]
+    subprocess.run(["iverilog", "-g2005", "-s", "clock", "-o", "sim", *sources], cwd=tmp_path, check=True, capture_output=True)
     subprocess.run(["vvp", "sim", *runner._arguments(work)], cwd=tmp_path, check=True, capture_output=True, timeout=60)
     found = runner._inferences((tmp_path / "log.txt").read_text().splitlines(), (tmp_path / "dump.bin").read_bytes(), work)
     assert [i.output for i in found] == [i.output for i in wanted.inferences] == expected(work.inputs)
@@ -234,6 +251,9 @@ def test_the_bench_gives_the_same_on_icarus(tmp_path: Path) -> None:
     assert wanted.trace is not None
     assert (trace.data == wanted.trace.data).all()
     assert (trace.cycle == wanted.trace.cycle).all()
+    commands = runner.read_commands((tmp_path / "commands.bin").read_bytes())
+    assert wanted.commands is not None
+    assert (commands.counts == wanted.commands.counts).all()
 
 
 def test_a_register_that_reset_forgets_shows_from_a_random_start() -> None:

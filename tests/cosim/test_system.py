@@ -13,7 +13,7 @@ from hwgen.cosim.memory import memory_map
 from hwgen.errors import MismatchError
 from hwgen.isa.fields import Region
 from hwgen.isa.instructions import Conv, Load, Store
-from hwgen.isa.registers import ErrorCode, offset_of
+from hwgen.isa.registers import CAUSES, ErrorCode, offset_of
 from hwgen.schedule.timing import predict
 
 ABORT = script.write("control", 2)
@@ -124,6 +124,8 @@ def test_counters(name: str) -> None:
     assert registers["commands"] == len(network.commands)
     assert registers["array_busy"] == sum(c.output_tiles * c.passes * c.output_rows * c.output_columns for c in convs)
     assert all(registers[counter] < registers["cycles"] for counter in ("array_busy", "compute_wait", "load_busy", "store_busy"))
+    for run in session.runs:
+        assert sum(run.registers[cause] for cause in CAUSES) == run.registers["cycles"], "every cycle has exactly one cause"
     assert (registers["error"], registers["error_command"], registers["error_address"]) == (0, 0, 0), "start clears the error of the run before"
 
 
