@@ -108,7 +108,7 @@ class Session:
         before, after = np.frombuffer(self.before, np.uint8), np.frombuffer(self.after, np.uint8)
         allowed = np.zeros(len(before), bool)
         for run in range(len(self.runs)):
-            first = self.places.base(Region.OUTPUT, run)
+            first = self.places.offset(Region.OUTPUT, run)
             allowed[first : first + self.places.size(Region.OUTPUT)] = True
         return bool((before == after)[~allowed].all())
 

@@ -20,9 +20,8 @@ from hwgen.cosim import script
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.memory import memory_image, memory_map, segments
 from hwgen.cosim.runner import inference_operations, setup_operations, simulate
-from hwgen.cosim.simulator import trace_scope
+from hwgen.cosim.simulator import bench_sources, trace_scope
 from hwgen.cosim.toolchain import environment
-from hwgen.emit.render import template_root
 from hwgen.inputs import random_codes
 from hwgen.output import read_manifest
 from hwgen.verify import VERILOG, load_compiled, simulation_job
@@ -59,13 +58,14 @@ def under_cocotb(job: SimulationJob, folder: Path) -> tuple[float, float, bytes]
     assert places.end <= 1 << 22, "a network of this size needs a larger memory here"
     wrapper = WRAPPER.format(bus=config.bus_bits, address=config.address_bits, lanes=config.in_lanes, words=(words - 1).bit_length())
     files = {"memory.hex": memory_image(segments(job, places), config.bus_bytes), "script.hex": script.encode_script(operations)}
-    files |= {"accelerator.v": job.verilog, "bench.v": (template_root() / "rtl/bench.v").read_text(), "wrapper.v": wrapper, "public.vlt": PUBLIC}
+    bench = {source.name: source.read_text() for source in bench_sources(config.bus)}
+    files |= {"accelerator.v": job.verilog, **bench, "wrapper.v": wrapper, "public.vlt": PUBLIC}
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
     runner = OnePublicSignal()
     flags = ["--timing", "-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
     flags += [f"-DTRACE_SCOPE={trace_scope(job.verilog)}"]
-    sources = [folder / name for name in ("public.vlt", "wrapper.v", "bench.v", "accelerator.v")]
+    sources = [folder / name for name in ("public.vlt", "wrapper.v", *bench, "accelerator.v")]
     runner.build(sources=sources, hdl_toplevel="wrapper", build_args=flags, build_dir=folder, timescale=("1ns", "1ps"), log_file=folder / "build.log")
     arguments = [f"+{kind}={kind}.{end}" for kind, end in (("memory", "hex"), ("script", "hex"), ("log", "txt"), ("dump", "bin"), ("trace", "bin"))]
     common = {"hdl_toplevel": "wrapper", "build_dir": folder, "test_dir": folder, "log_file": folder / "run.log"}

@@ -17,16 +17,22 @@ _ODD_BASE_BYTES = 0x1C40  # first region where they are not aligned: bursts meet
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryMap:
-    """Where the regions lie. Input and output are per inference."""
+    """Where the regions lie, counted from the memory's first byte. Input and output are per inference."""
 
-    regions: Mapping[Region, tuple[int, int]]  # base, size; of inference 0
+    regions: Mapping[Region, tuple[int, int]]  # offset, size; of inference 0
     input_stride: int
     output_stride: int
     end: int
+    first_address: int
 
-    def base(self, region: Region, inference: int = 0) -> int:
+    def offset(self, region: Region, inference: int = 0) -> int:
+        """Bytes from the memory's beginning."""
         stride = {Region.INPUT: self.input_stride, Region.OUTPUT: self.output_stride}.get(region, 0)
         return self.regions[region][0] + stride * inference
+
+    def base(self, region: Region, inference: int = 0) -> int:
+        """Address on the bus."""
+        return self.first_address + self.offset(region, inference)
 
     def size(self, region: Region) -> int:
         return self.regions[region][1]
@@ -51,7 +57,8 @@ def memory_map(job: SimulationJob) -> MemoryMap:
         regions[region] = (position, size)
         strides[region] = stride
         position += stride * count + gap
-    return MemoryMap(regions=regions, input_stride=strides[Region.INPUT], output_stride=strides[Region.OUTPUT], end=position)
+    first, stride_in, stride_out = job.memory.first_address, strides[Region.INPUT], strides[Region.OUTPUT]
+    return MemoryMap(regions=regions, input_stride=stride_in, output_stride=stride_out, end=position, first_address=first)
 
 
 def memory_image(segments: Sequence[tuple[int, bytes]], word_bytes: int) -> str:
@@ -66,8 +73,9 @@ def memory_image(segments: Sequence[tuple[int, bytes]], word_bytes: int) -> str:
 
 
 def segments(job: SimulationJob, places: MemoryMap) -> list[tuple[int, bytes]]:
-    """What memory holds before the first inference: byte address and content. Output regions hold a pattern that shows what was not written."""
-    found = [(places.base(Region.PROGRAM), job.program), (places.base(Region.WEIGHTS), job.weights)]
+    """What memory holds before the first inference: where, counted from its first byte, and content. Output regions hold a pattern that
+    shows what was not written."""
+    found = [(places.offset(Region.PROGRAM), job.program), (places.offset(Region.WEIGHTS), job.weights)]
     for index, image in enumerate(job.inputs):
-        found += [(places.base(Region.INPUT, index), image), (places.base(Region.OUTPUT, index), bytes([FILL]) * job.output_bytes)]
+        found += [(places.offset(Region.INPUT, index), image), (places.offset(Region.OUTPUT, index), bytes([FILL]) * job.output_bytes)]
     return [(address, content) for address, content in found if content]

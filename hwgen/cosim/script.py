@@ -21,6 +21,7 @@ class Code(IntEnum):
     DUMP = 5
     RESET = 6
     IDLE = 7
+    POLL = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ def read(register: str) -> Operation:
 
 def wait_irq(limit_cycles: int) -> Operation:
     return Operation(Code.WAIT, 0, limit_cycles)
+
+
+def poll(register: str, bits: int, most_reads: int) -> Operation:
+    """Read until none of `bits` is set, at most `most_reads` times (up to 65535)."""
+    return Operation(Code.POLL, most_reads << 8 | offset_of(register), bits)
 
 
 def begin_inference(index: int) -> Operation:

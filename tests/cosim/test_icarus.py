@@ -13,8 +13,7 @@ from system_support import CONFIGS, job_of, render, several_outputs_and_residual
 from hwgen.cosim import runner, script
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.memory import memory_image, memory_map, segments
-from hwgen.cosim.simulator import trace_scope
-from hwgen.emit.render import template_root
+from hwgen.cosim.simulator import bench_sources, trace_scope
 
 MEMORY_WORDS_LOG2 = 16
 CLOCK = f"""module clock;
@@ -46,7 +45,7 @@ def test_a_network_gives_the_same_on_icarus(memory: MemoryModel, tmp_path: Path)
     wanted = runner.simulate(job)
     wanted.check()
     write_files(replace(job, verilog=render(network.config)), tmp_path)
-    sources = ["clock.v", str(template_root() / "rtl/bench.v"), "accelerator.v"]
+    sources = ["clock.v", *map(str, bench_sources(network.config.bus)), "accelerator.v"]
     command = ["iverilog", "-g2005", f"-DTRACE_SCOPE={trace_scope(job.verilog)}", "-s", "clock", "-o", "sim", *sources]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     subprocess.run(["vvp", "sim", *runner._arguments(job)], cwd=tmp_path, check=True, capture_output=True, timeout=300)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from system_support import CONFIGS, Run, Session, job_of, perform, several_outputs_and_residuals
 
+from hwgen.config import Bus
 from hwgen.cosim import runner, script
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.memory import memory_map
@@ -17,7 +18,6 @@ from hwgen.isa.registers import CAUSES, ErrorCode, offset_of
 from hwgen.schedule.timing import predict
 
 ABORT = script.write("control", 2)
-DRAIN = script.idle(400)  # longer than a stopped machine waits for the memory
 CASES = {"4x4": MemoryModel(), "8x16": MemoryModel(latency_cycles=9, stall_probability=0.4, seed=3, aligned=False)}
 
 
@@ -36,7 +36,7 @@ def test_start_after_abort(name: str) -> None:
     probe, codes = job_of(network, 1, CASES[name])
     cycles = perform(network, probe, codes, [Run()]).runs[0].cycles
     moments = [*range(0, 40, 3), *range(40, cycles - 60, cycles // 40), *range(cycles - 60, cycles + 6, 6)]
-    runs = [run for moment in moments for run in (Run(meanwhile=(script.idle(moment), ABORT), after=(DRAIN,)), Run())]
+    runs = [run for moment in moments for run in (Run(meanwhile=(script.idle(moment), ABORT)), Run())]
     job, codes = job_of(network, len(runs), CASES[name])
     session = perform(network, job, codes, runs)
     assert_clean(session, *range(1, len(runs), 2))
@@ -81,7 +81,7 @@ def test_reset_in_the_middle_of_a_run() -> None:
     ended = (*setup, script.write("program_size", 0), script.write("control", 1))
     runs = []
     for moment in range(1, cycles, cycles // 5):
-        runs += [Run(meanwhile=(script.idle(moment), script.reset(2), *ended), after=(DRAIN, *setup)), Run()]
+        runs += [Run(meanwhile=(script.idle(moment), script.reset(2), *ended), after=tuple(setup)), Run()]
     session = perform(network, job, codes, runs)
     assert_clean(session, *range(1, len(runs), 2))
     assert [session.runs[k].error for k in range(0, len(runs), 2)] == [ErrorCode.REGION] * (len(runs) // 2)
@@ -96,7 +96,7 @@ def test_interrupts_can_be_masked_and_cleared() -> None:
     masked = (script.idle(cycles + 50), script.read(pending), script.read(status), script.write(enable, 3))
     runs = [
         Run(before=(script.write(enable, 0),), meanwhile=masked, after=(script.read(pending), script.write(enable, 2))),
-        Run(meanwhile=(script.idle(100), ABORT), after=(DRAIN, script.read(pending), script.write(enable, 3))),
+        Run(meanwhile=(script.idle(100), ABORT), after=(script.read(pending), script.write(enable, 3))),
         Run(),
     ]
     session = perform(network, job, codes, runs, last=[script.read(status), script.read(pending), script.wait_irq(500)])
@@ -114,7 +114,7 @@ def test_counters(name: str) -> None:
     """failures.md, larger arrays that are hardly faster: where the cycles go can be read off the machine."""
     network = several_outputs_and_residuals(CONFIGS[name])
     job, codes = job_of(network, 2, CASES[name])
-    session = perform(network, job, codes, [Run(meanwhile=(script.idle(200), ABORT), after=(DRAIN,)), Run()])
+    session = perform(network, job, codes, [Run(meanwhile=(script.idle(200), ABORT)), Run()])
     assert_clean(session, 1)
     registers, bus = session.runs[1].registers, network.config.bus_bytes
     moved = {kind: sum(c.rows * c.row_bytes // bus for c in network.commands if isinstance(c, kind)) for kind in (Load, Store)}
@@ -150,7 +150,37 @@ def test_a_watchdog_that_is_just_long_enough() -> None:
     measured = perform(network, job, codes, [Run()]).runs[0].cycles
     assert abs(measured - cycles) < 0.05 * cycles
     limits = [measured, measured - 1, measured - 40]
-    session = perform(network, job, codes, [Run(before=(script.write("watchdog", limit),), after=(DRAIN,)) for limit in limits])
+    session = perform(network, job, codes, [Run(before=(script.write("watchdog", limit),)) for limit in limits])
     assert_clean(session, 0)
     assert [run.error for run in session.runs] == [None, ErrorCode.WATCHDOG, ErrorCode.WATCHDOG]
     assert all(session.is_right_where_written(run) for run in (1, 2))
+
+
+def test_a_stopped_machine_is_left_alone_until_its_memory_has_answered() -> None:
+    """The interrupt of an error comes long before the last answer of a slow memory; a start before that would be ignored."""
+    network = several_outputs_and_residuals(CONFIGS["4x4"])
+    job, codes = job_of(network, 4, MemoryModel(latency_cycles=2000))
+    stopped = Run(meanwhile=(script.idle(50), ABORT))
+    session = perform(network, job, codes, [stopped, Run(), stopped, Run()])
+    assert_clean(session, 1, 3)
+    for run in (0, 2):
+        assert session.runs[run].error is ErrorCode.ABORTED
+        assert session.runs[run].registers["status"] == 0b100, "failed, and no longer busy"
+        assert session.runs[run].bench_cycles < 100 < 2000 < session.runs[run + 1].cycles
+
+
+@pytest.mark.parametrize("bus", Bus)
+@pytest.mark.parametrize("first_address", [(1 << 32) - (1 << 13), 0xFF_FFF0_0000], ids=["across_4_gib", "at_the_top"])
+def test_memory_above_4_gib(bus: Bus, first_address: int) -> None:
+    """Regions that lie across and above 4 GiB; an address that lost its upper bits gets an error response."""
+    config = replace(CONFIGS["4x4"], address_bits=40, bus=bus)
+    network = several_outputs_and_residuals(config)
+    job, codes = job_of(network, 3, MemoryModel(latency_cycles=3, aligned=False, first_address=first_address))
+    places = memory_map(job)
+    assert places.base(Region.OUTPUT) > 1 << 32 or first_address >> 32
+    session = perform(network, job, codes, [Run()] * 3)
+    assert_clean(session, 0, 1, 2)
+    low = Run(before=(script.write("input_base_high", 0),)) if first_address >> 32 else Run(before=(script.write("output_base_high", 0),))
+    session = perform(network, job, codes, [low, Run()])
+    assert session.runs[0].error in (ErrorCode.BUS_READ, ErrorCode.BUS_WRITE)
+    assert_clean(session, 1)

@@ -21,7 +21,6 @@ from hwgen.isa.registers import ErrorCode
 from hwgen.isa.simulate import simulate
 from hwgen.schedule.compile import CompiledNetwork
 
-DRAIN = script.idle(600)
 SEQUENCER = 3
 CASES = {"4x4": MemoryModel(), "8x16": MemoryModel(latency_cycles=9, stall_probability=0.4, seed=3, aligned=False)}
 
@@ -114,7 +113,7 @@ def test_faulty_programs_stop_the_machine_and_the_next_run_is_right(name: str) -
         end = entry + len(content) if title == "no END" else size
         watchdog = 9000 if "token" in title else 100_000
         before = (script.write("program_entry", entry), script.write("program_size", end), script.write("watchdog", watchdog))
-        after = (DRAIN, script.write("program_entry", entries[-1]), script.write("program_size", size), script.write("watchdog", 100_000))
+        after = (script.write("program_entry", entries[-1]), script.write("program_size", size), script.write("watchdog", 100_000))
         runs += [Run(before=before, after=after), Run()]
     session, wrong = perform(network, job, codes, runs), []
     for k, (title, content) in enumerate(faulty.items()):
@@ -138,7 +137,7 @@ def test_a_region_that_is_too_small_is_never_left(name: str, region: Region) -> 
     places, bus, register = memory_map(job), network.config.bus_bytes, f"{region.name.lower()}_size"
     full = network.region_bytes()[region]
     sizes = [0, bus, full // 2 // bus * bus, full - bus]
-    restore = (DRAIN, script.write(register, full))
+    restore = (script.write(register, full),)
     runs = [run for size in sizes for run in (Run(before=(script.write(register, size),), after=restore), Run())]
     session = perform(network, job, codes, runs)
     for k, size in enumerate(sizes):
@@ -174,7 +173,7 @@ def test_error_responses_stop_the_run_that_meets_them(name: str, case: str) -> N
     kind, address, engine, code, before = bus_error_cases(network, job)[case]
     job = replace(job, memory=replace(CASES[name], **{kind: address}))
     places = memory_map(job)
-    after = (DRAIN, script.write("program_entry", 0), script.write("weights_base", places.base(Region.WEIGHTS)))
+    after = (script.write("program_entry", 0), script.write("weights_base", places.base(Region.WEIGHTS)))
     session = perform(network, job, codes, [Run(), Run(before=before, after=after), Run()])
     found = session.runs[1]
     assert (found.error, found.registers["error"] >> 8) == (code, engine), found.explain()
@@ -199,7 +198,7 @@ def test_a_run_that_stops_leaves_the_rest_of_the_output_as_it_was() -> None:
     """The stores of later outputs do not happen once an earlier command has failed."""
     network = several_outputs_and_residuals(CONFIGS["4x4"])
     job, codes = job_of(network, 2)
-    session = perform(network, job, codes, [Run(before=(script.write("input_size", 0),), after=(DRAIN,)), Run(before=(script.write("watchdog", 5),))])
+    session = perform(network, job, codes, [Run(before=(script.write("input_size", 0),)), Run(before=(script.write("watchdog", 5),))])
     assert [run.error for run in session.runs] == [ErrorCode.REGION, ErrorCode.WATCHDOG]
     assert all(run.output == bytes([FILL]) * job.output_bytes for run in session.runs)
     assert End in [type(command) for command in network.commands]
