@@ -28,6 +28,7 @@ from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, chec
 from hwgen.progress import Progress, Silent
 from hwgen.report.collect import FORMAT, Json, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
+from hwgen.report.lost import lost_cycles, with_lost
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 
 DEFAULT_COUNT = 2
@@ -181,5 +182,7 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     if all(layer.equal for layer in layers):
         output_comparison(compiled, codes, result)
     report = verification_report(report, result, layers, layer_cycles(compiled, result.trace))
+    assert result.commands is not None
+    report = with_lost(report, lost_cycles(compiled, result.commands))
     write_report(request.out, report)
     return Verification(report=report, layers=layers, result=result)

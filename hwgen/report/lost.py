@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -101,3 +102,9 @@ def lanes(layer: Layer, busy: int, compiled: CompiledNetwork) -> dict[str, int]:
     rows = -(-channels // config.out_lanes) * config.out_lanes
     without_channel = min(busy - useful, round(busy * (rows - channels) / rows))
     return {"useful": useful, "output_lanes": without_channel, "input_lanes": busy - useful - without_channel}
+
+
+def with_lost(report: dict[str, Any], lost: LostCycles) -> dict[str, Any]:
+    """`report` with the cycles by use of each layer, of what lies outside them, and of all."""
+    layers = [entry | {"cycles_by_use": dict(uses)} for entry, uses in zip(report["layers"], lost.layers, strict=True)]
+    return report | {"layers": layers, "cycles_by_use": {"total": lost.total, "outside_layers": dict(lost.outside)}}
