@@ -33,6 +33,8 @@ class MemoryModel:
 class SimulationJob:
     """One program and the inferences to run on it. `inputs` holds the image of the input region for each inference.
 
+    The first inference starts at `program_entry`, the others at `later_entry` where that is given: a program that finds its weights in
+    the buffers.
     `random_start`: seed of the contents of all registers and memories before reset (None: zeros).
     """
 
@@ -44,6 +46,7 @@ class SimulationJob:
     inputs: tuple[bytes, ...]
     output_bytes: int
     program_entry: int = 0
+    later_entry: int | None = None
     watchdog_cycles: int = 0
     cycle_limit: int = 1 << 28  # per inference, enforced by the bench
     wall_limit_seconds: float = 3600.0

@@ -46,6 +46,8 @@ def inference_operations(job: SimulationJob, places: MemoryMap, index: int) -> l
     """What the host does for one inference: regions, start, wait, read the registers, save the output."""
     word = job.config.bus_bytes
     operations = [script.begin_inference(index)]
+    if index and job.later_entry is not None:
+        operations.append(script.write("program_entry", job.later_entry))
     for region in (Region.INPUT, Region.OUTPUT):
         operations += _base_operations(region, places, index)
     # The interrupt of an error comes at once; transactions under way may still write.
