@@ -20,6 +20,8 @@ from hwgen.errors import HwgenError, MismatchError
 from hwgen.output import REPORT_HTML, check_file_place
 from hwgen.progress import bars
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.report.synthesis import synthesis_rows
+from hwgen.synth.devices import DEVICES, NAMES
 
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
@@ -152,6 +154,28 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return USER_ERROR if any(tool.required for tool in missing) else OK
 
 
+def _synth(arguments: argparse.Namespace) -> int:
+    from hwgen.synthesize import SynthRequest, synth
+
+    request = SynthRequest(out=arguments.out, device=arguments.device, frequency_mhz=arguments.freq, blocks=arguments.blocks)
+    with bars(_err) as progress:
+        report, found = synth(request, progress=progress)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("device")
+    for column in (*NAMES.values(), "MHz", "inferences/s"):
+        table.add_column(column, justify="right")
+    for row in synthesis_rows({"synthesis": {arguments.device: report["synthesis"][arguments.device]}}):
+        table.add_row(arguments.device, row.lut, row.ff, row.dsp, row.ram, row.mhz, row.inferences)
+    _out.print(table)
+    if found.mhz is not None and found.critical_path:
+        begin, end, length = map(escape, found.critical_path)
+        _out.print(f"slowest path: {length}, from {begin} to {end}")
+    for path, used in found.blocks:
+        _out.print(f"  {escape(path or 'accelerator'):50s}" + "".join(f"{value:>10,} {name}" for name, value in used.values().items()))
+    _out.print(f"by {', '.join(f'{name} {escape(version)}' for name, version in found.tools.items())}; report: {_shown(arguments.out / REPORT_HTML)}")
+    return OK
+
+
 def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("quantization of a float model")
     for name, choices, default, meaning in (
@@ -203,6 +227,15 @@ def _add_verify(verbs: _Verbs) -> None:
     parser.add_argument("--seed", type=_positive, default=1, help="of the stalls (default: %(default)s)")
 
 
+def _add_synth(verbs: _Verbs) -> None:
+    summary = "Synthesize the emitted Verilog for a device; LUTs, DSP blocks, RAM and MHz as measured, into the report."
+    parser = _verb(verbs, "synth", _synth, summary, "hwgen synth out --device ecp5-85k")
+    parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
+    parser.add_argument("--device", choices=list(DEVICES), required=True, help="; ".join(f"{name}: {device.title}" for name, device in DEVICES.items()))
+    parser.add_argument("--freq", type=float, default=100.0, metavar="MHZ", help="what place and route work towards (default: %(default)s)")
+    parser.add_argument("--blocks", action="store_true", help="keep the blocks apart and count each; costs some area and speed")
+
+
 def _add_evaluate(verbs: _Verbs) -> None:
     summary = "Float network against integer golden model: accuracy, agreement, SQNR, inputs per second."
     parser = _verb(verbs, "evaluate", _evaluate, summary, "hwgen evaluate out --inputs test.npz --save outputs.npz")
@@ -218,7 +251,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="hwgen", description="From a trained ONNX network to a verified integer accelerator.")
     result.add_argument("--version", action="version", version=f"hwgen {__version__}")
     verbs = result.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_quantize, _add_build, _add_verify, _add_evaluate):
+    for add in (_add_quantize, _add_build, _add_verify, _add_synth, _add_evaluate):
         add(verbs)
     _verb(verbs, "doctor", _doctor, "Which tools were found, their versions, what is missing and how to get it.", "hwgen doctor")
     return result

@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "hwgen"
 # From the bottom up. A module may import what stands before it, and its own package.
 ORDER = (
     *("errors", "cache", "blas"),
-    *("arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "report"),
-    *("arrays", "output", "progress", "inputs", "network", "build", "verify", "evaluate", "cli", "__main__"),
+    *("arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
+    *("arrays", "output", "progress", "inputs", "network", "build", "verify", "synthesize", "evaluate", "cli", "__main__"),
 )
 RTL_KNOWS = {"arith", "config", "errors", "isa", "rtl"}
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwgen.emit.render import render
+from hwgen.report.lost_html import UseTable, use_table
+from hwgen.report.synthesis import SynthesisRow, synthesis_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +62,13 @@ class Page:
     facts: tuple[Fact, ...]
     layers: tuple[Bar, ...]
     chart: str
+    uses: UseTable | None
     hardware: tuple[tuple[str, str], ...]
     quantization: tuple[tuple[str, str], ...]
     uncertified: tuple[str, ...]
     certificates: tuple[Certificate, ...]
     verification: tuple[tuple[str, str], ...]
+    synthesis: tuple[SynthesisRow, ...]
     problems: tuple[str, ...]
 
 
@@ -180,11 +184,13 @@ def render_html(report: dict[str, Any]) -> bytes:
         facts=_facts(report),
         layers=tuple(_bar(layer, most, best, report["multipliers"]) for layer in layers),
         chart=_chart(layers, report["multipliers"]),
+        uses=use_table(report),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
         quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates")),
         certificates=tuple(map(_certificate, quantization["certificates"])),
         uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
         verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
+        synthesis=synthesis_rows(report),
         problems=tuple((verification or {}).get("first_mismatches", ())),
     )
     return render("report/report.html", page).encode()

@@ -1,0 +1,158 @@
+"""The devices that `hwgen synth` knows: what they hold, how the tools call them, what a cell of a netlist takes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from hwgen.config import BANKS, PARAMETERS, HardwareConfig
+from hwgen.errors import CapacityError
+
+_LUTS_PER_MULTIPLIER = 60  # an int8 product without a DSP block; yosys needs 64 or more LUT4, so nothing that fits is refused
+
+
+class Family(Enum):
+    ECP5 = "ecp5"
+    ICE40 = "ice40"
+    XC7 = "xc7"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a netlist takes or a device holds. lut: LUT4 (xc7: LUT6), those of carry chains and small memories included; ram: blocks,
+    of 18 Kbit (ECP5), 4 Kbit (iCE40), 36 Kbit (xc7, halves counted)."""
+
+    lut: float = 0
+    ff: float = 0
+    dsp: float = 0
+    ram: float = 0
+
+    def __add__(self, other: Resources) -> Resources:
+        return Resources(lut=self.lut + other.lut, ff=self.ff + other.ff, dsp=self.dsp + other.dsp, ram=self.ram + other.ram)
+
+    def __sub__(self, other: Resources) -> Resources:
+        return self + other.times(-1)
+
+    def times(self, count: int) -> Resources:
+        return Resources(lut=self.lut * count, ff=self.ff * count, dsp=self.dsp * count, ram=self.ram * count)
+
+    def values(self) -> dict[str, float]:
+        """By name, whole numbers as such."""
+        return {name: int(value) if value == int(value) else value for name, value in vars(self).items()}
+
+
+NAMES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "ram": "RAM blocks"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """`capacity` None: no place and route, so nothing to fill. `flags`: how nextpnr is told the part."""
+
+    name: str
+    family: Family
+    title: str
+    capacity: Resources | None = None
+    ram_kilobits: int = 0
+    flags: tuple[str, ...] = ()
+
+    @property
+    def place_tool(self) -> str | None:
+        return None if self.family is Family.XC7 else f"nextpnr-{self.family.value}"
+
+
+_SINGLE_FF = Resources(ff=1)
+_LUT = Resources(lut=1)
+# Cells of yosys that take resources. A CCU2C is two LUTs with a carry, a TRELLIS_DPR16X4 four and the two of its write port; a LUT5 to
+# LUT8 of ECP5 is several LUT4 and free multiplexers, which yosys counts one by one.
+CELLS: Mapping[Family, Mapping[str, Resources]] = {
+    Family.ECP5: {
+        "LUT4": _LUT,
+        "CCU2C": Resources(lut=2),
+        "TRELLIS_DPR16X4": Resources(lut=6),
+        "TRELLIS_FF": _SINGLE_FF,
+        "MULT18X18D": Resources(dsp=1),
+        "DP16KD": Resources(ram=1),
+    },
+    Family.ICE40: {
+        "SB_LUT4": _LUT,
+        **{f"SB_DFF{kind}": _SINGLE_FF for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES")},
+        "SB_MAC16": Resources(dsp=1),
+        "SB_RAM40_4K": Resources(ram=1),
+    },
+    Family.XC7: {
+        **{f"LUT{inputs}": _LUT for inputs in range(1, 7)},
+        "INV": Resources(),
+        **{name: _SINGLE_FF for name in ("FDRE", "FDSE", "FDCE", "FDPE")},
+        "RAM32M": Resources(lut=4),
+        "RAM64M": Resources(lut=4),
+        "RAM32X1D": Resources(lut=2),
+        "RAM64X1D": Resources(lut=2),
+        "RAM128X1D": Resources(lut=4),
+        "SRL16E": _LUT,
+        "SRLC32E": _LUT,
+        "DSP48E1": Resources(dsp=1),
+        "RAMB36E1": Resources(ram=1),
+        "RAMB18E1": Resources(ram=0.5),
+    },
+}
+
+# Names of nextpnr's utilization.
+PLACED: Mapping[Family, Mapping[str, str]] = {
+    Family.ECP5: {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "ram": "DP16KD"},
+    Family.ICE40: {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "ram": "ICESTORM_RAM"},
+}
+
+DEVICES: Mapping[str, Device] = {
+    device.name: device
+    for device in (
+        Device(
+            name="ecp5-85k",
+            family=Family.ECP5,
+            title="Lattice ECP5 LFE5U-85F, speed grade 6",
+            capacity=Resources(lut=83640, ff=83640, dsp=156, ram=208),
+            ram_kilobits=18,
+            flags=("--85k", "--package", "CABGA756", "--speed", "6"),
+        ),
+        Device(
+            name="ecp5-45k",
+            family=Family.ECP5,
+            title="Lattice ECP5 LFE5U-45F, speed grade 6",
+            capacity=Resources(lut=43848, ff=43848, dsp=72, ram=108),
+            ram_kilobits=18,
+            flags=("--45k", "--package", "CABGA554", "--speed", "6"),
+        ),
+        Device(
+            name="up5k",
+            family=Family.ICE40,
+            title="Lattice iCE40 UP5K",
+            capacity=Resources(lut=5280, ff=5280, dsp=8, ram=30),
+            ram_kilobits=4,
+            flags=("--up5k", "--package", "sg48"),
+        ),
+        Device(name="xc7", family=Family.XC7, title="Xilinx 7 series (synthesis only)"),
+    )
+}
+
+
+def buffer_bits(config: HardwareConfig) -> int:
+    """Bits of all memories that are too large for LUTs."""
+    record = sum(kind.bits for name, kind in PARAMETERS.items() if name != "multiplier") - 32 + config.accumulator_bits + config.multiplier_bits
+    activation = 8 * config.in_lanes * max(config.activation_words, BANKS)
+    weight = 8 * config.weight_word_bytes * config.weight_words
+    return activation + weight + record * config.weight_rows * config.parameter_words
+
+
+def check_capacity(config: HardwareConfig, device: Device) -> None:
+    """Raises CapacityError at once for what cannot fit by far, before tools work on it for an hour."""
+    if device.capacity is None:
+        return
+    what = f"hardware {config.name!r} on {device.name}"
+    most_bits = 1024 * device.ram_kilobits * int(device.capacity.ram)
+    if buffer_bits(config) > most_bits:
+        rule = f"buffers must fit {most_bits // 8192} KiB of block RAM, they hold {-(-buffer_bits(config) // 8192)} KiB"
+        raise CapacityError(f"{what}: {rule}; take fewer activation_words, weight_words or parameter_words")
+    luts = (config.multipliers - int(device.capacity.dsp)) * _LUTS_PER_MULTIPLIER
+    if luts > device.capacity.lut:
+        rule = f"multipliers must fit {int(device.capacity.dsp)} DSP blocks and {int(device.capacity.lut)} LUTs, there are {config.multipliers}"
+        raise CapacityError(f"{what}: {rule}; take a smaller --array or a larger device")

@@ -1,0 +1,155 @@
+"""Verilog to numbers: yosys, then nextpnr where the device has it, cached by everything that the result follows from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hwgen.cache import cached_text
+from hwgen.config import HardwareConfig
+from hwgen.emit.verilog import TOP_MODULE
+from hwgen.errors import CapacityError, ToolError
+from hwgen.synth import parse, tools
+from hwgen.synth.devices import NAMES, Device, Family, Resources, check_capacity
+from hwgen.synth.harness import HARNESS_MODULE, render_harness
+from hwgen.synth.tools import SynthesisTool
+
+Stage = Callable[[str], None]  # told the name of each stage that begins
+SEED = 1  # of placement: the same netlist gives the same result
+_SYNTHESIZE = {
+    Family.ECP5: "synth_ecp5 {flatten} -top {top}",
+    Family.ICE40: "synth_ice40 -device u -dsp {flatten} -top {top}",
+    Family.XC7: "synth_xilinx -family xc7 {flatten} -top {top}",
+}
+_FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisRequest:
+    """`frequency_mhz` is what place and route work towards. `blocks`: keep the blocks apart, and count each; costs some optimization."""
+
+    verilog: str
+    config: HardwareConfig
+    device: Device
+    frequency_mhz: float
+    blocks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """What the accelerator takes, without its harness. `mhz` None: not placed. `blocks`: path of a block and what it takes."""
+
+    device: Device
+    used: Resources
+    harness: Resources
+    target_mhz: float
+    mhz: float | None
+    critical_path: tuple[str, ...]
+    tools: Mapping[str, str]
+    blocks: tuple[tuple[str, Resources], ...]
+
+
+def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
+    """Run the tools, or take their results from the cache.
+
+    Raises CapacityError when the accelerator does not fit the device, ToolError when a tool is missing or fails.
+    """
+    device = request.device
+    check_capacity(request.config, device)
+    names = ("yosys", *((device.place_tool,) if device.place_tool else ()))
+    found = tools.find(names)
+    harness = render_harness(request.verilog)
+    versions = {tool.name: tool.version for tool in found}
+    key = json.dumps([request.verilog, harness, device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _script(request), versions])
+    outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
+    return _read(request, outcome, versions)
+
+
+def _script(request: SynthesisRequest) -> str:
+    family = request.device.family
+    lines = (
+        "read_verilog accelerator.v harness.v",
+        # Its boundary stays, so that it can be counted without the harness; all its ports meet registers there anyway.
+        f"setattr -mod -set keep_hierarchy 1 {TOP_MODULE}",
+        _SYNTHESIZE[family].format(flatten=_FLATTEN[family][request.blocks], top=HARNESS_MODULE),
+        "tee -q -o stat.json stat -json",
+        *(("write_json netlist.json",) if request.device.place_tool else ()),
+    )
+    return "; ".join(lines)
+
+
+def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ...], stage: Stage) -> dict[str, Any]:
+    """The cells by module, and nextpnr's report or its reason why nothing could be placed."""
+    yosys, *place = found
+    with tempfile.TemporaryDirectory(prefix="hwgen-") as name:
+        folder = Path(name)
+        (folder / "accelerator.v").write_text(request.verilog, encoding="utf-8")
+        (folder / "harness.v").write_text(harness, encoding="utf-8")
+        stage(f"synthesize with {yosys.name}")
+        done = tools.run(yosys, ("-q", "-p", _script(request)), folder)
+        if done.code:
+            raise ToolError(f"{yosys.name} {yosys.version}: must synthesize the accelerator, failed: {done.error}")
+        outcome: dict[str, Any] = {"cells": parse.module_cells(json.loads((folder / "stat.json").read_text(encoding="utf-8"))), "placed": None}
+        _check_fit(request, outcome["cells"])
+        if place:
+            stage(f"place and route with {place[0].name}")
+            outcome["placed"] = _place(request, place[0], folder)
+        return outcome
+
+
+def _check_fit(request: SynthesisRequest, cells: parse.Cells) -> None:
+    """Blocks that are too many are known before placing; LUTs and flip-flops only nearly, so these get some room."""
+    device = request.device
+    if device.capacity is None:
+        return
+    needed = parse.resources(cells, HARNESS_MODULE, device.family).values()
+    short = []
+    for name, available in device.capacity.values().items():
+        room = 1.0 if name in ("dsp", "ram") else 1.1
+        if needed[name] > room * available:
+            short.append(f"{NAMES[name]} {needed[name]:,} of {available:,}")
+    if short:
+        raise _does_not_fit(request, tuple(short))
+
+
+def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> CapacityError:
+    what = f"hardware {request.config.name!r}"
+    return CapacityError(f"{what}: must fit {request.device.title}, needs {'; '.join(short)}; take a smaller --array, smaller buffers or a larger device")
+
+
+def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
+    device = request.device
+    unconstrained = ("--lpf-allow-unconstrained",) if device.family is Family.ECP5 else ("--pcf-allow-unconstrained",)
+    arguments = ("--json", "netlist.json", "--report", "report.json", "--freq", f"{request.frequency_mhz:g}", "--seed", str(SEED), "--timing-allow-fail")
+    done = tools.run(tool, (*device.flags, *unconstrained, *arguments), folder)
+    if done.code:
+        short = parse.too_small(parse.utilization(done.log))
+        if short:
+            raise _does_not_fit(request, short)
+        raise ToolError(f"{tool.name} {tool.version}: must place and route the accelerator, failed: {done.error}")
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {"used": parse.placed_resources(report, device.family), "mhz": parse.frequency_mhz(report), "critical_path": parse.critical_path(report)}
+
+
+def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mapping[str, str]) -> Synthesis:
+    device, cells, placed = request.device, outcome["cells"], outcome["placed"]
+    harness = parse.own_resources(cells, HARNESS_MODULE, device.family)
+    used = parse.resources(cells, TOP_MODULE, device.family)
+    if placed:
+        # A logic cell of iCE40 holds a LUT, a flip-flop, or both: those of the harness that hold a flip-flop alone count as well.
+        cells_of_harness = max(harness.lut, harness.ff) if device.family is Family.ICE40 else harness.lut
+        used = Resources(**{**vars(used), **placed["used"], "lut": placed["used"]["lut"] - cells_of_harness, "ff": used.ff})
+    return Synthesis(
+        device=device,
+        used=used,
+        harness=harness,
+        target_mhz=request.frequency_mhz,
+        mhz=placed["mhz"] if placed else None,
+        critical_path=tuple(placed["critical_path"]) if placed else (),
+        tools=dict(versions),
+        blocks=parse.block_table(cells, TOP_MODULE, device.family) if request.blocks else (),
+    )

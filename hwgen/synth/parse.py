@@ -1,0 +1,99 @@
+"""What the tools report, as numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hwgen.errors import ToolError
+from hwgen.synth.devices import CELLS, PLACED, Family, Resources
+
+_UTILIZATION = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
+_NAMESPACE = re.compile(r"\$paramod[^\\]*\\")  # what yosys puts before the name of a module with parameters
+
+Cells = Mapping[str, Mapping[str, int]]  # module -> cell type -> count, submodules among the types
+
+
+def module_cells(stat: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """The cells of each module in the JSON of yosys' `stat`. Raises ToolError when it has another form."""
+    try:
+        return {
+            str(name).lstrip("\\"): {str(kind).lstrip("\\"): int(count) for kind, count in module["num_cells_by_type"].items()}
+            for name, module in stat["modules"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ToolError(f"yosys: must list the cells of each module, its statistics have another form ({type(error).__name__}); use another version") from error
+
+
+def own_resources(cells: Cells, module: str, family: Family) -> Resources:
+    """What `module` takes apart from its submodules."""
+    total, known = Resources(), CELLS[family]
+    for kind, count in cells.get(module, {}).items():
+        total += known.get(kind, Resources()).times(count)
+    return total
+
+
+def resources(cells: Cells, module: str, family: Family) -> Resources:
+    """What `module` takes with all its submodules."""
+    total = own_resources(cells, module, family)
+    for kind, count in cells.get(module, {}).items():
+        if kind in cells:
+            total += resources(cells, kind, family).times(count)
+    return total
+
+
+def block_table(cells: Cells, top: str, family: Family, most_levels: int = 4) -> tuple[tuple[str, Resources], ...]:
+    """Every block below `top` as its path with what it takes, submodules included, the largest first; memories are part of their block."""
+    rows: list[tuple[str, Resources]] = []
+
+    def visit(module: str, path: str, level: int) -> None:
+        rows.append((path, resources(cells, module, family)))
+        inside = sorted((kind for kind in cells.get(module, {}) if kind in cells), key=lambda kind: (-resources(cells, kind, family).lut, kind))
+        for kind in inside:
+            if level < most_levels and kind.startswith(f"{top}."):
+                visit(kind, kind.removeprefix(f"{top}."), level + 1)
+
+    visit(top, "", 0)
+    return tuple(rows)
+
+
+def utilization(log: str) -> dict[str, tuple[int, int]]:
+    """Used and available by name of nextpnr, as its log has it before it places: also when it then gives up."""
+    return {name: (int(used), int(available)) for name, used, available in _UTILIZATION.findall(log)}
+
+
+def too_small(used: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
+    """Each thing of which the device has too few."""
+    return tuple(f"{name} {count} of {available}" for name, (count, available) in used.items() if count > available)
+
+
+def placed_resources(report: Mapping[str, Any], family: Family) -> dict[str, int]:
+    """What the placed netlist takes of LUTs, DSP blocks, ...; by the names of Resources."""
+    used = report["utilization"]
+    return {name: int(used[cell]["used"]) for name, cell in PLACED[family].items() if cell in used}
+
+
+def frequency_mhz(report: Mapping[str, Any]) -> float:
+    """The lowest frequency over all clocks. Raises ToolError when the netlist has no clock."""
+    achieved = [float(clock["achieved"]) for clock in report["fmax"].values()]
+    if not achieved:
+        raise ToolError("nextpnr: must report the frequency of a clock, reports none; the netlist has no path between registers")
+    return round(min(achieved), 2)
+
+
+def critical_path(report: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the slowest path between registers begins and ends, and its length in ns of logic and of wires."""
+    paths = [path for path in report.get("critical_paths", ()) if path["from"] == path["to"]]
+    if not paths:
+        return ()
+    steps = max((path["path"] for path in paths), key=lambda steps: sum(step["delay"] for step in steps))
+    wires = sum(step["delay"] for step in steps if step["type"] == "routing")
+    total = sum(step["delay"] for step in steps)
+    first, last = steps[0]["from"]["cell"], steps[-1]["to"]["cell"]
+    return (cell_name(first), cell_name(last), f"{total - wires:.1f} ns logic, {wires:.1f} ns wires")
+
+
+def cell_name(name: str) -> str:
+    """The part of a netlist's cell name that a reader of the Verilog knows."""
+    return _NAMESPACE.sub("", name).split("_TRELLIS_FF")[0].split("_SB_DFF")[0][:120]

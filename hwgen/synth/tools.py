@@ -1,0 +1,87 @@
+"""Yosys and nextpnr: from pip (YoWASP) where installed, else from PATH; how they are run, and what their failures say."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from hwgen.errors import ToolError
+
+INSTALL = "python3 -m pip install 'hwgen[synth]'"
+_OLDEST = {"yosys": (0, 40), "nextpnr-ecp5": (0, 6), "nextpnr-ice40": (0, 6)}  # of programs on PATH; before, the JSON that is read here lacks parts
+_PRESENT = "import sys, {module}; sys.exit({module}.run_{name}(sys.argv[1:]))"
+_VERSION = re.compile(r"(\d+)\.(\d+)\S*")
+_ERROR = re.compile(r"^(?:.*: )?ERROR: *(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesisTool:
+    """A program that can be run: `command` is what precedes its arguments."""
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run left behind: its exit code and everything that it printed."""
+
+    code: int
+    log: str
+
+    @property
+    def error(self) -> str:
+        """The last error that the tool named, else its last line."""
+        found = _ERROR.findall(self.log)
+        lines = self.log.strip().splitlines() or ["no output"]
+        return (found[-1] if found else lines[-1]).strip()[:300]
+
+
+def _from_pip(name: str) -> SynthesisTool | None:
+    module = "yowasp_" + name.replace("-", "_")
+    if importlib.util.find_spec(module) is None:
+        return None
+    program = _PRESENT.format(module=module, name=name.replace("-", "_"))
+    return SynthesisTool(name=name, version=f"{metadata.version(module.replace('_', '-'))} (YoWASP)", command=(sys.executable, "-c", program))
+
+
+def _from_path(name: str) -> SynthesisTool | None:
+    path = shutil.which(name)
+    if path is None:
+        return None
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=60, check=False, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = _VERSION.search(done.stdout + done.stderr)
+    if done.returncode or found is None or (int(found[1]), int(found[2])) < _OLDEST[name]:
+        return None
+    return SynthesisTool(name=name, version=found[0].rstrip(")"), command=(path,))
+
+
+def find(names: tuple[str, ...]) -> tuple[SynthesisTool, ...]:
+    """The programs of these names. Raises ToolError, one line that names what is missing and the pip extra that brings it."""
+    found = {name: _from_pip(name) or _from_path(name) for name in names}
+    missing = [name for name, tool in found.items() if tool is None]
+    if missing:
+        oldest = ", ".join(f"{name} {'.'.join(map(str, _OLDEST[name]))}" for name in missing)
+        raise ToolError(f"synthesis: needs {' and '.join(missing)}, not found from pip nor on PATH (at least {oldest}); {INSTALL}")
+    return tuple(tool for tool in found.values() if tool is not None)
+
+
+def run(tool: SynthesisTool, arguments: tuple[str, ...], folder: Path) -> Finished:
+    """Run in `folder`; files are named relative to it (YoWASP sees no other /tmp than its own). Raises ToolError when it cannot start."""
+    log = folder / f"{tool.name}.log"
+    try:
+        with log.open("wb") as stream:
+            done = subprocess.run([*tool.command, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, check=False)
+    except OSError as error:
+        raise ToolError(f"{tool.name}: must start, does not ({error.strerror}); {INSTALL}") from error
+    return Finished(code=done.returncode, log=log.read_text(encoding="utf-8", errors="replace"))

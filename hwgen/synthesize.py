@@ -1,0 +1,58 @@
+"""`synth`: what the emitted Verilog takes of a device, and how fast it runs there, by yosys and nextpnr; into the report of the folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hwgen.build import VERILOG
+from hwgen.errors import ConfigError
+from hwgen.output import check_files, read_manifest
+from hwgen.progress import Progress, Silent
+from hwgen.report.collect import Json
+from hwgen.report.synthesis import with_synthesis
+from hwgen.synth.devices import DEVICES
+from hwgen.synth.flow import Synthesis, SynthesisRequest, synthesize
+from hwgen.verify import read_report, write_report
+
+DEFAULT_MHZ = 100.0
+_MOST_MHZ = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthRequest:
+    """`out`: a folder made by build. `device`: a name in DEVICES. `blocks`: count every block of the accelerator apart."""
+
+    out: Path
+    device: str
+    frequency_mhz: float = DEFAULT_MHZ
+    blocks: bool = False
+
+
+def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[Json, Synthesis]:
+    """Synthesize OUT's Verilog; rewrites OUT/report, when all is done. Returns the report and what was found.
+
+    Raises ConfigError, OutputError, MismatchError (files changed after the build), CapacityError (does not fit), ToolError.
+    """
+    if request.device not in DEVICES:
+        raise ConfigError(f"device {request.device!r}: must be one of {', '.join(DEVICES)}")
+    if not 1 <= request.frequency_mhz <= _MOST_MHZ:
+        raise ConfigError(f"frequency: must be from 1 to {_MOST_MHZ:g} MHz, not {request.frequency_mhz:g}")
+    progress = progress or Silent()
+    progress.stage("read the folder")
+    manifest = read_manifest(request.out)
+    report = read_report(request.out)
+    check_files(request.out, manifest)
+    found = synthesize(
+        SynthesisRequest(
+            verilog=(request.out / VERILOG).read_text(encoding="utf-8"),
+            config=manifest.hardware,
+            device=DEVICES[request.device],
+            frequency_mhz=request.frequency_mhz,
+            blocks=request.blocks,
+        ),
+        progress.stage,
+    )
+    report = with_synthesis(report, found)
+    write_report(request.out, report)
+    return report, found

