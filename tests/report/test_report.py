@@ -11,6 +11,7 @@ import pytest
 
 from hwgen.report.collect import cycles_between, finite, to_json, utilization
 from hwgen.report.html import number, percent, render_html
+from hwgen.report.lost import USES, LostCycles, with_lost
 
 
 def layer(name: str, **changes: Any) -> dict[str, Any]:
@@ -88,6 +89,18 @@ def test_a_broken_bus_rule_is_no_success() -> None:
     assert "headline bad" in render_html(content).decode()
 
 
+def with_uses(content: dict[str, Any]) -> dict[str, Any]:
+    lost = LostCycles(layers=tuple(dict.fromkeys(USES, 15) for _ in content["layers"]), outside=dict.fromkeys(USES, 2))
+    return with_lost(content, lost)
+
+
+def test_cycles_by_use_show_after_verification_only() -> None:
+    assert "Cycles by use" not in render_html(report()).decode()
+    page = render_html(with_uses(verified(0))).decode()
+    assert "Cycles by use, measured" in page
+    assert all(f"i.{use} {{ background" in page and f'class="{use}"' in page for use in USES)
+
+
 HOSTILE = "</td></style><script>alert('x')</script><img src=x onerror=alert(1)> \" & {{ 7 * 7 }} {% raise %}"
 
 
@@ -96,7 +109,7 @@ NAMES = [("network",), ("layers", 0, "name"), ("layers", 0, "op"), ("hardware", 
 
 @pytest.mark.parametrize("path", [*NAMES, ("quantization", "certificates", 0, "layer")])
 def test_names_out_of_a_model_are_escaped(path: tuple[Any, ...]) -> None:
-    content = copy.deepcopy(report())
+    content = with_uses(copy.deepcopy(report()))
     place: Any = content
     for step in path[:-1]:
         place = place[step]
