@@ -150,6 +150,8 @@ def _network_files(source: FirmwareInput, config: ConfigView, model: ModelView) 
         f"include/{p}_config.h": render("firmware/config.h.j2", config),
         f"include/{p}_model.h": render("firmware/model.h.j2", model),
         f"include/{p}_kat.h": render("firmware/kat.h.j2", answers),
+        f"include/{p}_buffers.h": render("firmware/buffers.h.j2", config),
+        f"src/{p}_buffers.c": render("firmware/buffers.c.j2", config),
         f"src/{p}_model.c": render("firmware/model.c.j2", model),
         f"src/{p}_pre.c": render("firmware/pre.c.j2", build_host(source.graph, p)),
         f"src/{p}_kat.c": render("firmware/kat.c.j2", answers),

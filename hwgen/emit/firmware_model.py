@@ -11,9 +11,11 @@ from hwgen.emit.firmware_reference import Reference
 from hwgen.emit.firmware_tables import float_literal, int_array
 from hwgen.emit.names import unique_identifiers
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
+from hwgen.isa.latency import BURST_BEATS
 from hwgen.layout import BlockedLayout, Layout, RowWindow
 from hwgen.schedule.compile import HostTensor
 
+CACHE_LINE_BYTES = 64  # what buffers that the device writes are aligned to where bursts ask for less
 CONSTANTS = (
     *("out_lanes", "in_lanes", "activation_words", "weight_words", "parameter_words", "accumulator_depth", "accumulator_bits"),
     *("requantize_lanes", "multiplier_bits", "bus_bytes", "address_bits", "watchdog_bits"),
@@ -35,6 +37,7 @@ class ConfigView:
     config_hash: str
     constants: tuple[Constant, ...]
     sizes: tuple[Constant, ...]
+    buffer_alignment: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +118,7 @@ def build_config(config: HardwareConfig, prefix: str, sizes: Mapping[str, int]) 
         config_hash=f"0x{config.short_hash:08x}",
         constants=tuple(Constant(name=name.upper(), value=getattr(config, name)) for name in CONSTANTS),
         sizes=tuple(Constant(name=f"{region.upper()}_BYTES", value=size) for region, size in sizes.items()),
+        buffer_alignment=max(BURST_BEATS * config.bus_bytes, CACHE_LINE_BYTES),
     )
 
 

@@ -166,8 +166,7 @@ def test_tables_are_aligned_to_the_bus(limit: int, tmp_path: Path, monkeypatch: 
     assert source.config.bus_bytes > 4
     folder = write(emit_firmware(replace(source, prefix="p", program=source.program + b"x", weights=source.weights + b"x")), tmp_path)
     (folder / "src" / "main.c").write_text(
-        '#include "p_model.h"\nint main(void)\n{\n'
-        "    return (int)(((uintptr_t)p_model.program | (uintptr_t)p_model.weights) & (P_BUS_BYTES - 1));\n}\n"
+        '#include "p_model.h"\nint main(void)\n{\n    return (int)(((uintptr_t)p_model.program | (uintptr_t)p_model.weights) & (P_BUS_BYTES - 1));\n}\n'
     )
     assert run(compile_c(folder, "t", *sources(folder), flags="-O1")).returncode == 0
 
@@ -209,6 +208,20 @@ def with_resident_program(source: FirmwareInput) -> FirmwareInput:
 def test_known_answers_hold_for_both_programs(tmp_path: Path) -> None:
     result = selftest(with_resident_program(example()), tmp_path, SANITIZE)
     assert (result.returncode, result.stdout) == (0, f"random: 2 known answers, {len(example().graph.nodes)} layers: ok\n")
+
+
+@pytest.mark.parametrize("arena_bytes", [0, 100])
+def test_buffers_come_aligned_where_the_user_wants_them(arena_bytes: int, tmp_path: Path) -> None:
+    folder = write(emit_firmware(replace(example(), prefix="p", arena_bytes=arena_bytes)), tmp_path)
+    (folder / "src" / "main.c").write_text(
+        '#include "p_buffers.h"\n#include "p_config.h"\n#include <stddef.h>\nextern char __start_dma[], __stop_dma[];\nint main(void)\n{\n'
+        "    const char *input = p_memory.input, *output = p_memory.output, *arena = p_memory.arena;\n"
+        "    const int inside = input >= __start_dma && output >= __start_dma && input < __stop_dma && output < __stop_dma;\n"
+        "    const int arena_is_right = P_ARENA_BYTES == 0 ? arena == NULL : arena >= __start_dma && arena < __stop_dma && (uintptr_t)arena % 512 == 0;\n"
+        "    return inside && arena_is_right && ((uintptr_t)input | (uintptr_t)output) % 512 == 0 ? 0 : 1;\n}\n"
+    )
+    place = '-DP_BUFFER_PLACE=__attribute__((section("dma"))) -DP_BUFFER_ALIGNMENT=512'
+    assert run(compile_c(folder, "t", *sources(folder), flags=f"-O1 {place}")).returncode == 0
 
 
 def test_weights_overwritten_between_runs_are_noticed(tmp_path: Path) -> None:
