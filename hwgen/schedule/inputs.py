@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.ir.graph import Graph
+from hwgen.isa.fields import fields_of
+from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.layout import PackedLayout, RowWindow
 from hwgen.ops.conv import Conv
 from hwgen.schedule.dense import packed_steps
 
-LARGEST_ROW_BYTES = 32767  # origin_column is a signed 16-bit field
-LARGEST_STRIDE_BYTES = 65535  # stride_columns is an unsigned 16-bit field
+_FIELDS = {field.name: field for field in fields_of(ConvCommand)}
 HIDDEN_BEATS = 2  # one of so many bus words of an image is taken to load while nothing else could be done
 
 
@@ -48,7 +49,7 @@ def packed_layout(graph: Graph, value: str, config: HardwareConfig) -> PackedLay
     best, least = None, _blocked_cost(graph, value, readers, config)
     for layout in (packed, folded) if fold_is_legal else (packed,):
         cost = _cost(layout, readers, config)
-        if _is_legal(layout, readers) and cost < least:
+        if _is_legal(layout, readers, config) and cost < least:
             best, least = layout, cost
     return best
 
@@ -86,10 +87,15 @@ def _layout(graph: Graph, value: str, readers: Sequence[_Reader], fold: RowWindo
     )
 
 
-def _is_legal(layout: PackedLayout, readers: Sequence[_Reader]) -> bool:
-    """Columns and strides in bytes fit their fields."""
-    strides = [reader.op.window.strides[1] * layout.column_bytes for reader in readers]
-    return layout.row_words * layout.lanes <= LARGEST_ROW_BYTES and max(strides) <= LARGEST_STRIDE_BYTES
+def _is_legal(layout: PackedLayout, readers: Sequence[_Reader], config: HardwareConfig) -> bool:
+    """Every number of the commands fits its field."""
+    largest = {
+        "origin_column": layout.row_words * layout.lanes,
+        "stride_columns": max(reader.op.window.strides[1] for reader in readers) * layout.column_bytes,
+        "kernel_steps": max(packed_steps(reader.op, layout.column_bytes, config.in_lanes) for reader in readers),
+        "input_rows": layout.rows,
+    }
+    return all(value <= _FIELDS[name].max for name, value in largest.items())
 
 
 def _is_tiled(layout: PackedLayout, readers: Sequence[_Reader], config: HardwareConfig) -> bool:
@@ -118,7 +124,7 @@ def _blocked_cost(graph: Graph, value: str, readers: Sequence[_Reader], config: 
     for reader in readers:
         rows, columns = reader.op.window.kernel
         if reader.op.is_lane_wise:
-            cycles += reader.cycles(rows * -(-columns // config.taps), config.depthwise_lanes)
+            cycles += reader.cycles(rows * -(-columns // min(BANKS, config.in_lanes)), config.depthwise_lanes)
         else:
             cycles += reader.cycles(rows * columns * blocks, config.out_lanes)
     return cycles

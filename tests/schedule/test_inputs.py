@@ -100,6 +100,13 @@ def test_rows_wider_than_the_origin_field_are_not_folded():
     assert layout_of(graph_of(TensorType(4, 11000, 3), (KERNEL3, 16)), config) == "blocked"
 
 
+def test_a_kernel_of_more_words_than_the_steps_field_counts_is_not_folded():
+    """300 x 9 x 2 bytes are 338 words of 16; 300 rows of 2 words are 255 at most, so that this one is blocked and refused when encoded."""
+    long, config = TensorType(300, 12, 2), replace(PRESETS["16x16"], activation_words=1 << 17)
+    assert layout_of(graph_of(long, (Window(kernel=(200, 9)), 16)), config) == "folded"
+    assert layout_of(graph_of(long, (Window(kernel=(250, 9)), 16)), config) == "packed"
+
+
 def test_an_input_that_is_also_an_output_stays_blocked():
     graph = graph_of(TensorType(16, 16, 3), (KERNEL3, 16))
     assert layout_of(replace(graph, outputs=(*graph.outputs, GraphOutput(name="x", value="x", shape=(-1, 16, 16, 3))))) == "blocked"
