@@ -15,7 +15,7 @@ from random_graphs import random_graph
 
 from hwgen.arith import Rounding
 from hwgen.build import verilog
-from hwgen.config import PRESETS, HardwareConfig, with_array
+from hwgen.config import PRESETS, Bus, HardwareConfig, with_array
 from hwgen.cosim import runner, script
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare
 from hwgen.cosim.job import InferenceResult, MemoryModel, SimulationJob, Trace
@@ -39,9 +39,10 @@ render = cache(verilog)
 SMALL = replace(PRESETS["16x16"], accumulator_depth=16, weight_words=2048, parameter_words=256)  # small buffers: pieces, rings, pixel tiles
 CONFIGS = {
     "4x4": replace(with_array(SMALL, "4x4"), multiplier_bits=24),
-    "8x8": replace(with_array(SMALL, "8x8"), multiplier_bits=0, bus_bits=32),
+    "8x8": replace(with_array(SMALL, "8x8"), multiplier_bits=0, bus_bits=32, address_bits=40),
     "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP),
     "16x8": replace(with_array(SMALL, "16x8"), multiplier_bits=12),
+    "wishbone": replace(with_array(SMALL, "4x4"), bus=Bus.WISHBONE, address_bits=40),
 }
 
 

@@ -22,7 +22,8 @@ from hwgen.isa.simulate import simulate
 from hwgen.schedule.compile import CompiledNetwork
 
 SEQUENCER = 3
-CASES = {"4x4": MemoryModel(), "8x16": MemoryModel(latency_cycles=9, stall_probability=0.4, seed=3, aligned=False)}
+STALLS = MemoryModel(latency_cycles=9, stall_probability=0.4, seed=3, aligned=False)
+CASES = {"4x4": MemoryModel(), "8x16": STALLS, "wishbone": STALLS}
 
 
 def first(commands: tuple[Command, ...], kind: type, accept: Callable[[Command], bool] = lambda command: True) -> int:
