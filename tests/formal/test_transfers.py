@@ -1,0 +1,154 @@
+"""Transfers stay inside their region and their buffer, and are exactly the words that the command names: for any command, any region."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.utils import ceil_log2
+
+from formal.harness import Harness, accept, offer, requires_persistence
+from formal.prove import prove, refute
+from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Buffer, Region
+from hwgen.isa.instructions import Load, Store
+from hwgen.isa.latency import BURST_BEATS
+from hwgen.rtl.axi import byte_bits, region_layout
+from hwgen.rtl.bursts import BurstSplitter
+from hwgen.rtl.command import buffer_chunks, buffer_words
+from hwgen.rtl.rows import RowGenerator, beat_bits, row_layout
+
+CONFIGS = {
+    "32-bit bus": HardwareConfig(out_lanes=4, in_lanes=4, activation_words=256, weight_words=64, parameter_words=16),
+    "128-bit bus, 40-bit addresses": HardwareConfig(out_lanes=16, in_lanes=16, address_bits=40),
+}
+OFFSET_BITS, WORD_BITS = 40, 32  # sums that never wrap: proven below
+
+
+def by_buffer(buffer: Value, values: dict[Buffer, Any]) -> Value:
+    """The value of the buffer that `buffer` names; the activation buffer's for a number that names none."""
+    choice = values[Buffer.ACTIVATION]
+    for other in (Buffer.WEIGHT, Buffer.PARAMETER):
+        choice = Mux(buffer == other, values[other], choice)
+    return choice
+
+
+def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shift_base: int = 0) -> Harness:
+    """A second definition of a transfer's rows beside the RowGenerator. `grow_region` and `shift_base` plant faults: the block believes in
+    a region that is larger, or elsewhere, by that many bytes."""
+    h = Harness(RowGenerator(config, command))
+    dut, low = h.dut, byte_bits(config)
+    source, rows = offer(h, dut.command, "command"), accept(h, dut.rows, "rows")
+    regions, index = h.free(dut.regions.shape(), "regions"), h.free(len(dut.index), "index")
+    h.d.comb += dut.index.eq(index)
+    for number in Region:
+        h.d.comb += [dut.regions[number].base.eq(regions[number].base + shift_base), dut.regions[number].size.eq(regions[number].size + grow_region)]
+        if grow_region:
+            h.assume(regions[number].size < (1 << 32) - grow_region)
+
+    held, region = Signal.like(source.payload), Signal(region_layout(config))
+    known, active, stopped = Signal(), Signal(), Signal()
+    offset, word, left = Signal(OFFSET_BITS), Signal(WORD_BITS), Signal(16)
+    buffer = held.destination if command is Load else Value.cast(int(Buffer.ACTIVATION))
+    with h.m.If(source.taken):
+        h.d.sync += [held.eq(source.payload), offset.eq(source.payload.memory_offset), word.eq(source.payload.buffer_address)]
+        h.d.sync += [left.eq(source.payload.rows), active.eq(1), known.eq(source.payload.region < len(Region))]
+        with h.m.Switch(source.payload.region):
+            for number in Region:
+                with h.m.Case(number):
+                    h.d.sync += region.eq(regions[number])
+    with h.m.Elif(rows.taken):
+        h.d.sync += [offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), left.eq(left - 1), active.eq(left != 1)]
+    with h.m.If(dut.fault.valid):
+        h.d.sync += stopped.eq(1)
+
+    chunks, words = buffer_chunks(config), buffer_words(config)
+    end, address = offset + held.row_bytes, Value.cast(region.base) + offset
+    beats, beat = held.row_bytes >> low, by_buffer(buffer, {b: word << ceil_log2(chunks[b]) for b in Buffer})
+    aligned = ~Cat(region.base[:low], offset[:low], held.row_bytes[:low], Mux(held.rows > 1, held.memory_row_stride[:low], 0)).any()
+    in_region = known & (end <= region.size) & (region.base + end <= 1 << config.address_bits)
+    in_buffer = (buffer < len(Buffer)) & (beat + beats <= by_buffer(buffer, {b: words[b] * chunks[b] for b in Buffer})) & (word < by_buffer(buffer, words))
+    legal = Signal()
+    h.d.comb += legal.eq(aligned & in_region & in_buffer & (held.row_bytes != 0) & (held.rows != 0))
+
+    h.require((offset < 1 << 34) & (word < 1 << 26))  # nothing wraps here
+    h.require(~rows.valid | (active & legal & ~stopped))
+    row = rows.payload
+    exact = (row.address == address) & (row.beats == beats) & (row.beat == beat) & (row.buffer == buffer) & (row.last == (left == 1))
+    h.require(~rows.valid | exact)
+    h.require(~dut.fault.valid | (active & ~legal))  # nothing legal is refused
+    h.require(~dut.command.ready | (~active & ~stopped))  # every row of a command leaves before the next command is taken
+    requires_persistence(h, rows, "rows")
+
+    for name, value in {"held": held, "region": region, "offset": offset, "word": word, "left": left, "end": end, "address": address, "beat": beat[: beat_bits(config)]}.items():
+        h.shadow(name, value)
+    h.shadow("unknown", ~known)
+    for name, value in {"legal": legal, "active": active, "stopped": stopped, "offset": offset < 1 << 33, "word": word < 1 << 25}.items():
+        h.claim(name, value)
+    h.claim("small_offset", offset < 1 << 32)
+    return h
+
+
+def splitter_harness(config: HardwareConfig, unaligned: bool = False) -> Harness:
+    """Bursts against the row that they come from. Rows as the RowGenerator is proven to make them; `unaligned` breaks that contract: a
+    planted fault."""
+    h = Harness(BurstSplitter(config))
+    low, size = byte_bits(config), config.bus_bytes
+    rows, bursts = offer(h, h.dut.rows, "rows", persistent=True), accept(h, h.dut.bursts, "bursts")
+    new, burst = rows.payload, bursts.payload
+    space, capacity = 1 << (config.address_bits - low), 1 << beat_bits(config)
+    h.assume((new.beats != 0) & ((new.address >> low) + new.beats <= space) & (new.beat + new.beats <= capacity))
+    if not unaligned:
+        h.assume(new.address[:low] == 0)
+
+    row, active, waiting = Signal(row_layout(config)), Signal(), Signal(4)
+    count, room = burst.length + 1, BURST_BEATS  # bus words
+    with h.m.If(rows.taken):
+        h.d.sync += [row.eq(new), active.eq(1)]
+    with h.m.Elif(bursts.taken):
+        h.d.sync += [row.address.eq(row.address + size * count), row.beat.eq(row.beat + count), row.beats.eq(row.beats - count), active.eq(count != row.beats)]
+    h.d.sync += waiting.eq(Mux(active & ~bursts.valid & ~waiting.all(), waiting + 1, 0))
+
+    h.require(~bursts.valid | active)
+    exact = (burst.address == row.address) & (burst.beat == row.beat) & (burst.buffer == row.buffer) & (burst.last == (row.last & (count == row.beats)))
+    h.require(~bursts.valid | exact)
+    h.require(~bursts.valid | ((count <= row.beats) & (count <= room)))
+    h.require(~bursts.valid | (burst.address[:12] + size * count <= 4096))
+    h.require(~rows.taken | ~active | (bursts.taken & (count == row.beats)))  # the row before has left
+    h.require(waiting < 8)  # and leaves: no word is forgotten
+    requires_persistence(h, bursts, "bursts")
+
+    h.shadow("row", row)
+    h.shadow("active", active)
+    h.guard("has_row", active)
+    h.claim("left", row.beats != 0)
+    h.claim("aligned", row.address[:low] == 0)
+    h.claim("in_space", (row.address >> low) + row.beats <= space)
+    h.claim("prompt", waiting == 0)
+    return h
+
+
+@pytest.mark.parametrize("command", [Load, Store])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_rows_are_those_of_the_command_and_inside_region_and_buffer(config: HardwareConfig, command: type) -> None:
+    prove(row_harness(config, command))
+
+
+def test_planted_region_limit_is_caught() -> None:
+    """A limit that is one bus word too generous, and a window that begins one bus word early."""
+    config = CONFIGS["32-bit bus"]
+    refute(row_harness(config, Load, grow_region=config.bus_bytes), cycles=5)
+    refute(row_harness(config, Load, shift_base=-config.bus_bytes), cycles=5)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+def test_bursts_are_the_words_of_the_row_and_cross_no_4_kib_boundary(config: HardwareConfig) -> None:
+    prove(splitter_harness(config))
+
+
+def test_planted_burst_faults_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CONFIGS["32-bit bus"]
+    refute(splitter_harness(config, unaligned=True), cycles=20)
+    monkeypatch.setattr("hwgen.rtl.bursts.BURST_BEATS", BURST_BEATS + 1)
+    refute(splitter_harness(config), cycles=6)
