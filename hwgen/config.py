@@ -15,6 +15,7 @@ from hwgen.arith import INT8, MULTIPLIER_BITS, SHIFT, AddRequantize, IntType, Re
 from hwgen.errors import ConfigError
 
 BANKS = 4  # of each side of the activation buffer: word address modulo 4
+WINDOW_TAPS = (4, 8, 16)  # lanes that may hold taps of one channel in depthwise mode
 SIDES = 2  # halves of the activation buffer, by the top bit of the word address, each with ports of its own
 PARAMETER_BYTES = 16  # one record per output channel, in memory
 PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SHIFT, "low": INT8, "high": INT8, "zero_point": INT8}
@@ -50,6 +51,7 @@ class HardwareConfig:
     accumulator_depth: int = 128
     accumulator_bits: int = 32
     requantize_lanes: int = 0  # 0: min(out_lanes, in_lanes)
+    window_taps: int = 0  # 0: min(in_lanes, 16)
     multiplier_bits: int = 16
     rounding: Rounding = Rounding.HALF_EVEN
     bus: Bus = Bus.AXI4
@@ -63,6 +65,8 @@ class HardwareConfig:
             object.__setattr__(self, "requantize_lanes", min(self.out_lanes, self.in_lanes))
         if not self.bus_bits:
             object.__setattr__(self, "bus_bits", min(128, 8 * self.in_lanes))
+        if not self.window_taps:
+            object.__setattr__(self, "window_taps", min(self.in_lanes, WINDOW_TAPS[-1]))
         bits = ", ".join(map(str, MULTIPLIER_BITS[1:]))
         lanes, most_bus_bits = self.depthwise_lanes, min(8 * self.in_lanes, 8 * self.parameter_word_bytes)
         rules: list[tuple[str, bool, str]] = [
@@ -74,6 +78,7 @@ class HardwareConfig:
             ("accumulator_depth", _is_power_of_two(self.accumulator_depth) and 8 <= self.accumulator_depth <= 4096, "a power of two from 8 to 4096"),
             ("accumulator_bits", 20 <= self.accumulator_bits <= 32, "from 20 to 32"),
             ("requantize_lanes", _is_power_of_two(self.requantize_lanes) and self.requantize_lanes <= lanes, f"a power of two, at most {lanes}"),
+            ("window_taps", self.window_taps in WINDOW_TAPS and self.window_taps <= self.in_lanes, f"4, 8 or 16, and at most {self.in_lanes}"),
             ("multiplier_bits", self.multiplier_bits in MULTIPLIER_BITS, f"one of {MULTIPLIER_BITS[0]} (power-of-two scales only), {bits}"),
             ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= most_bus_bits, f"32, 64, 128, 256 or 512, and at most {most_bus_bits}"),
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
@@ -92,11 +97,6 @@ class HardwareConfig:
     def weight_load_cycles(self) -> int:
         """Cycles to fill one set of weight registers."""
         return self.out_lanes // self.weight_rows
-
-    @property
-    def taps(self) -> int:
-        """Kernel columns that depthwise mode takes per cycle."""
-        return min(BANKS, self.in_lanes)
 
     @property
     def depthwise_lanes(self) -> int:
@@ -194,6 +194,7 @@ def with_array(config: HardwareConfig, array: str) -> HardwareConfig:
         weight_words=max(16, config.weight_words * config.weight_word_bytes // (rows * in_lanes)),
         parameter_words=max(8, config.parameter_words * config.weight_rows // rows),
         requantize_lanes=0,
+        window_taps=0,
         bus_bits=0,
     )
 
@@ -223,7 +224,7 @@ def from_toml(path: Path) -> HardwareConfig:
         elif not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
             raise ConfigError(f"hardware file {path.name!r}: {key} must be of type {kind.__name__}, not {value!r}")
     if "in_lanes" in content or "out_lanes" in content:
-        content = {"requantize_lanes": 0, "bus_bits": 0, **content}
+        content = {"requantize_lanes": 0, "window_taps": 0, "bus_bits": 0, **content}
     return replace(base, **{"name": path.stem, **content})
 
 

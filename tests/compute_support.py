@@ -19,7 +19,6 @@ import numpy as np
 from hwgen.config import BANKS, HardwareConfig
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import convert
-from hwgen.isa.execute import result_addresses
 from hwgen.isa.fields import Buffer, Mode, Reduce
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES, SETUP_CYCLES, write_cycles
@@ -34,7 +33,7 @@ BUILDS = Path(os.environ.get("HWGEN_TEST_BUILDS", tempfile.gettempdir())) / "hwg
 
 
 def tiny(out_lanes: int, in_lanes: int, **changes: object) -> HardwareConfig:
-    values = {"activation_words": 1024, "weight_words": 512, "parameter_words": 64, "accumulator_depth": 16, **changes}
+    values = {"activation_words": 1024, "weight_words": 4096, "parameter_words": 64, "accumulator_depth": 16, **changes}
     return HardwareConfig(out_lanes=out_lanes, in_lanes=in_lanes, **values)  # type: ignore[arg-type]  # checked by HardwareConfig
 
 
@@ -187,8 +186,9 @@ def _random_kernel(config: HardwareConfig, rng: random.Random) -> dict[str, int]
     return {
         "mode": mode,
         "reduce": Reduce.MAX if mode == Mode.DEPTHWISE and rng.random() < 0.4 else Reduce.SUM,
-        "taps": rng.randint(1, config.taps),
-        "kernel_rows": rng.choice([1, 1, 2, 3, 5]),
+        "tap_rows": rng.randint(1, BANKS),
+        "taps": rng.choice([1, 2, 3, 4, 5, 7, 8, 16]),
+        "kernel_rows": rng.choice([1, 1, 2, 3, 4, 5, 6, 7]),
         "kernel_columns": rng.choice([1, 1, 2, 3, 5, 7]),
         "stride_rows": rng.choice([1, 1, 2, 3]),
         "stride_columns": rng.choice([1, 1, 2, 3]),
@@ -250,9 +250,8 @@ def _assemble(config: HardwareConfig, rng: random.Random, region: tuple[int, int
     """The command of the choices `v`, or None where they contradict each other or do not fit half of the buffer."""
     half, n, mode = config.activation_words // 2 - 8, config.in_lanes, v["mode"]
     depthwise, packed = mode == Mode.DEPTHWISE, mode == Mode.PACKED
-    if depthwise and len({t * v["dilation_columns"] % BANKS for t in range(v["taps"])}) != v["taps"]:
-        return None
-    v["kernel_steps"] = rng.randint(1, 2) if packed else -(-v["kernel_columns"] // v["taps"]) if depthwise else v["kernel_columns"]
+    kernel_columns = v.pop("kernel_columns")
+    v["kernel_steps"] = rng.randint(1, 2) if packed else kernel_columns
     if packed:
         v["input_columns"], v["origin_column"] = 5 * n, rng.randint(0, 2 * n)
     row_words = (9 if packed else v["input_columns"]) + v["input_row_step"]
@@ -264,34 +263,70 @@ def _assemble(config: HardwareConfig, rng: random.Random, region: tuple[int, int
     sizes = [block_words * blocks, v["output_blocks"] * v["output_block_stride"], v["output_blocks"] * v["residual_block_stride"]]
     if (depthwise and (channels - 1) // n >= blocks) or max(sizes) > half:
         return None
+    v["tap_rows"], v["taps"] = _taps(config, v, v["dilation_rows"] * row_words) if depthwise else (1, 1)
+    if depthwise:
+        v["kernel_steps"] = -(-kernel_columns // v["taps"])
     first = [base + rng.randint(0, half - size) for base, size in zip((region[0], region[1], region[0]), sizes, strict=True)]
     if sizes[1] + sizes[2] <= half and rng.random() < 0.5:  # the residual in the half of the output, behind it
         first[1] = region[1] + rng.randint(0, half - sizes[1] - sizes[2])
         first[2] = first[1] + sizes[1]
     v["input_address"], v["output_address"], v["residual_address"] = (first[0] + v["origin_row"] * row_words) % (1 << 24), first[1], first[2]
     v["input_row_step"], v["kernel_row_step"], v["input_block_stride"] = v["stride_rows"] * row_words, v["dilation_rows"] * row_words, block_words
-    return Conv(**{**v, "input_blocks": blocks if mode == Mode.DENSE else 1})
+    command = Conv(**{**v, "input_blocks": blocks if mode == Mode.DENSE else 1})
+    return replace(command, pixels_per_tile=rng.choice([3, 20, 65535])) if command.passes == 1 and rng.random() < 0.7 else command
+
+
+def _taps(config: HardwareConfig, v: dict[str, int], kernel_row_step: int) -> tuple[int, int]:
+    """At most as many rows and columns as chosen."""
+    rows = max(r for r in range(1, v["tap_rows"] + 1) if len({k * kernel_row_step % BANKS for k in range(r)}) == r)
+    chain = config.window_taps // {1: 1, 2: 2, 3: 4, 4: 4}[rows]
+    return rows, 1 if v["reduce"] == Reduce.MAX else min(v["taps"], chain)
+
+
+def clear_unused_lanes(config: HardwareConfig, memories: Memories, command: Conv) -> None:
+    """Of a window's weight sets: lanes that hold none of its taps must be zero."""
+    sets = 1 if command.weights_held else command.output_tiles * command.passes
+    chain = config.window_taps // {1: 1, 2: 2, 3: 4, 4: 4}[command.tap_rows]
+    used = {row * chain + k for row in range(command.tap_rows) for k in range(command.taps)}
+    words = (command.weight_address + np.arange(sets * config.weight_load_cycles)) % config.weight_words
+    content = memories.weight[words].reshape(len(words), -1, config.in_lanes)
+    content[..., [lane for lane in range(config.in_lanes) if lane not in used]] = 0
+    memories.weight[words] = content.reshape(len(words), -1)
 
 
 def passes_cycles(c: Conv, config: HardwareConfig) -> int:
-    """Cycles from the first pixel of a command to its last slice, as ComputeEngine's docstring says; pixel by pixel."""
+    """Cycles from a command's first column to its last slice, as ComputeEngine's docstring says; pixel by pixel."""
     depthwise = c.mode == Mode.DEPTHWISE
-    slices = (config.depthwise_lanes if depthwise else config.out_lanes) // config.requantize_lanes
+    channels = config.depthwise_lanes if depthwise else config.out_lanes
     pixels = c.output_rows * c.output_columns
-    total = 0
+    now = earliest = 0
     for tile in range(c.output_tiles):
-        first_channel = tile * (config.depthwise_lanes if depthwise else config.out_lanes)
         for start in range(0, pixels, c.pixels_per_tile):
             span = range(start, min(start + c.pixels_per_tile, pixels))
-            total += (c.passes - 1) * max(PASS_CYCLES, len(span))
-            last = sum(slices + _conflict(c, config, first_channel, p) for p in span)
-            final = tile == c.output_tiles - 1 and span.stop == pixels
-            total += last if final else max(PASS_CYCLES, last)
-    return total
+            for number in range(c.passes):
+                for pixel in span:
+                    now += _columns(c, number // c.input_blocks % c.kernel_steps, pixel, pixel == start) - 1
+                    if pixel == start:
+                        now = max(now, earliest)
+                        earliest = now + PASS_CYCLES
+                    last = number == c.passes - 1
+                    now += channels // config.requantize_lanes + _conflict(c, config, tile * channels, pixel) if last else 1
+    return now
+
+
+def _columns(c: Conv, step: int, pixel: int, first: bool) -> int:
+    """Columns that a pixel walks."""
+    x = pixel % c.output_columns
+    left = c.origin_column + x * c.stride_columns + step * c.taps
+    if c.mode != Mode.DEPTHWISE or c.dilation_columns != 1:
+        return c.taps
+    if x == 0:
+        return c.taps - sum(left + t < 0 for t in range(c.taps - 1))
+    return c.taps if first else min(c.stride_columns, c.taps)
 
 
 def _conflict(c: Conv, config: HardwareConfig, first_channel: int, pixel: int) -> bool:
-    """Whether the fetch of the last pass and the residual of slice 0 need the same bank of the same side."""
+    """Whether the last column of the last pass and the residual of slice 0 need the same bank of the same side."""
 
     def port(word: int) -> tuple[int, bool]:
         return word % 4, word % config.activation_words >= config.activation_words // 2
@@ -302,19 +337,14 @@ def _conflict(c: Conv, config: HardwareConfig, first_channel: int, pixel: int) -
         return False
     y, x = divmod(pixel, c.output_columns)
     residual = port(c.residual_address + block * c.residual_block_stride + y * c.residual_row_stride + x)
-    row_number, step = c.kernel_rows - 1, c.kernel_steps - 1
-    row = c.origin_row + y * c.stride_rows + row_number * c.dilation_rows
-    if not 0 <= row < c.input_rows:
-        return False
-    word = c.input_address + y * c.input_row_step + row_number * c.kernel_row_step
-    word += (block if c.mode == Mode.DEPTHWISE else c.input_blocks - 1) * c.input_block_stride
+    rows = [r for r in range((c.row_groups - 1) * c.tap_rows, c.kernel_rows) if 0 <= c.origin_row + y * c.stride_rows + r * c.dilation_rows < c.input_rows]
+    words = [c.input_address + y * c.input_row_step + r * c.kernel_row_step for r in rows]
     if c.mode == Mode.PACKED:
-        byte = c.origin_column + x * c.stride_columns + step * n
-        return residual in {port(word + byte // n), port(word + byte // n + (byte % n > 0))}
-    count = min(c.taps, c.kernel_columns - step * c.taps) if c.mode == Mode.DEPTHWISE else 1
-    first = step * (c.taps if c.mode == Mode.DEPTHWISE else 1)
-    columns = [c.origin_column + x * c.stride_columns + (first + t) * c.dilation_columns for t in range(count)]
-    return residual in {port(word + column) for column in columns if 0 <= column < c.input_columns}
+        byte = c.origin_column + x * c.stride_columns + (c.kernel_steps - 1) * n
+        return residual in {port(word + k) for word in words for k in (byte // n, byte // n + (byte % n > 0))}
+    column = c.origin_column + x * c.stride_columns + (c.kernel_steps * c.taps - 1) * c.dilation_columns
+    block_words = (block if c.mode == Mode.DEPTHWISE else c.input_blocks - 1) * c.input_block_stride
+    return 0 <= column < c.input_columns and residual in {port(word + block_words + column) for word in words}
 
 
 def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: Sequence[int]) -> list[int]:
@@ -324,6 +354,3 @@ def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: 
         start = max(a + SETUP_CYCLES, found[-1] + 1 if found else 0)
         found.append(start + passes_cycles(command, config) - 1 + write_cycles(config, bool(command.residual)))
     return found
-
-
-__all__ = ["Run", "build", "expected_cycles", "keeping", "load_payloads", "random_conv", "random_memories", "resuming", "result_addresses", "run", "tiny"]

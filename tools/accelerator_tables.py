@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
+
+from amaranth.lib.wiring import In, Out
 
 import hwgen.isa.latency as latency
 from hwgen.build import QuantizeOptions, for_hardware
-from hwgen.config import DEFAULT_PRESET, PRESETS, HardwareConfig
+from hwgen.config import DEFAULT_PRESET, PRESETS, Bus, HardwareConfig
 from hwgen.isa.instructions import Conv, Store
 from hwgen.isa.program import disassemble
 from hwgen.isa.registers import ErrorCode
 from hwgen.network import load_network
 from hwgen.progress import Silent
-from hwgen.rtl.axi import axi_lite_signature, axi_master_signature
+from hwgen.rtl.top import bus_ports
 from hwgen.schedule.compile import compile_network
 from hwgen.schedule.cost import array_cycles, slices_per_pixel
 from hwgen.schedule.timing import predict
@@ -31,8 +35,10 @@ PARAMETERS = {
     "accumulator_depth": "D: pixels whose partial sums are kept",
     "accumulator_bits": "width of sums",
     "requantize_lanes": "Q: results per cycle; 0 in a TOML file: min(M, N)",
+    "window_taps": "T: taps of a channel in depthwise mode, 4, 8 or 16; 0 in a TOML file: min(N, 16)",
     "multiplier_bits": "width of the requantization multiplier; 0 builds none, scales must then be powers of two",
     "rounding": "of requantization and addition",
+    "bus": "of memory and registers: axi4 or wishbone",
     "bus_bits": "width of the memory bus; 0 in a TOML file: 8 N, at most 128",
     "address_bits": "width of memory addresses",
     "watchdog_bits": "width of the watchdog register",
@@ -45,8 +51,8 @@ ERRORS = {
         "the row's memory address",
         "the row (of the sequencer: the next record) does not lie wholly in its region, or the region does not exist",
     ),
-    ErrorCode.BUS_READ: ("load, sequencer", "the bus word's address (sequencer: the record's)", "SLVERR or DECERR on R"),
-    ErrorCode.BUS_WRITE: ("store", "the burst's address", "SLVERR or DECERR on B"),
+    ErrorCode.BUS_READ: ("load, sequencer", "the bus word's address (sequencer: the record's)", "SLVERR or DECERR on R, `err` to a read"),
+    ErrorCode.BUS_WRITE: ("store", "the burst's address", "SLVERR or DECERR on B, `err` to a write"),
     ErrorCode.WATCHDOG: ("sequencer", "0", "the program ran for `watchdog` cycles; the command is the next to be dispatched"),
     ErrorCode.ABORTED: ("sequencer", "0", "`control.abort`; the command is the next to be dispatched"),
     ErrorCode.ALIGNMENT: (
@@ -82,7 +88,7 @@ def latencies() -> str:
     rows = {
         "S: cycles per pixel of a last pass, dense and packed": lambda c: slices_per_pixel(Conv(), c),
         "S, depthwise": lambda c: slices_per_pixel(Conv(mode=1), c),
-        "taps per cycle in depthwise mode": lambda c: c.taps,
+        "T: taps of a channel in depthwise mode": lambda c: c.window_taps,
         "cycles to load a weight set": lambda c: c.weight_load_cycles,
         "from a pixel's read to its sums": latency.sum_cycles,
         "W: from the emission of a result to its write": lambda c: latency.write_cycles(c, residual=False),
@@ -102,24 +108,18 @@ def _number(name: str, text: str) -> str:
     return ", ".join(f"{engine.name.lower()} {depth}" for engine, depth in value.items()) if isinstance(value, dict) else str(value)
 
 
-def ports() -> str:
+CHANNELS = {"s_axil_": ("aw", "w", "b", "ar", "r"), "m_axi_": ("aw", "w", "b", "ar", "r"), "s_wb_": ("",), "m_wb_": ("",)}
+
+
+def ports(bus: Bus) -> str:
     """Ports by channel; widths in bits."""
-    rows: list[list[str]] = [["`clk`, `rst`, `irq`", "clk, rst", "irq"]]
-    config = PRESETS[DEFAULT_PRESET]
-    for prefix, signature, flip in (("s_axil_", axi_lite_signature(), True), ("m_axi_", axi_master_signature(config), False)):
-        for channel in ("aw", "w", "b", "ar", "r"):
-            members = {name: member for name, member in signature.members.items() if re.fullmatch(rf"{channel}[a-z]+", name)}
-            if channel in ("w", "r", "b"):
-                members = {name: member for name, member in members.items() if not name.startswith(("aw", "ar"))}
-            outputs, inputs = ([n for n, m in members.items() if (m.flow.name == "Out") != (flip ^ wanted)] for wanted in (False, True))
-            width = {name: member.shape for name, member in members.items()}
-            rows.append(
-                [
-                    f"`{prefix}{channel}*`",
-                    "in: " + ", ".join(f"{name.removeprefix(channel)} {width[name]}" for name in inputs),
-                    "out: " + ", ".join(f"{name.removeprefix(channel)} {width[name]}" for name in outputs),
-                ]
-            )
+    rows = [["`clk`, `rst`, `irq`", "clk 1, rst 1", "irq 1"]]
+    for prefix, signature in bus_ports(replace(PRESETS[DEFAULT_PRESET], bus=bus)).items():
+        left = dict(signature.members.items())
+        for channel in sorted(CHANNELS[prefix], key=len, reverse=True):  # awaddr belongs to aw, not to a channel a
+            found = {name: left.pop(name) for name in list(left) if name.startswith(channel)}
+            cells = [[f"{name.removeprefix(channel)} {member.shape}" for name, member in found.items() if member.flow is flow] for flow in (In, Out)]
+            rows.append([f"`{prefix}{channel}*`", *(", ".join(cell) or "-" for cell in cells)])
     return table(["ports", "inputs", "outputs"], rows)
 
 
@@ -149,4 +149,12 @@ def program() -> str:
     return f"{text}\n{table(['command', 'work', 'cycles of the array', 'accepted in cycle', 'done in cycle'], costs)}"
 
 
-BLOCKS = {"parameters": parameters, "latencies": latencies, "constants": constants, "ports": ports, "errors": errors, "program": program}
+BLOCKS = {
+    "parameters": parameters,
+    "latencies": latencies,
+    "constants": constants,
+    "ports": partial(ports, Bus.AXI4),
+    "wishbone": partial(ports, Bus.WISHBONE),
+    "errors": errors,
+    "program": program,
+}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.errors import HwgenError
 from hwgen.isa.fields import Buffer, Mode, Reduce, Region
-from hwgen.isa.instructions import Conv, Load, Store, in_different_banks
+from hwgen.isa.instructions import Conv, Load, Store, chain_lanes, in_different_banks, tap_lane
 from hwgen.isa.machine import ADDRESS_MASK, Memories, ProgramError
 from hwgen.isa.registers import ErrorCode
 from hwgen.layout import Int64Array
@@ -28,15 +29,17 @@ def check_conv(command: Conv, config: HardwareConfig) -> None:
     """The compiler's side of the contract: what hardware need not check. Raises HwgenError naming the broken rule."""
     c = command
     longest = longest_pixel_tile(c, config)
+    chain = 1 if c.reduce == Reduce.MAX else max(1, chain_lanes(max(1, c.tap_rows), config.window_taps))
     rules = [
         (c.reduce == Reduce.SUM or c.mode == Mode.DEPTHWISE, "maximum needs depthwise mode"),
         (c.input_blocks == 1 or c.mode == Mode.DENSE, "input_blocks must be 1 outside dense mode"),
-        (1 <= c.taps <= config.taps, f"taps must be 1..{config.taps}"),
-        (c.mode != Mode.DEPTHWISE or in_different_banks(c.taps, c.dilation_columns), "taps must lie in different banks"),
+        (1 <= c.tap_rows <= BANKS and in_different_banks(c.tap_rows, c.kernel_row_step), f"tap_rows must be 1..{BANKS} rows in different banks"),
+        (1 <= c.taps <= chain, f"taps must be 1..{chain}"),
+        (c.mode == Mode.DEPTHWISE or c.tap_rows == c.taps == 1, "taps and tap_rows must be 1 outside depthwise mode"),
         (1 <= c.pixels_per_tile <= longest, f"pixels_per_tile must be 1..{longest}"),
         (not (c.keep or c.resume) or c.output_tiles == 1, "keep and resume need one output tile"),
         (not (c.keep or c.resume) or c.output_rows * c.output_columns <= c.pixels_per_tile, "keep and resume need one pixel tile"),
-        (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes, c.kernel_columns) >= 1, "counts must be at least 1"),
+        (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes) >= 1, "counts must be at least 1"),
         (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),
     ]
     for holds, rule in rules:
@@ -117,6 +120,16 @@ def _kept_sums(c: Conv, memories: Memories) -> Int64Array:
     return memories.accumulator[:pixels]
 
 
+def _tap_weights(c: Conv, memories: Memories, index: int) -> Int64Array:
+    """The command's set number `index`, (M, N); in depthwise mode lanes that hold no tap would see what passed before."""
+    config = memories.config
+    weights: Int64Array = memories.weight_sets(c.weight_address + index * config.weight_load_cycles, 1)[0].astype(np.int64)
+    lanes = [tap_lane(c, row, column, config.window_taps) for row in range(c.tap_rows) for column in range(c.taps)]
+    if c.reduce == Reduce.SUM and np.delete(weights[: config.depthwise_lanes], lanes, axis=1).any():
+        raise HwgenError(f"CONV command: weights of lanes without a tap must be 0; set {index} of {c}")
+    return weights
+
+
 def _tap_sums(c: Conv, memories: Memories, start: Int64Array) -> Int64Array:
     """Depthwise: accumulators (tiles, pixels, K) that begin at `start` (tiles, pixels or 1, M)."""
     config = memories.config
@@ -125,14 +138,15 @@ def _tap_sums(c: Conv, memories: Memories, start: Int64Array) -> Int64Array:
     for tile in range(c.output_tiles):
         block, first = divmod(tile * channels, lanes)
         acc = np.broadcast_to(start[tile, :, :channels], (c.output_rows * c.output_columns, channels)).copy()
-        for row in range(c.kernel_rows):
+        for group in range(c.row_groups):
             for step in range(c.kernel_steps):
-                index = 0 if c.weights_held else (tile * c.kernel_rows + row) * c.kernel_steps + step
-                weights = memories.weight_sets(c.weight_address + index * config.weight_load_cycles, 1)[0].astype(np.int64)
-                for tap in range(min(c.taps, c.kernel_columns - step * c.taps)):
-                    window = _position(c, config, row, step * c.taps + tap, block)
+                index = 0 if c.weights_held else (tile * c.row_groups + group) * c.kernel_steps + step
+                weights = _tap_weights(c, memories, index)
+                for row, column in itertools.product(range(min(c.tap_rows, c.kernel_rows - group * c.tap_rows)), range(c.taps)):
+                    window = _position(c, config, group * c.tap_rows + row, step * c.taps + column, block)
                     x = np.where(window.inside[:, None], memories.activation[window.words, first : first + channels], np.int8(c.pad_value)).astype(np.int64)
-                    acc = np.maximum(acc, x) if c.reduce == Reduce.MAX else acc + x * weights[:channels, tap]
+                    lane = tap_lane(c, row, column, config.window_taps)
+                    acc = np.maximum(acc, x) if c.reduce == Reduce.MAX else acc + x * weights[:channels, lane]
         tiles.append(acc)
     return np.stack(tiles)
 

@@ -75,11 +75,12 @@ class Conv(_Tokens):
     """One layer, or a rectangle of one: convolution, pooling, copy or addition.
 
     for tile in output_tiles: for pixel tile: for kernel row: for kernel step: for input block: one pass over the pixels of the tile.
-    Input position of pixel (y, x) at kernel row r, step k, block b (tap t in depthwise mode):
+    In depthwise mode a pass takes `tap_rows` kernel rows (the last group what is left) and `taps` kernel columns.
+    Input position of pixel (y, x) at kernel row r, step k, block b (column t of the step in depthwise mode):
       row    = origin_row + y * stride_rows + r * dilation_rows, inside when 0 <= row < input_rows
       words from  input_address + y * input_row_step + r * kernel_row_step + b * input_block_stride
       dense:      column = origin_column + x * stride_columns + k * dilation_columns; its word holds N channels
-      depthwise:  column likewise with kernel column c = k * taps + t; taps with c >= kernel_columns do not count
+      depthwise:  column likewise with kernel column k * taps + t; its weight lies in lane tap_lane(row in the group, t)
       packed:     byte = origin_column + x * stride_columns + k * N; N bytes from there, unaligned; columns are always inside
     A position outside reads `pad_value` in every lane. Address arithmetic is modulo 2**24, then modulo the buffer's size.
     """
@@ -94,7 +95,8 @@ class Conv(_Tokens):
     parameters_held: int = bits(0, 21, 1, "1: every tile uses the same parameter set")
     keep: int = bits(0, 22, 1, "1: the sums stay in the accumulator memory; nothing is written. One output tile, one pixel tile")
     resume: int = bits(0, 23, 1, "1: the sums begin at what the accumulator memory holds, not at the bias. One output tile, one pixel tile")
-    taps: int = bits(0, 24, 3, "depthwise: kernel columns per step, 1 to the hardware's taps; their words lie in different banks", default=1)
+    taps: int = bits(0, 24, 5, "depthwise: kernel columns per pass, at most window_taps / chains; maximum: 1; other modes: 1", default=1)
+    tap_rows: int = bits(0, 29, 3, "depthwise: kernel rows per pass, 1 to 4, whose words lie in different banks; other modes: 1", default=1)
 
     input_address: int = bits(1, 0, 24, "word of row origin_row, column 0, block 0; may lie before the tensor, modulo 2**24")
     pad_value: int = bits(1, 24, 8, "what positions outside the image hold", signed=True)
@@ -109,8 +111,7 @@ class Conv(_Tokens):
     input_blocks: int = bits(6, 0, 16, "channel blocks that are summed (dense); 1 in the other modes", default=1)
     stride_columns: int = bits(6, 16, 16, "pixels (packed: bytes) from output column to output column", default=1)
     kernel_rows: int = bits(7, 0, 8, "kernel height", default=1)
-    kernel_steps: int = bits(7, 8, 8, "steps per kernel row: columns (dense), groups of taps (depthwise), words (packed)", default=1)
-    kernel_columns: int = bits(7, 16, 8, "kernel width (depthwise)", default=1)
+    kernel_steps: int = bits(7, 8, 8, "steps per kernel row: columns (dense), groups of `taps` columns (depthwise), words (packed)", default=1)
     origin_row: int = bits(8, 0, 16, "image row of the first window's first row: minus the top padding", signed=True)
     origin_column: int = bits(8, 16, 16, "image column (packed: byte, not negative) of the first window", signed=True)
 
@@ -139,12 +140,27 @@ class Conv(_Tokens):
     @property
     def passes(self) -> int:
         """Passes per pixel tile."""
-        return self.kernel_rows * self.kernel_steps * self.input_blocks
+        return self.row_groups * self.kernel_steps * self.input_blocks
+
+    @property
+    def row_groups(self) -> int:
+        """Passes that it takes to see all kernel rows."""
+        return -(-self.kernel_rows // max(1, self.tap_rows))
 
 
-def in_different_banks(taps: int, dilation_columns: int) -> bool:
-    """Whether the words of `taps` neighbouring kernel columns can be read in one cycle."""
-    return len({tap * dilation_columns % BANKS for tap in range(taps)}) == taps
+def in_different_banks(rows: int, kernel_row_step: int) -> bool:
+    """Whether words of `rows` neighbouring kernel rows can be read in one cycle."""
+    return len({row * kernel_row_step % BANKS for row in range(rows)}) == rows
+
+
+def chain_lanes(tap_rows: int, window_taps: int) -> int:
+    """Lanes that depthwise mode gives to each kernel row of a pass: one, two or four chains."""
+    return window_taps >> (tap_rows - 1).bit_length()
+
+
+def tap_lane(command: Conv, row: int, column: int, window_taps: int) -> int:
+    """The lane in which `column` of a step meets `row` of a group, in depthwise mode: the newest column comes first."""
+    return row * chain_lanes(command.tap_rows, window_taps) + command.taps - 1 - column
 
 
 Command = End | Load | Store | Conv

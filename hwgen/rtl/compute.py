@@ -114,8 +114,7 @@ class ComputeEngine(wiring.Component):
             m.d.sync += [self.front.eq(self.command.payload), busy.eq(1)]
         with m.Elif(self.fetch.finished):
             m.d.sync += busy.eq(0)
-        begins = self.fetch.pass_start & self.fetch.current.begin
-        with m.If(begins):
+        with m.If(self.fetch.begins):
             m.d.sync += [self.back.eq(self.front), self.draining.eq(1)]
         with m.Elif(self.done):
             m.d.sync += self.draining.eq(0)
@@ -128,6 +127,7 @@ class ComputeEngine(wiring.Component):
             self.fetch.command.eq(self.front),
             self.fetch.valid.eq(self.walker.valid),
             self.fetch.pixel.eq(self.walker.pixel),
+            self.fetch.three_rows.eq(self.walker.three_rows),
             self.fetch.go.eq(~self.draining),
             self.activations.read.eq(self.fetch.reads),
             self.array_busy.eq(self.fetch.enter),
@@ -144,6 +144,7 @@ class ComputeEngine(wiring.Component):
             loader.pixel.eq(self.fetch.current),
         ]
         sums = sum_cycles(c)
+        self.walked = delay(m, self.fetch.walk, READ_CYCLES, "walked")
         self.entered = delay(m, self.fetch.enter, sums, "entered")
         self.beat = as_views(delay_data(m, self.fetch.beat, sums, "beat"), beat_layout(c))
         self.emitted = delay(m, self.fetch.emitting, sums + 1, "emitted")
@@ -154,10 +155,11 @@ class ComputeEngine(wiring.Component):
         m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
         m.d.comb += [
             *_each(router.words, self.activations.words),
-            router.valid.eq(self.entered[READ_CYCLES]),
+            router.valid.eq(self.walked[READ_CYCLES]),
             router.route.eq(delay_data(m, self.fetch.route, READ_CYCLES, "route")[-1]),
             router.mode.eq(self.back.mode),
             router.maximum.eq(maximum),
+            router.tap_rows.eq(self.back.tap_rows),
             router.pad_value.eq(self.back.pad_value),
             *_each(array.low, router.low),
             array.high.eq(router.high),

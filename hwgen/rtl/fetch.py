@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, ValueLike, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -15,10 +15,10 @@ from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, pixel_layout
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:
-    """How the words of a read become operands: of which `side` each bank's word is; per tap its bank, whether it is inside the image,
-    whether it counts; `offset`: first byte (packed); `chunk`: part of the word that a depthwise tile takes."""
-    t = config.taps
-    words = {"side": data.ArrayLayout(SIDE_BITS, BANKS), "bank": data.ArrayLayout(BANK_BITS, t), "inside": t, "counts": t}
+    """How the words of a read become operands: of which `side` each bank's word is; per word its bank, whether it is inside the image,
+    whether its row counts (depthwise); `offset`: first byte (packed); `chunk`: part of the word that a depthwise tile takes; `preset`:
+    what a depthwise window held before is padding."""
+    words = {"side": data.ArrayLayout(SIDE_BITS, BANKS), "bank": data.ArrayLayout(BANK_BITS, BANKS), "inside": BANKS, "counts": BANKS, "preset": 1}
     return data.StructLayout({**words, "offset": ceil_log2(config.in_lanes), "chunk": ceil_log2(config.tiles_per_word)})
 
 
@@ -34,8 +34,8 @@ def result_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def _located_layout(config: HardwareConfig) -> data.StructLayout:
-    """A pixel with the addresses of its words: word 0 and 1 (packed) or one word per tap."""
-    words = {"words": data.ArrayLayout(address_bits(config), config.taps), "used": config.taps, "route": route_layout(config)}
+    """A column with the addresses of its words: word 0 and 1 (packed) or one word per kernel row."""
+    words = {"words": data.ArrayLayout(address_bits(config), BANKS), "used": BANKS, "route": route_layout(config)}
     return data.StructLayout({"pixel": pixel_layout(config), **words})
 
 
@@ -47,12 +47,13 @@ def _read_layout(config: HardwareConfig) -> data.StructLayout:
 class Fetch(wiring.Component):
     """Three registers behind the walker, the last of which holds a pixel until all its cycles are over.
 
-    Members: `command` is constant while `valid`; `go` allows the first pixel of a command (the one before has drained). In one cycle,
-    `reads`; with `enter`, a pixel's `beat` and `route`; with `emitting`, one slice of Q sums: its number `slice`, the `residual_port`
-    that is read for it, and where its `result` goes. `pass_start` with `current` tells the weight loader; `finished` is the cycle of
-    the command's last slice.
-    Timing: a pixel takes one cycle; in the last pass it takes `slices` cycles (depthwise: depthwise_lanes / requantize_lanes), and
-    one more when its fetch reads at the port at which the residual word of its first slice lies. A pass takes at least PASS_CYCLES.
+    Members: `command` and `three_rows` are constant while `valid`; `go` allows the first column of a command (the one before has
+    drained), which `begins` reports. In one cycle, `reads`; with `walk`, a column's `route`; with `enter`, a complete pixel's `beat`;
+    with `emitting`, one slice of Q sums: its number `slice`, the `residual_port` that is read for it, and where its `result` goes.
+    `pass_start` with `current` tells the weight loader; `finished` is the cycle of the command's last slice.
+    Timing: a column takes one cycle; in the last pass a pixel's last column takes `slices` cycles (depthwise: depthwise_lanes /
+    requantize_lanes), and one more when its words are read at the port at which the residual word of its first slice lies. From a pass's
+    first complete pixel to the next pass's at least PASS_CYCLES go by.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -63,8 +64,11 @@ class Fetch(wiring.Component):
                 "valid": In(1),
                 "pixel": In(pixel_layout(config)),
                 "advance": Out(1),
+                "three_rows": In(data.StructLayout({"rows": 10, "words": address_bits(config)})),
                 "go": In(1),
+                "begins": Out(1),
                 "reads": Out(port_reads_layout(config)),
+                "walk": Out(1),
                 "enter": Out(1),
                 "beat": Out(beat_layout(config)),
                 "route": Out(route_layout(config)),
@@ -96,33 +100,36 @@ class Fetch(wiring.Component):
         """Addresses of the words and what lies inside the image."""
         c, n = self.command, self.config.in_lanes
         out = Signal(_located_layout(self.config), name="next_located")
-        row_inside = (pixel.row >= 0) & (pixel.row < c.input_rows)
-        word_column = pixel.column >> ceil_log2(n)
-        m.d.comb += [out.pixel.eq(pixel), out.route.offset.eq(pixel.column[: ceil_log2(n)]), out.route.chunk.eq(pixel.chunk)]
-        for t in range(self.config.taps):
-            column = Signal(signed(POSITION_BITS), name=f"column_{t}")
-            inside = row_inside & (column >= 0) & (column < c.input_columns)
-            m.d.comb += [
-                column.eq(pixel.column + self._tap_offset(m, t)),
-                out.route.bank[t].eq(out.words[t][:BANK_BITS]),
-                out.words[t].eq(pixel.address + column),
-            ]
+        word_column = Mux(c.mode == Mode.PACKED, pixel.column >> ceil_log2(n), pixel.column)
+        first_word = Signal(address_bits(self.config))
+        column_inside = (pixel.column >= 0) & (pixel.column < c.input_columns)
+        row_distances: list[ValueLike] = [0, c.dilation_rows, c.dilation_rows << 1, self.three_rows.rows]
+        word_distances: list[ValueLike] = [0, c.kernel_row_step, c.kernel_row_step << 1, self.three_rows.words]
+        m.d.comb += [
+            first_word.eq(pixel.address + word_column),
+            out.pixel.eq(pixel),
+            out.route.offset.eq(pixel.column[: ceil_log2(n)]),
+            out.route.chunk.eq(pixel.chunk),
+            out.route.preset.eq(pixel.preset),
+        ]
+        for k in range(BANKS):
+            row = Signal(signed(POSITION_BITS), name=f"row_{k}")
+            row_inside = (row >= 0) & (row < c.input_rows)
+            word = Signal(address_bits(self.config), name=f"word_{k}")
+            m.d.comb += [row.eq(pixel.row + row_distances[k]), word.eq(first_word + word_distances[k])]
+            m.d.comb += [out.words[k].eq(word), out.route.bank[k].eq(word[:BANK_BITS])]
             with m.Switch(c.mode):
                 with m.Case(Mode.DEPTHWISE):
-                    m.d.comb += [out.route.inside[t].eq(inside), out.route.counts[t].eq(pixel.taps[t]), out.used[t].eq(inside & pixel.taps[t])]
+                    inside = row_inside & column_inside & pixel.rows[k]
+                    m.d.comb += [out.route.inside[k].eq(inside), out.route.counts[k].eq(pixel.rows[k]), out.used[k].eq(inside)]
                 with m.Case(Mode.PACKED):
-                    used = 1 if t == 0 else pixel.column[: ceil_log2(n)].any() if t == 1 else 0
-                    m.d.comb += [out.route.inside[t].eq(row_inside), out.words[t].eq(pixel.address + word_column + t), out.used[t].eq(row_inside & used)]
+                    used = 1 if k == 0 else pixel.column[: ceil_log2(n)].any() if k == 1 else 0
+                    m.d.comb += [row.eq(pixel.row), word.eq(first_word + k), out.route.counts[k].eq(1)]
+                    m.d.comb += [out.route.inside[k].eq(row_inside), out.used[k].eq(row_inside & used)]
                 with m.Default():
-                    m.d.comb += [out.route.inside[t].eq(inside), out.used[t].eq(inside if t == 0 else 0)]
+                    inside = row_inside & column_inside
+                    m.d.comb += [out.route.counts[k].eq(1), out.route.inside[k].eq(inside), out.used[k].eq(inside if k == 0 else 0)]
         return out
-
-    def _tap_offset(self, m: Module, tap: int) -> Value:
-        """Columns from tap 0 to `tap`; constant during a command."""
-        offset = Signal(8 + 2, name=f"tap_offset_{tap}", reset_less=True)
-        distance = self.command.dilation_columns
-        m.d.sync += offset.eq(sum((distance << k for k in range(2) if tap >> k & 1), start=Const(0)))  # a product would become a multiplier
-        return offset
 
     def _bank(self, m: Module, located: data.View) -> data.View:
         """Sort the words by bank: those that are read lie in different ones."""
@@ -130,20 +137,20 @@ class Fetch(wiring.Component):
         out = Signal(_read_layout(c), name="next_held")
         m.d.comb += [out.pixel.eq(located.pixel), out.route.eq(located.route), out.group.eq(located.pixel.chunk * c.slices if c.tiles_per_word > 1 else 0)]
         for b in range(BANKS):
-            here = [located.used[t] & (located.words[t][:BANK_BITS] == b) for t in range(c.taps)]
+            here = [located.used[k] & (located.words[k][:BANK_BITS] == b) for k in range(BANKS)]
             address = located.words[0][BANK_BITS:]
-            for t in range(1, c.taps):
-                address = Mux(here[t], located.words[t][BANK_BITS:], address)
+            for k in range(1, BANKS):
+                address = Mux(here[k], located.words[k][BANK_BITS:], address)
             m.d.comb += [out.banks.enable[b].eq(Cat(here).any()), out.banks.address[b].eq(address), out.route.side[b].eq(address[-SIDE_BITS:])]
         return out
 
     def _slots(self, m: Module, valid: Value) -> None:
-        """One cycle of the pixel in the last register: enter the array, emit a slice, or both."""
+        """One cycle of the column in the last register: walk on, and with a complete pixel enter the array, emit a slice, or both."""
         c, pixel = self.command, self.held.pixel
-        entered, gap = Signal(), Signal(range(PASS_CYCLES))
+        walked, gap = Signal(), Signal(range(PASS_CYCLES))
         slice_index = self.slice
         may = Signal()
-        m.d.comb += may.eq(valid & (entered | ~pixel.pass_start | ((gap == 0) & (self.go | ~pixel.begin))))
+        m.d.comb += may.eq(valid & (walked | ((~pixel.pass_start | (gap == 0)) & (~pixel.begin | self.go))))
         write = ~c.keep & (pixel.block < c.output_blocks)
         reads_residual = Signal()
         port = Signal(PORT_BITS)
@@ -154,9 +161,11 @@ class Fetch(wiring.Component):
             reads_residual.eq(c.residual & write),
             port.eq(port_of(pixel.residual)),
             conflict.eq(reads_residual & Cat(self._used(port) for port in range(SIDES * BANKS)).bit_select(port, 1)),
-            self.enter.eq(may & ~entered),
-            self.emitting.eq(may & pixel.last & (entered | ~conflict)),
-            done.eq(Mux(pixel.last, self.emitting & (slice_index == last_slice), may)),
+            self.walk.eq(may & ~walked),
+            self.begins.eq(self.walk & pixel.begin),
+            self.enter.eq(self.walk & pixel.beat),
+            self.emitting.eq(may & pixel.beat & pixel.last & (walked | ~conflict)),
+            done.eq(Mux(pixel.beat & pixel.last, self.emitting & (slice_index == last_slice), may)),
             self.advance.eq(~valid | done),
             self.pass_start.eq(self.enter & pixel.pass_start),
             self.current.eq(pixel),
@@ -166,13 +175,13 @@ class Fetch(wiring.Component):
             m.d.sync += gap.eq(PASS_CYCLES - 1)
         with m.Elif(gap != 0):
             m.d.sync += gap.eq(gap - 1)
-        with m.If(self.enter):
-            m.d.sync += entered.eq(1)
+        with m.If(self.walk):
+            m.d.sync += walked.eq(1)
         with m.If(self.emitting & ~done):
             m.d.sync += slice_index.eq(slice_index + 1)
             self._next_slice(m)
         with m.If(self.advance):
-            m.d.sync += [entered.eq(0), slice_index.eq(0)]
+            m.d.sync += [walked.eq(0), slice_index.eq(0)]
         self._outputs(m, write, reads_residual, port, done)
 
     def _next_slice(self, m: Module) -> None:
@@ -207,7 +216,7 @@ class Fetch(wiring.Component):
         ]
         for port in range(SIDES * BANKS):
             residual_here = self.emitting & reads_residual & (residual_port == port)
-            fetch_here = self.enter & self._used(port)
+            fetch_here = self.walk & self._used(port)
             m.d.comb += [
                 self.reads.enable[port].eq(fetch_here | residual_here),
                 self.reads.address[port].eq(Mux(fetch_here, held.banks.address[port % BANKS][:-SIDE_BITS], row_of(pixel.residual))),

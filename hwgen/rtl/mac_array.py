@@ -1,4 +1,4 @@
-"""The multiplier array: M rows of N products with adder trees, and the maximum of taps beside them."""
+"""The multiplier array: M rows of N products with adder trees, and the maximum of a column beside them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.isa.latency import TREE_LEVELS_PER_REGISTER, tree_cycles
 from hwgen.rtl.weight_loader import step_layout
 
@@ -20,7 +20,7 @@ def sum_bits(config: HardwareConfig) -> int:
 class MacArray(wiring.Component):
     """Members: `write` puts R rows of weights (`rows`, at `group`) into the waiting set; `switch` makes that set the active one, from
     the next cycle on, and frees it in the same cycle. `low`, `high` are operands as Route gives them. `maximum` selects, for every
-    row, the maximum of its T low operands in place of the sum of products. `valid`: bit k, a pixel is k registers behind its operands;
+    row, the maximum of its four chains' newest bytes in place of the sum of products. `valid`: bit k, a pixel is k registers behind its operands;
     registers that no pixel enters keep their value.
 
     Timing: `sums` follow the operands by 1 + tree_cycles(config) cycles.
@@ -35,8 +35,8 @@ class MacArray(wiring.Component):
                 "group": In(step_layout(0, c)["group"].shape),
                 "rows": In(8 * c.in_lanes).array(c.weight_rows),
                 "switch": In(1),
-                "low": In(8 * c.taps).array(c.out_lanes),
-                "high": In(8 * (c.in_lanes - c.taps)),
+                "low": In(8 * c.window_taps).array(c.out_lanes),
+                "high": In(8 * (c.in_lanes - c.window_taps)),
                 "maximum": In(1),
                 "valid": In(1 + tree_cycles(c)),
                 "sums": Out(signed(sum_bits(c))).array(c.out_lanes),
@@ -57,7 +57,7 @@ class MacArray(wiring.Component):
         return m
 
     def _operand(self, row: int, lane: int) -> Value:
-        taps = self.config.taps
+        taps = self.config.window_taps
         part, k = (self.low[row], lane) if lane < taps else (self.high, lane - taps)
         return part[8 * k : 8 * (k + 1)].as_signed()
 
@@ -89,12 +89,12 @@ class MacArray(wiring.Component):
         return registers
 
     def _maxima(self, m: Module, r: int) -> list[Value]:
-        """The maximum of the row's taps, as it is needed by tree stage 0, 1, ..."""
+        """The maximum of the row's newest bytes, as it is needed by tree stage 0, 1, ..."""
 
         def larger(a: Value, b: Value) -> Value:
             return Mux(a > b, a, b)
 
-        taps = [self._operand(r, t) for t in range(self.config.taps)]
+        taps = [self._operand(r, k * self.config.window_taps // BANKS) for k in range(BANKS)]
         taps = self._registered(m, f"larger_{r}", [larger(taps[k], taps[k + 1]) for k in range(0, len(taps), 2)], self.valid[0] & self.maximum)
         while len(taps) > 1:
             taps = [larger(taps[k], taps[k + 1]) for k in range(0, len(taps), 2)]

@@ -1,14 +1,15 @@
-"""From words to operands: padding, taps, unaligned bytes."""
+"""From words to operands: padding, windows, unaligned bytes."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.rtl.fetch import route_layout
+from hwgen.rtl.parameter_set import pick
 
 _LOWEST = 0x80  # -128 in a byte
 
@@ -16,8 +17,10 @@ _LOWEST = 0x80  # -128 in a byte
 class Route(wiring.Component):
     """Makes the operands of a pixel out of the words that its read brought.
 
-    Members: `words` of the ports with `route` and `valid` in one cycle; `mode`, `maximum`, `pad_value` are constants of the command.
-    `low`: per row the operands of its first T lanes; `high`: those of the other lanes, the same for all rows.
+    Members: `words` of the ports with `route` and `valid` in one cycle; `mode`, `maximum`, `tap_rows`, `pad_value` are constants of the
+    command. `low`: per row the operands of its first T = window_taps lanes; `high`: those of the other lanes, the same for all rows.
+    In depthwise mode `low` is the window itself: one chain of T bytes per row of the array, two of T / 2 or four of T / 4 for up to as
+    many kernel rows (maximum: always four), into which each column shifts one byte; `high` keeps what it held.
     Timing: operands follow ROUTE_CYCLES cycles after the words, and stay until the next.
     """
 
@@ -31,38 +34,63 @@ class Route(wiring.Component):
                 "route": In(route_layout(c)),
                 "mode": In(2),
                 "maximum": In(1),
+                "tap_rows": In(3),
                 "pad_value": In(8),
-                "low": Out(8 * c.taps).array(c.out_lanes),
-                "high": Out(8 * (c.in_lanes - c.taps)),
+                "low": Out(8 * c.window_taps).array(c.out_lanes),
+                "high": Out(8 * (c.in_lanes - c.window_taps)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         c = self.config
-        words = [Signal(8 * c.in_lanes, name=f"word_{t}", reset_less=True) for t in range(c.taps)]
+        words = [Signal(8 * c.in_lanes, name=f"word_{k}", reset_less=True) for k in range(BANKS)]
         second, route = Signal(), Signal(route_layout(c), reset_less=True)
         m.d.sync += second.eq(self.valid)
-        banks = [Array(self.words[b::BANKS])[self.route.side[b]] for b in range(BANKS)]
+        banks = [pick(list(self.words[b::BANKS]), self.route.side[b]) for b in range(BANKS)]
         with m.If(self.valid):
             m.d.sync += route.eq(self.route)
-            for t, word in enumerate(words):
-                bank = Array(banks)[self.route.bank[t]]
-                with m.If(self.route.inside[t]):
-                    m.d.sync += word.eq(bank)
-                with m.Else():
-                    m.d.sync += word.eq(self.pad_value.replicate(c.in_lanes))
+            for k, word in enumerate(words):
+                outside = Mux(self.route.counts[k], self.pad_value, Mux(self.maximum, Const(_LOWEST, 8), 0))
+                m.d.sync += word.eq(Mux(self.route.inside[k], pick(banks, self.route.bank[k]), outside.replicate(c.in_lanes)))
 
-        line = Signal(8 * c.in_lanes)
-        m.d.comb += line.eq(self._unaligned(words, route.offset))
-        with m.If(second & (self.mode == Mode.DEPTHWISE)):
-            taps = [self._tap(words[t], route.counts[t], route.chunk) for t in range(c.taps)]
-            m.d.sync += [self.low[r].eq(Cat(tap[r % c.depthwise_lanes] for tap in taps)) for r in range(c.out_lanes)]
-            m.d.sync += self.high.eq(0)
-        with m.Elif(second):
-            m.d.sync += [self.low[r].eq(line[: 8 * c.taps]) for r in range(c.out_lanes)]
-            m.d.sync += self.high.eq(line[8 * c.taps :])
+        line, window = Signal(8 * c.in_lanes), Signal()
+        m.d.comb += [line.eq(self._unaligned(words, route.offset)), window.eq(self.mode == Mode.DEPTHWISE)]
+        with m.If(second):
+            with m.If(~window):
+                m.d.sync += self.high.eq(line[8 * c.window_taps :])
+            together = Mux(window, self._padding(route.counts), line[: 8 * c.window_taps])
+            columns = [self._part(word, route.chunk) for word in words]
+            for r in range(c.out_lanes):
+                self._shift(m, r, ~window, route.preset, together, [column[r % c.depthwise_lanes] for column in columns])
         return m
+
+    @property
+    def _four(self) -> Value:
+        return self.maximum | (self.tap_rows > 2)
+
+    def _padding(self, counts: Value) -> Value:
+        """What lies left of the image, in each lane: pad_value, in chains of rows that do not count 0."""
+        half = self.config.window_taps // 2
+        counted = [Mux(self._four, counts[2 * lane // half], counts[lane // half]) for lane in range(2 * half)]
+        return Cat(Mux(count | (self.tap_rows == 1), self.pad_value, 0) for count in counted)
+
+    def _shift(self, m: Module, r: int, dense: Value, preset: Value, together: Value, column: list[Value]) -> None:
+        """Operands of row `r`: `together` outside windows and where one begins; else a new byte into each chain, the others move on."""
+        low, quarter = self.low[r], self.config.window_taps // BANKS
+        four, two = self._four, self.tap_rows == 2
+        heads = {
+            0: (Const(1, 1), column[0]),
+            quarter: (four, column[1]),
+            2 * quarter: (four | two, Mux(four, column[2], column[1])),
+            3 * quarter: (four, column[3]),
+        }
+        for lane in range(self.config.window_taps):
+            at = slice(8 * lane, 8 * lane + 8)
+            before = low[8 * lane - 8 : 8 * lane] if lane else Const(0, 8)
+            is_head, byte = heads.get(lane, (Const(0, 1), Const(0, 8)))
+            moved = Mux(is_head, byte, before)
+            m.d.sync += low[at].eq(Mux(dense | (preset & ~is_head), together[at], moved))
 
     def _unaligned(self, words: list[Signal], offset: Value) -> Value:
         """N bytes from byte `offset` of the first two words; the other modes begin at byte 0."""
@@ -73,10 +101,9 @@ class Route(wiring.Component):
             line = Mux(start[k], line[step : step + rest], line[:rest])
         return line
 
-    def _tap(self, word: Signal, counts: Value, chunk: Value) -> list[Value]:
-        """The bytes of a depthwise tile in one tap's word: neutral where the tap does not count."""
+    def _part(self, word: Signal, chunk: Value) -> list[Value]:
+        """The bytes of a depthwise tile in a word."""
         size = 8 * self.config.depthwise_lanes
         parts = [word[size * k : size * (k + 1)] for k in range(self.config.tiles_per_word)]
-        part = Array(parts)[chunk] if len(parts) > 1 else parts[0]
-        neutral = Mux(self.maximum, Const(_LOWEST, 8), Const(0, 8))
-        return [Mux(counts, part[8 * r : 8 * (r + 1)], neutral) for r in range(self.config.depthwise_lanes)]
+        part = pick(parts, chunk)
+        return [part[8 * r : 8 * (r + 1)] for r in range(self.config.depthwise_lanes)]

@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, WINDOW_TAPS, HardwareConfig
 from hwgen.isa.fields import Mode, Reduce
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import WALK_CYCLES
@@ -19,16 +19,20 @@ from hwgen.rtl.command import command_layout
 CONV_LAYOUT = command_layout(Conv)
 POSITION_BITS = 20  # image rows and columns (packed: bytes), signed, padding and dilated kernels included
 PIXEL_COUNT_BITS = 24  # output pixels: no buffer holds more words
+_COLUMN_BITS = ceil_log2(WINDOW_TAPS[-1])  # columns that a pixel sees
+_OFFSET_BITS = _COLUMN_BITS + 8  # their distances
 _DIGIT_BITS = 16 // WALK_CYCLES  # the pixel count is multiplied digit by digit, from the handshake on
 
 
 def pixel_layout(config: HardwareConfig) -> data.StructLayout:
-    """One pixel of one pass.
+    """One image column that a pixel of one pass needs.
 
-    row, column, address: image position of the first tap and the word of column 0. taps: which taps count (depthwise).
+    row, column, address: image position (depthwise: of the first row) and the word of column 0. rows: which rows count (depthwise).
+    preset: the column is the first that the pixel sees, those before it are padding. beat: the column is the last, the pixel is complete.
     index: pixel in its pixel tile. output, residual, block: the word of the tile's first channel, and that word's channel block.
     chunk: which part of a word the tile is, where M < N.
-    begin, final: first and last pixel of the command. pass_start: first pixel of a pass. first, last: pass of the pixel tile.
+    begin, final: first and last column of the command. pass_start: the first pixel of a pass is complete. first, last: pass of the
+    pixel tile.
     new_weights, new_bias, new_rescale: from this pixel on, the array uses the next set.
     next_weights, rewind_weights, next_tile: which weights to load during this pass; next_parameters: likewise.
     """
@@ -37,29 +41,28 @@ def pixel_layout(config: HardwareConfig) -> data.StructLayout:
         "row": signed(POSITION_BITS),
         "column": signed(POSITION_BITS),
         "address": a,
-        "taps": config.taps,
+        "rows": BANKS,
         "index": ceil_log2(config.accumulator_depth),
         "output": a,
         "residual": a,
         "block": 16,
         "chunk": ceil_log2(config.tiles_per_word),
     }
-    flags = ("begin", "final", "pass_start", "first", "last", "new_weights", "new_bias", "new_rescale")
+    flags = ("preset", "beat", "begin", "final", "pass_start", "first", "last", "new_weights", "new_bias", "new_rescale")
     loads = ("next_weights", "rewind_weights", "next_tile", "next_parameters")
     return data.StructLayout({**numbers, **dict.fromkeys((*flags, *loads), 1)})
 
 
 def _place_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
-    return data.StructLayout({"row": signed(POSITION_BITS), "column": signed(POSITION_BITS), "x": 16, "address": a, "output": a, "residual": a})
+    numbers = {"row": signed(POSITION_BITS), "column": signed(POSITION_BITS), "x": 16, "address": a, "output": a, "residual": a}
+    return data.StructLayout({**numbers, "row_start": 1})
 
 
 def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
     counts = {"rows_left": 8, "steps_left": 8, "blocks_left": 16}
-    return data.StructLayout(
-        {**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS), "columns_left": signed(12)}
-    )
+    return data.StructLayout({**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS)})
 
 
 def _tile_layout(config: HardwareConfig) -> data.StructLayout:
@@ -76,10 +79,12 @@ class _Span:
 
 
 class Walker(wiring.Component):
-    """Walks through a command, one pixel of one pass per cycle.
+    """Walks through a command, one column of one pixel of one pass per cycle.
 
     Members: `take` with `taken` is the handshake of a command, `command` its copy from the next cycle on. `pixel` is valid with
-    `valid` and goes on with `advance`.
+    `valid` and goes on with `advance`. `three_rows`: rows and words from a kernel row to the third after it, constant in a command.
+    Columns: a pixel sees `taps` columns; the first of a row begins with the first inside the image, if dilation_columns is 1, the first
+    of a pixel tile elsewhere with all. Others see those that the pixel before them did not see, if dilation_columns is 1, else all.
     Timing: the first pixel is valid WALK_CYCLES + 1 cycles after `take`; then one per cycle, whatever begins or ends.
     """
 
@@ -93,6 +98,7 @@ class Walker(wiring.Component):
                 "advance": In(1),
                 "valid": Out(1),
                 "pixel": Out(pixel_layout(config)),
+                "three_rows": Out(data.StructLayout({"rows": 10, "words": address_bits(config)})),
             }
         )
 
@@ -106,16 +112,23 @@ class Walker(wiring.Component):
         self.index = Signal(16, reset_less=True)
         self.first_pass = Signal(reset_less=True)
         self.first_span = Signal(reset_less=True)  # first pixel tile of the output tile
-        self.begin = Signal(reset_less=True)
+        self.begin = Signal(reset_less=True)  # the command's first pixel
+        self.fresh = Signal(reset_less=True)  # the pixel's first column
+        self.column, self.offset = Signal(_COLUMN_BITS, reset_less=True), Signal(_OFFSET_BITS, reset_less=True)
 
         setup = self._count_pixels(m)
         self._steps(m)
-        stepped, kernel, tile = self._stepped(m), self._next_kernel(m), self._next_tile(m)
+        column, offset = self._column(m)
+        complete = column == self.last_column
+        stepped, kernel, tile = self._stepped(m), self._next_kernel(m, offset), self._next_tile(m)
         pass_end = self.index == self.last_index
-        last_pass = (self.kernel.rows_left == 1) & (self.kernel.steps_left == 1) & (self.kernel.blocks_left == 1)
+        last_pass = (self.kernel.rows_left <= self.command.tap_rows) & (self.kernel.steps_left == 1) & (self.kernel.blocks_left == 1)
         self._pixel(m, pass_end, last_pass)
+        self._window(m, offset, complete)
 
         with m.If(self.valid & self.advance):
+            m.d.sync += [self.fresh.eq(complete), self.column.eq(column + 1), self.offset.eq(offset + self.command.dilation_columns)]
+        with m.If(self.valid & self.advance & complete):
             m.d.sync += [self.begin.eq(0), self.index.eq(self.index + 1), self.place.eq(stepped)]
             with m.If(pass_end):
                 m.d.sync += [self.index.eq(0), self.first_pass.eq(last_pass), self.kernel.eq(kernel)]
@@ -128,7 +141,7 @@ class Walker(wiring.Component):
                     self._begin_tile(m, tile)
                     m.d.sync += self.valid.eq(self.tile.left != 1)
         with m.If(setup):
-            m.d.sync += [self.begin.eq(1), self.valid.eq(1), self.index.eq(0), self.first_pass.eq(1), self.kernel.eq(self._first_kernel(m))]
+            m.d.sync += [self.begin.eq(1), self.fresh.eq(1), self.valid.eq(1), self.index.eq(0), self.first_pass.eq(1), self.kernel.eq(self._first_kernel(m))]
             self._begin_tile(m, self._first_tile(m))
         return m
 
@@ -177,18 +190,49 @@ class Walker(wiring.Component):
         self._enter_span(m, self.rest)
 
     def _steps(self, m: Module) -> None:
-        """What one kernel step moves, and limits minus 1; all constant during a command."""
+        """What steps move, and limits minus 1; all constant during a command."""
         c = self.command
-        taps_columns = sum((Mux(c.taps[k], c.dilation_columns << k, 0) for k in range(len(c.taps))), start=Const(0))
-        self.step_columns, self.last_x, self.longest = Signal(12, reset_less=True), Signal(16, reset_less=True), Signal(16, reset_less=True)
-        m.d.sync += [self.last_x.eq(c.output_columns - 1), self.longest.eq(c.pixels_per_tile - 1)]
-        with m.Switch(c.mode):
-            with m.Case(Mode.DEPTHWISE):
-                m.d.sync += self.step_columns.eq(taps_columns)
-            with m.Case(Mode.PACKED):
-                m.d.sync += self.step_columns.eq(self.config.in_lanes)
-            with m.Default():
-                m.d.sync += self.step_columns.eq(c.dilation_columns)
+        self.last_x, self.longest, self.last_column = Signal(16, reset_less=True), Signal(16, reset_less=True), Signal(_COLUMN_BITS, reset_less=True)
+        self.step_columns = Signal(range(max(256, self.config.in_lanes + 1)), reset_less=True)
+        self.overlaps, self.seen = Signal(reset_less=True), Signal(_COLUMN_BITS, reset_less=True)
+        self.group_rows, self.group_words = Signal(10, reset_less=True), Signal(address_bits(self.config), reset_less=True)
+        m.d.sync += [
+            self.last_x.eq(c.output_columns - 1),
+            self.longest.eq(c.pixels_per_tile - 1),
+            self.last_column.eq(c.taps - 1),
+            self.step_columns.eq(Mux(c.mode == Mode.PACKED, self.config.in_lanes, c.dilation_columns)),
+            self.overlaps.eq(c.dilation_columns == 1),
+            self.seen.eq(Mux((c.dilation_columns == 1) & (c.taps > c.stride_columns), c.taps - c.stride_columns, 0)),
+            self.three_rows.rows.eq(c.dilation_rows + (c.dilation_rows << 1)),
+            self.three_rows.words.eq(c.kernel_row_step + (c.kernel_row_step << 1)),
+        ]
+        for step, one, three in (
+            (self.group_rows, c.dilation_rows, self.three_rows.rows),
+            (self.group_words, c.kernel_row_step, self.three_rows.words),
+        ):
+            m.d.sync += step.eq(Mux(c.tap_rows == 3, three, Mux(c.tap_rows[2], one << 2, Mux(c.tap_rows[1], one << 1, one))))
+
+    def _column(self, m: Module) -> tuple[Value, Value]:
+        """Which of its columns the pixel sees, and its distance from the first one."""
+        first = self.kernel.column  # of the first pixel of a row
+        outside = Signal(POSITION_BITS)
+        skipped, begin = Signal(_COLUMN_BITS), Signal(_COLUMN_BITS)
+        m.d.comb += [
+            outside.eq(-first),
+            skipped.eq(Mux(self.overlaps & first[-1], Mux(outside > self.last_column, self.last_column, outside), 0)),
+            begin.eq(Mux(self.place.row_start, skipped, Mux(self.index == 0, 0, self.seen))),
+        ]
+        return Mux(self.fresh, begin, self.column), Mux(self.fresh, begin, self.offset)
+
+    def _window(self, m: Module, offset: Value, complete: Value) -> None:
+        p, c = self.pixel, self.command
+        m.d.comb += [
+            p.column.eq(self.place.column + (self.kernel.column + offset)),
+            p.rows.eq(Cat((self.kernel.rows_left > row) & (c.tap_rows > row) for row in range(BANKS))),
+            p.preset.eq(self.fresh & (self.place.row_start | (self.index == 0))),
+            p.beat.eq(complete),
+            p.begin.eq(self.begin & self.fresh),
+        ]
 
     def _stepped(self, m: Module) -> data.View:
         """The place of the next pixel in raster order."""
@@ -197,14 +241,14 @@ class Walker(wiring.Component):
         with m.If(place.x == self.last_x):
             m.d.comb += [
                 stepped.row.eq(place.row + c.stride_rows),
-                stepped.column.eq(c.origin_column),
                 stepped.x.eq(0),
+                stepped.row_start.eq(1),
                 stepped.address.eq(place.address + c.input_row_step),
                 stepped.output.eq(place.output + c.output_row_stride),
                 stepped.residual.eq(place.residual + c.residual_row_stride),
             ]
         with m.Else():
-            m.d.comb += [stepped.eq(place), stepped.column.eq(place.column + c.stride_columns), stepped.x.eq(place.x + 1)]
+            m.d.comb += [stepped.eq(place), stepped.column.eq(place.column + c.stride_columns), stepped.x.eq(place.x + 1), stepped.row_start.eq(0)]
         return stepped
 
     def _first_kernel(self, m: Module) -> data.View:
@@ -214,12 +258,12 @@ class Walker(wiring.Component):
             first.rows_left.eq(c.kernel_rows),
             first.steps_left.eq(c.kernel_steps),
             first.blocks_left.eq(c.input_blocks),
-            first.columns_left.eq(c.kernel_columns),
+            first.column.eq(c.origin_column),
         ]
         return first
 
-    def _next_kernel(self, m: Module) -> data.View:
-        """Kernel row, step and input block of the next pass."""
+    def _next_kernel(self, m: Module, offset: Value) -> data.View:
+        """Kernel row, step and input block of the next pass; `offset` is that of the step's last column."""
         c, now = self.command, self.kernel
         after = Signal(_kernel_layout(self.config), name="next_kernel")
         m.d.comb += after.eq(now)
@@ -230,17 +274,16 @@ class Walker(wiring.Component):
             with m.If(now.steps_left != 1):
                 m.d.comb += [
                     after.steps_left.eq(now.steps_left - 1),
-                    after.column.eq(now.column + self.step_columns),
-                    after.columns_left.eq(now.columns_left - c.taps),
+                    after.column.eq(now.column + (offset + self.step_columns)),
                 ]
             with m.Else():
-                m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(0), after.columns_left.eq(c.kernel_columns)]
+                m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(c.origin_column)]
                 m.d.comb += [
-                    after.rows_left.eq(now.rows_left - 1),
-                    after.row.eq(now.row + c.dilation_rows),
-                    after.row_address.eq(now.row_address + c.kernel_row_step),
+                    after.rows_left.eq(now.rows_left - c.tap_rows),
+                    after.row.eq(now.row + self.group_rows),
+                    after.row_address.eq(now.row_address + self.group_words),
                 ]
-                with m.If(now.rows_left == 1):
+                with m.If(now.rows_left <= c.tap_rows):
                     m.d.comb += [after.rows_left.eq(c.kernel_rows), after.row.eq(0), after.row_address.eq(0)]
         return after
 
@@ -281,7 +324,7 @@ class Walker(wiring.Component):
         origin = Signal(_place_layout(self.config), name=f"origin_{tile.as_value().name}")
         m.d.comb += [
             origin.row.eq(self.command.origin_row),
-            origin.column.eq(self.command.origin_column),
+            origin.row_start.eq(1),
             origin.address.eq(tile.input),
             origin.output.eq(tile.output),
             origin.residual.eq(tile.residual),
@@ -291,23 +334,19 @@ class Walker(wiring.Component):
 
     def _pixel(self, m: Module, pass_end: Value, last_pass: Value) -> None:
         c, p, place, kernel, tile = self.command, self.pixel, self.place, self.kernel, self.tile
-        pass_start, last_tile = self.index == 0, tile.left == 1
+        pass_start, last_tile = p.beat & (self.index == 0), tile.left == 1
         new_set = self.first_pass & self.first_span
         loads_weights = pass_start & (c.reduce == Reduce.SUM)
         next_rescale = pass_start & last_pass & self.first_span
-        left = kernel.columns_left
         m.d.comb += [
             p.row.eq(place.row + kernel.row),
-            p.column.eq(place.column + kernel.column),
             p.address.eq(place.address + (kernel.row_address + kernel.block_address)),
-            p.taps.eq(Cat((left > t) & (c.taps > t) for t in range(self.config.taps))),
             p.index.eq(self.index),
             p.output.eq(place.output + place.x),
             p.residual.eq(place.residual + place.x),
             p.block.eq(tile.block),
             p.chunk.eq(tile.chunk),
-            p.begin.eq(self.begin),
-            p.final.eq(pass_end & last_pass & self.span_is_last & last_tile),
+            p.final.eq(p.beat & pass_end & last_pass & self.span_is_last & last_tile),
             p.pass_start.eq(pass_start),
             p.first.eq(self.first_pass & ~c.resume),
             p.last.eq(last_pass),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwgen.config import HardwareConfig
+from hwgen.isa.execute import longest_pixel_tile
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
@@ -32,10 +33,17 @@ def tile_channels(command: Conv, config: HardwareConfig) -> int:
     return config.depthwise_lanes if command.mode == Mode.DEPTHWISE else config.out_lanes
 
 
-def pixels_per_tile(pixels: int, config: HardwareConfig) -> int:
-    """Equal pixel tiles, as few as the accumulator memory allows."""
-    tiles = -(-pixels // config.accumulator_depth)
-    return -(-pixels // tiles)
+def pixels_per_tile(command: Conv, config: HardwareConfig) -> int:
+    """Equal pixel tiles, as few as the accumulator memory allows; in depthwise mode whole rows, because windows begin anew in each tile."""
+    longest, columns = longest_pixel_tile(command, config), command.output_columns
+    if command.mode == Mode.DEPTHWISE and columns <= longest:
+        return columns * _equal_parts(command.output_rows, longest // columns)
+    return _equal_parts(command.output_rows * columns, longest)
+
+
+def _equal_parts(count: int, longest: int) -> int:
+    parts = -(-count // longest)
+    return -(-count // parts)
 
 
 def parameter_sets(columns: dict[str, Int64Array], channels_per_tile: int, config: HardwareConfig) -> dict[str, Int64Array]:

@@ -10,9 +10,8 @@ import numpy as np
 from hwgen.arith import INT8
 from hwgen.config import HardwareConfig
 from hwgen.ir.graph import Graph, Node
-from hwgen.isa.fields import Mode, Reduce
+from hwgen.isa.fields import Reduce
 from hwgen.isa.instructions import Conv as ConvCommand
-from hwgen.isa.instructions import in_different_banks
 from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.layout import Int64Array, Layout, PackedLayout
 from hwgen.ops.average_pool import AveragePool
@@ -27,6 +26,7 @@ from hwgen.schedule.jobs import Job, parameter_sets, pixels_per_tile
 from hwgen.schedule.operations import Operation
 from hwgen.schedule.prepare import Positions
 from hwgen.schedule.storage import View
+from hwgen.schedule.window import as_window, held_ones, window_sets
 
 POINT = Window(kernel=(1, 1))
 
@@ -45,13 +45,13 @@ class Place:
 def lower(operation: Operation, place: Place) -> tuple[Job, ...]:
     """The jobs of one operation, residual addition included."""
     jobs = _main_jobs(operation, place)
-    if operation.add is None:
-        return jobs
-    assert operation.residual is not None
-    stage = add_stage(operation.add, place.graph)
-    if operation.main is not None and operation.add.inputs[0] == operation.residual:
-        stage = replace(stage, multiplier_a=stage.multiplier_b, multiplier_b=stage.multiplier_a)
-    return tuple(replace(job, command=_with_residual(job.command, stage, place, operation)) for job in jobs)
+    commands = [replace(job.command, pixels_per_tile=pixels_per_tile(job.command, place.config)) for job in jobs]
+    if operation.add is not None:
+        stage = add_stage(operation.add, place.graph)
+        if operation.main is not None and operation.add.inputs[0] == operation.residual:
+            stage = replace(stage, multiplier_a=stage.multiplier_b, multiplier_b=stage.multiplier_a)
+        commands = [_with_residual(command, stage, place, operation) for command in commands]
+    return tuple(replace(job, command=command) for job, command in zip(jobs, commands, strict=True))
 
 
 def _with_residual(command: ConvCommand, stage: AddStage, place: Place, operation: Operation) -> ConvCommand:
@@ -118,7 +118,7 @@ def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand
         input_block_stride=source.block_stride,
         stride_columns=window.strides[1],
         kernel_rows=window.kernel[0],
-        kernel_columns=window.kernel[1],
+        kernel_steps=window.kernel[1],
         origin_row=-top,
         origin_column=-left,
         output_address=target.address,
@@ -127,24 +127,14 @@ def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand
         output_row_stride=target.row_stride,
         output_block_stride=target.block_stride,
         output_blocks=target.blocks,
-        pixels_per_tile=pixels_per_tile(target_type.height * target_type.width, place.config),
     )
-
-
-def _depthwise(command: ConvCommand, place: Place) -> ConvCommand:
-    """Take as many kernel columns per cycle as lie in different banks."""
-    config = place.config
-    taps = max(t for t in range(1, config.taps + 1) if in_different_banks(t, command.dilation_columns))
-    taps = min(taps, command.kernel_columns)
-    tiles = command.output_blocks * config.in_lanes // config.depthwise_lanes
-    return replace(command, mode=Mode.DEPTHWISE, taps=taps, kernel_steps=-(-command.kernel_columns // taps), output_tiles=tiles)
 
 
 def _maximum_job(operation: Operation, place: Place, window: Window, stage: OutputStage, fill: int) -> Job:
     """Pooling, padding, clamping, copying: the maximum over a window; every channel has the same stage."""
-    command = replace(_depthwise(_geometry(operation, window, place), place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
+    command = replace(_geometry(operation, window, place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
     columns = stage_columns(stage, np.full(len(stage.multiplier), INT8.min, np.int64), place.config)
-    return Job(command=command, weights=None, parameters=_held_parameters(columns, place.config))
+    return Job(command=as_window(command, place.config), weights=None, parameters=_held_parameters(columns, place.config))
 
 
 def _held_parameters(columns: dict[str, Int64Array], config: HardwareConfig) -> dict[str, Int64Array]:
@@ -166,19 +156,15 @@ def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tupl
 
 
 def _depthwise_job(op: Conv, command: ConvCommand, columns: dict[str, Int64Array], place: Place, positions: Positions) -> Job:
-    config = place.config
-    command = _depthwise(command, place)
-    channels, rows, steps, taps = config.depthwise_lanes, command.kernel_rows, command.kernel_steps, command.taps
-    physical = np.zeros((command.output_tiles * channels, rows, steps * taps), np.int8)
-    physical[list(positions), :, : command.kernel_columns] = op.weight[..., 0]
-    by_tile = physical.reshape(command.output_tiles, channels, rows, steps, taps).transpose(0, 2, 3, 1, 4)
-    sets = np.zeros((command.output_tiles, rows, steps, config.out_lanes, config.in_lanes), np.int8)
-    sets[..., :channels, :taps] = by_tile
+    config, channels = place.config, place.config.depthwise_lanes
+    command = as_window(command, config)
+    physical = np.zeros((command.output_tiles * channels, *op.window.kernel), np.int8)
+    physical[list(positions)] = op.weight[..., 0]
     spread = {name: np.zeros(len(physical), np.int64) for name in columns}
     for name, column in columns.items():
         spread[name][list(positions)] = column
     parameters = parameter_sets(spread, channels, config)
-    return Job(command=command, weights=sets.reshape(-1, config.out_lanes, config.in_lanes), parameters=parameters)
+    return Job(command=command, weights=window_sets(physical, command, config), parameters=parameters)
 
 
 def _runs(values: Int64Array) -> list[tuple[int, int]]:
@@ -190,21 +176,20 @@ def _runs(values: Int64Array) -> list[tuple[int, int]]:
 def _average_jobs(node: Node, op: AveragePool, operation: Operation, place: Place) -> tuple[Job, ...]:
     """One job per rectangle of output pixels whose windows have one divisor."""
     zero_point = place.graph.values[operation.input].quantized.zero_point
-    whole = replace(_depthwise(_geometry(operation, op.window, place), place), pad_value=zero_point, weights_held=1, parameters_held=1)
+    whole = as_window(replace(_geometry(operation, op.window, place), pad_value=zero_point, weights_held=1, parameters_held=1), place.config)
     counts, stages = average_stages(node, place.graph)
     bias = folded_bias(node, place.graph)
-    weights = np.zeros((1, place.config.out_lanes, place.config.in_lanes), np.int8)
-    weights[..., : whole.taps] = 1
+    weights = held_ones(whole, place.config)
     jobs = []
     for top, bottom in _runs(np.asarray(counts[:, 0], np.int64)):
         for left, right in _runs(np.asarray(counts[top], np.int64)):
             columns = stage_columns(stages[int(counts[top, left])], bias, place.config)
-            command = _rectangle(whole, (top, left, bottom, right), place.config)
+            command = _rectangle(whole, (top, left, bottom, right))
             jobs.append(Job(command=command, weights=weights, parameters=_held_parameters(columns, place.config)))
     return tuple(jobs)
 
 
-def _rectangle(command: ConvCommand, box: tuple[int, int, int, int], config: HardwareConfig) -> ConvCommand:
+def _rectangle(command: ConvCommand, box: tuple[int, int, int, int]) -> ConvCommand:
     """The part of a command that computes output rows top..bottom-1 and columns left..right-1."""
     top, left, bottom, right = box
     return replace(
@@ -215,5 +200,4 @@ def _rectangle(command: ConvCommand, box: tuple[int, int, int, int], config: Har
         origin_row=command.origin_row + top * command.stride_rows,
         origin_column=command.origin_column + left * command.stride_columns,
         input_address=(command.input_address + top * command.input_row_step) & ADDRESS_MASK,
-        pixels_per_tile=pixels_per_tile((bottom - top) * (right - left), config),
     )

@@ -86,13 +86,25 @@ def test_sums_that_nobody_kept_are_a_compiler_error():
         run_conv(replace(point, resume=1), memories)
 
 
+def test_weights_where_no_tap_lies_are_a_compiler_error():
+    memories = Memories(config=PRESETS["16x16"])
+    memories.weight[...] = 1
+    with pytest.raises(HwgenError, match="weights of lanes without a tap must be 0; set 0 of"):
+        run_conv(Conv(mode=Mode.DEPTHWISE), memories)
+
+
 @pytest.mark.parametrize(
     ("command", "rule"),
     [
         (Conv(reduce=Reduce.MAX), "maximum needs depthwise mode"),
         (Conv(mode=Mode.DEPTHWISE, input_blocks=2), "input_blocks must be 1"),
-        (Conv(taps=5), "taps must be 1..4"),
-        (Conv(mode=Mode.DEPTHWISE, taps=4, dilation_columns=2), "different banks"),
+        (Conv(taps=2), "taps and tap_rows must be 1 outside depthwise mode"),
+        (Conv(mode=Mode.DEPTHWISE, taps=17), "taps must be 1..16"),
+        (Conv(mode=Mode.DEPTHWISE, kernel_row_step=1, tap_rows=2, taps=9), "taps must be 1..8"),
+        (Conv(mode=Mode.DEPTHWISE, kernel_row_step=1, tap_rows=3, taps=5), "taps must be 1..4"),
+        (Conv(mode=Mode.DEPTHWISE, reduce=Reduce.MAX, taps=2), "taps must be 1..1"),
+        (Conv(mode=Mode.DEPTHWISE, tap_rows=0), "tap_rows must be 1..4 rows in different banks"),
+        (Conv(mode=Mode.DEPTHWISE, kernel_row_step=2, tap_rows=3), "tap_rows must be 1..4 rows in different banks"),
         (Conv(pixels_per_tile=129, kernel_rows=2), "pixels_per_tile must be 1..128"),
         (Conv(pixels_per_tile=129, keep=1), "pixels_per_tile must be 1..128"),
         (Conv(pixels_per_tile=0), "pixels_per_tile must be 1..65535"),

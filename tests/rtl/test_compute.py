@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compute_support import Run, expected_cycles, keeping, load_payloads, random_conv, random_memories, resuming, run, tiny
+from compute_support import Run, clear_unused_lanes, expected_cycles, keeping, load_payloads, random_conv, random_memories, resuming, run, tiny
 
 from hwgen.arith import Rounding
 from hwgen.config import HardwareConfig
@@ -31,28 +31,46 @@ large = pytest.mark.skipif("HWGEN_TEST_LARGE" not in os.environ, reason="set HWG
 SHAPES = [*SMALL.items(), *(pytest.param(name, config, marks=large) for name, config in LARGE.items())]
 
 
-def program(config: HardwareConfig, memories: Memories, rng: random.Random, count: int) -> tuple[list[Conv], list[np.ndarray]]:
-    """Random commands, each of which reads what the one before wrote, and the activation buffer after each; changes `memories`."""
-    half, shift = config.activation_words // 2, rng.choice([0, config.activation_words // 4])  # with a shift tensors lie on both sides
-    commands: list[Conv] = []
-    contents: list[np.ndarray] = []
-    kept: Conv | None = None
-    while len(commands) < count:
-        command = random_conv(config, rng, (shift, half + shift) if len(commands) % 2 else (half + shift, shift))
-        if kept is not None:
-            command = resuming(command, kept, config) or command
-        if rng.random() < 0.3:
-            command = keeping(command, config) or command
+def program(config: HardwareConfig, memories: Memories, rng: random.Random, count: int) -> tuple[list[Conv], list[np.ndarray], Memories]:
+    """Random commands, the activation buffer after each, and the memories before the first; changes `memories` to those behind the last."""
+    candidates = sequence(config, memories, rng, 2 * count)
+    before, commands, contents, skip = copy.deepcopy(memories), [], [], False
+    for command in candidates:
+        skip = skip and bool(command.resume)  # it would go on from sums that were never kept
+        if skip or len(commands) == count:
+            continue
         trial = copy.deepcopy(memories)
         try:
             run_conv(command, trial)
         except QuantizationError:  # random constants beyond the golden model's types
+            skip = True
             continue
         memories.activation[...], memories.accumulator[...], memories.kept_pixels = trial.activation, trial.accumulator, trial.kept_pixels
-        kept = command if command.keep else None
         commands.append(command)
         contents.append(trial.activation.copy())
-    return commands, contents
+    assert len(commands) == count
+    return commands, contents, before
+
+
+def sequence(config: HardwareConfig, memories: Memories, rng: random.Random, count: int) -> list[Conv]:
+    """Random commands that read one half of the activation buffer and write to the other, by turns; weights of windows, one behind the
+    other, get the zeros that they need."""
+    half, shift = config.activation_words // 2, rng.choice([0, config.activation_words // 4])  # with a shift tensors lie on both sides
+    commands: list[Conv] = []
+    address = config.weight_words - 32
+    while len(commands) < count:
+        command = random_conv(config, rng, (shift, half + shift) if len(commands) % 2 else (half + shift, shift))
+        if commands and commands[-1].keep:
+            command = resuming(command, commands[-1], config) or command
+        if rng.random() < 0.3:
+            command = keeping(command, config) or command
+        if command.mode == Mode.DEPTHWISE and command.reduce == Reduce.SUM:
+            command = replace(command, weight_address=address)
+            address += (1 if command.weights_held else command.output_tiles * command.passes) * config.weight_load_cycles
+            clear_unused_lanes(config, memories, command)
+        commands.append(command)
+    assert address < 2 * config.weight_words, "weights of windows overlap"
+    return commands
 
 
 def replay(config: HardwareConfig, before: Memories, found: Run, contents: Sequence[np.ndarray], commands: Sequence[Conv]) -> None:
@@ -77,9 +95,7 @@ def replay(config: HardwareConfig, before: Memories, found: Run, contents: Seque
 @pytest.mark.parametrize(("name", "config"), SHAPES, ids=[*SMALL, *LARGE])
 def test_random_commands_give_the_simulators_words_in_the_documented_cycles(name: str, config: HardwareConfig) -> None:
     rng = random.Random(name)
-    memories = random_memories(config, rng)
-    before = copy.deepcopy(memories)
-    commands, contents = program(config, memories, rng, 80)
+    commands, contents, before = program(config, random_memories(config, rng), rng, 80)
     found = run(config, before, commands, [rng.choice([0, 0, 0, 5, 40]) for _ in commands])
     replay(config, before, found, contents, commands)
     assert found.done == expected_cycles(commands, config, found.accepted)
@@ -95,18 +111,16 @@ def test_random_commands_cover_every_mode(config: HardwareConfig) -> None:
     for feature in ("residual", "weights_held", "parameters_held", "reduce"):
         assert {int(getattr(c, feature)) for c in commands} == {0, 1}, feature
     assert any(c.output_rows * c.output_columns % c.pixels_per_tile for c in commands)
-    assert any(c.kernel_columns > c.input_columns for c in commands), "kernels larger than the image"
-    sequence, _ = program(config, random_memories(config, rng), rng, 80)
-    assert sum(c.resume for c in sequence) >= 5 and any(c.resume and c.keep for c in sequence)
+    assert any(c.kernel_steps * c.taps > c.input_columns for c in commands), "kernels larger than the image"
+    chained, _, _ = program(config, random_memories(config, rng), rng, 80)
+    assert sum(c.resume for c in chained) >= 5 and any(c.resume and c.keep for c in chained)
 
 
 def test_dma_traffic_changes_neither_results_nor_cycles() -> None:
     """Loads and reads fill the gaps: bus stalls at every beat, and words that no command uses arrive unharmed."""
     config = tiny(4, 4)
     rng = random.Random(5)
-    memories = random_memories(config, rng)
-    before = copy.deepcopy(memories)
-    commands, _ = program(config, memories, rng, 12)
+    commands, _, before = program(config, random_memories(config, rng), rng, 12)
     free = sorted(set(range(config.activation_words)) - touched(config, commands))[:200]
     patch = np.array([[rng.randrange(256) for _ in range(config.in_lanes)] for _ in free], np.uint8)
     side = [payload for word, address in zip(patch, free, strict=True) for payload in load_payloads(config, Buffer.ACTIVATION, address, word[None])]
@@ -188,7 +202,7 @@ def test_maximum_loads_no_weights() -> None:
     memories = random_memories(config, random.Random(3))
     other = copy.deepcopy(memories)
     other.weight[...] = 77
-    command = conv(mode=Mode.DEPTHWISE, reduce=Reduce.MAX, taps=2, kernel_columns=2, output_columns=3)
+    command = conv(mode=Mode.DEPTHWISE, reduce=Reduce.MAX, kernel_steps=2, output_columns=3)
     assert run(config, memories, [command], [0]).writes == run(config, other, [command], [0]).writes
 
 
