@@ -9,6 +9,7 @@ from hwgen.config import BANKS, HardwareConfig
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import fields_of
 from hwgen.isa.instructions import Conv as ConvCommand
+from hwgen.isa.instructions import chain_lanes
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.layout import PackedLayout, RowWindow
 from hwgen.ops.conv import Conv
@@ -122,9 +123,18 @@ def _blocked_cost(graph: Graph, value: str, readers: Sequence[_Reader], config: 
     blocks = -(-kind.channels // config.in_lanes)
     cycles = _load_cost(kind.height * kind.width * blocks * config.in_lanes, config)
     for reader in readers:
-        rows, columns = reader.op.window.kernel
         if reader.op.is_lane_wise:
-            cycles += reader.cycles(rows * -(-columns // min(BANKS, config.in_lanes)), config.depthwise_lanes)
+            cycles += reader.cycles(_window_passes(reader.op, config), config.depthwise_lanes)
         else:
-            cycles += reader.cycles(rows * columns * blocks, config.out_lanes)
+            cycles += reader.cycles(reader.op.window.area * blocks, config.out_lanes)
     return cycles
+
+
+def _window_passes(op: Conv, config: HardwareConfig) -> int:
+    """Of depthwise mode, if the best number of rows lies in different banks; a pass counts once for each new column of a pixel."""
+    rows, columns = op.window.kernel
+    found = []
+    for together in range(1, min(BANKS, rows) + 1):
+        taps = min(chain_lanes(together, config.window_taps), columns)
+        found.append(-(-rows // together) * -(-columns // taps) * min(op.window.strides[1], taps))
+    return min(found)

@@ -69,6 +69,13 @@ def test_the_layout_that_takes_the_fewest_cycles(height, width, channels, window
         assert run_program(network, random_codes(network, 1)) == []
 
 
+def test_a_channel_by_channel_convolution_reads_blocks_where_its_window_slides():
+    """One pass in depthwise mode, at least two of the full array."""
+    kind = TensorType(16, 16, 8)
+    assert layout_of(graph_of(kind, (KERNEL3, 8), group=8)) == "blocked"
+    assert layout_of(graph_of(kind, (KERNEL3, 8))) == "folded"
+
+
 def test_convolutions_of_one_geometry_share_a_folded_image():
     graph = graph_of(TensorType(16, 16, 3), (KERNEL3, 8), (Window(kernel=(3, 5), pads=(1, 4, 1, 0)), 40))
     assert layout_of(graph) == "folded"
