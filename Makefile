@@ -1,6 +1,7 @@
 # make demo    set up .venv, build the example, co-simulate it, say where the results lie
 # make test    the test suite             make lint     ruff and mypy
-# make regress the long tests             make bench    measure every network at hand, one table
+# make regress the long tests             make bench    cycles, utilization and lost cycles of every network and array
+# make measure scores and exactness of every network at hand
 # make clean   remove what was made here
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 OUT := out/digits
 EXAMPLE := examples/digits
 
-.PHONY: demo test regress bench lint clean prerequisites
+.PHONY: demo test regress bench measure lint clean prerequisites
 
 demo: $(VENV)/.installed
 	$(BIN)/hwgen build $(EXAMPLE)/model.onnx --calibration $(EXAMPLE)/calibration.npz -o $(OUT)
@@ -26,6 +27,9 @@ regress: $(VENV)/.installed-test
 	HWGEN_REGRESS=1 $(BIN)/python -m pytest -q -n 2 tests rtl_tests
 
 bench: $(VENV)/.installed-test
+	$(BIN)/python tools/bench.py
+
+measure: $(VENV)/.installed-test
 	$(BIN)/python tools/measure.py
 
 lint: $(VENV)/.installed-test

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
-from rich.table import Table
-
+from tools import tables
 from tools.measurement import Row, measure
 from tools.open_set import FLOAT_MODELS, Network, example, from_open_set, open_set
 
@@ -59,17 +56,8 @@ def cells(row: Row) -> list[str]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    head = [f"| {' | '.join(COLUMNS)} |", f"|---{'|---:' * (len(COLUMNS) - 1)}|"]
-    return "\n".join([*head, *(f"| {' | '.join(cells(row))} |" for row in rows)]) + "\n"
+    return tables.markdown(COLUMNS, [cells(row) for row in rows])
 
 
 def text(rows: Sequence[Row]) -> str:
-    table = Table(box=None, pad_edge=False)
-    for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*cells(row))
-    console = Console(file=io.StringIO(), width=240, highlight=False)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return tables.text(COLUMNS, [cells(row) for row in rows])

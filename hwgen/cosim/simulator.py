@@ -27,7 +27,7 @@ if sys.platform != "win32":
 MEMORY_BYTES = 1 << 22  # simulated system memory; grows by factors of four for networks that need more
 _MAIN = "bench_main.cpp"
 _VERILATE = (
-    *("--cc", "--exe", "-Mdir", "obj", "--top-module", "bench", "--prefix", "Vbench", "-o", "sim"),
+    *("--cc", "--exe", "-Mdir", "obj", "--prefix", "Vbench", "-o", "sim"),
     *("-O3", "--x-assign", "fast", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
 _MAKE = ("make", "-C", "obj", "-f", "Vbench.mk", "-j", "2", "OPT_FAST=-O2", "OPT_GLOBAL=-O2")
@@ -124,19 +124,28 @@ def compile_simulator(verilog: str, config: HardwareConfig, *, needed_bytes: int
     """
     memory_bytes = memory_size(needed_bytes)
     sources = (*bench_sources(config.bus), template_root() / "rtl" / _MAIN)
-    flags = (*_parameters(config, memory_bytes), f"-DTRACE_SCOPE={trace_scope(verilog)}", f"-DCAUSE_SCOPE={trace_scope(verilog, 'trace_accepted')}")
+    scopes = (f"-DTRACE_SCOPE={trace_scope(verilog)}", f"-DCAUSE_SCOPE={trace_scope(verilog, 'trace_accepted')}")
+    program, seconds = compile_cached(verilog, sources, ("--top-module", "bench", *_parameters(config, memory_bytes), *scopes))
+    return Simulator(program=program, memory_bytes=memory_bytes, build_seconds=seconds)
+
+
+def compile_cached(verilog: str, sources: tuple[Path, ...], flags: tuple[str, ...]) -> tuple[Path, float]:
+    """The program that Verilator makes of `verilog` and `sources`, and the seconds that this took: 0.0 when it was in the cache.
+
+    Raises ToolError when a tool is missing or refuses the Verilog, OutputError when the cache cannot be written.
+    """
     root = cache_root() / "simulations"
     try:
         root.mkdir(parents=True, exist_ok=True)
         known = _key(verilog, sources, flags, require())
         target = root / known
         if target.is_file():
-            return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
+            return target, 0.0
         with _locked(root / f"{known}.lock"):
             if target.is_file():
-                return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=0.0)
+                return target, 0.0
             start = time.perf_counter()
             _build(verilog, sources, flags, target)
-            return Simulator(program=target, memory_bytes=memory_bytes, build_seconds=time.perf_counter() - start)
+            return target, time.perf_counter() - start
     except OSError as error:
         raise OutputError(f"cache folder {root}: must be writable, {error.strerror}; set HWGEN_CACHE to another folder") from error
