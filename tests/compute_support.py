@@ -23,6 +23,7 @@ from hwgen.isa.fields import Buffer, Mode, Reduce
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES, SETUP_CYCLES, write_cycles
 from hwgen.isa.machine import Memories
+from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import buffer_chunks, load_write_layout
 from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.walker import CONV_LAYOUT
@@ -93,6 +94,8 @@ class Run:
     activation: dict[int, int] = field(default_factory=dict)
     cycles: int = 0
     busy: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    unexplained: int = 0
     idle: bool = False
     idle_after_abort: bool = False
 
@@ -134,6 +137,9 @@ def parse(text: str) -> Run:
                 found.activation[int(rest[0])] = int(rest[1], 16)
             case "x":
                 found = Run(idle_after_abort=rest[0] == "1")
+            case "l":
+                *lost, found.unexplained = map(int, rest)
+                found.lost = dict(zip((name for name, _ in LOST_LAYOUT), lost, strict=True))
             case "c":
                 found.cycles, found.busy, found.idle = int(rest[0]), int(rest[1]), rest[2] == "1"
     return found

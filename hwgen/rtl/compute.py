@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
 from hwgen.isa.latency import READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import PORTS, ActivationBuffer, granule_bytes
+from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
 from hwgen.rtl.delay import as_views, delay, delay_data
 from hwgen.rtl.fetch import Fetch, beat_layout
@@ -38,15 +39,17 @@ class ComputeEngine(wiring.Component):
 
     Members: `command`; `done` in the cycle of the last write of the oldest accepted command (a read in the next cycle sees it);
     `idle`: nothing accepted is unfinished; `abort` drops everything. `load_write`, `store_read` with `store_data` (the cycle after
-    the handshake) are the DMA's ways to the buffers. `array_busy`: a pixel entered the array. `trace_*`: every write of results.
+    the handshake) are the DMA's ways to the buffers. `array_busy`: a pixel entered the array; `lost`: none did, and why
+    (at most one reason, none while no command is there). `trace_*`: every write of results.
 
     Timing: `command.ready` is high from the cycle after the last slice of the previous command was emitted (the previous command
     then drains while the new one is prepared). With a = cycle of the handshake, d = cycle of the previous command's `done`:
-      first pixel   s = max(a + SETUP_CYCLES, d + 1)                      SETUP_CYCLES = 12
-      a pass lasts  max(PASS_CYCLES, its pixel cycles)                    PASS_CYCLES = 4; the last pass of a command: its pixel cycles
-      pixel cycles  1 per pixel; in the last pass of a pixel tile `slices` (depthwise: depthwise_lanes / requantize_lanes) per pixel,
-                    one more per pixel whose fetch reads at the port of the residual word of its first slice, if that slice is written
-      done          d' = s + sum over all passes - 1 + write_cycles(config, residual)
+      first column  s = max(a + SETUP_CYCLES, d + 1)                      SETUP_CYCLES = 12
+      columns       one cycle each; a pixel sees `taps` columns and walks those that the pixel before it did not see, see Walker
+      last column   in the last pass of a pixel tile `slices` cycles (depthwise: depthwise_lanes / requantize_lanes), one more if it
+                    reads at the port of the residual word of its first slice and that slice is written
+      passes        a pass's first pixel is complete at least PASS_CYCLES = 4 after that of the pass before
+      done          d' = s + cycles up to the last slice (schedule.cost.command_cycles) - 1 + write_cycles(config, residual)
     Next handshake at the earliest at d' - write_cycles(config, residual) + 1.
     """
 
@@ -59,6 +62,7 @@ class ComputeEngine(wiring.Component):
                 "idle": Out(1),
                 "abort": In(1),
                 "array_busy": Out(1),
+                "lost": Out(LOST_LAYOUT),
                 "load_write": In(stream.Signature(load_write_layout(config))),
                 "store_read": In(stream.Signature(STORE_READ_LAYOUT)),
                 "store_data": Out(8 * config.in_lanes),
@@ -131,6 +135,7 @@ class ComputeEngine(wiring.Component):
             self.fetch.go.eq(~self.draining),
             self.activations.read.eq(self.fetch.reads),
             self.array_busy.eq(self.fetch.enter),
+            self.lost.eq(Mux(busy, self.fetch.lost.as_value(), 0)),
         ]
 
     def _issue(self, m: Module) -> None:

@@ -11,6 +11,7 @@ from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.rtl.activation_buffer import BANK_BITS, PORT_BITS, SIDE_BITS, address_bits, port_of, port_reads_layout, row_of
+from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, pixel_layout
 
 
@@ -50,7 +51,8 @@ class Fetch(wiring.Component):
     Members: `command` and `three_rows` are constant while `valid`; `go` allows the first column of a command (the one before has
     drained), which `begins` reports. In one cycle, `reads`; with `walk`, a column's `route`; with `enter`, a complete pixel's `beat`;
     with `emitting`, one slice of Q sums: its number `slice`, the `residual_port` that is read for it, and where its `result` goes.
-    `pass_start` with `current` tells the weight loader; `finished` is the cycle of the command's last slice.
+    `pass_start` with `current` tells the weight loader; `finished` is the cycle of the command's last slice. `lost`: in a cycle without
+    `enter`, why.
     Timing: a column takes one cycle; in the last pass a pixel's last column takes `slices` cycles (depthwise: depthwise_lanes /
     requantize_lanes), and one more when its words are read at the port at which the residual word of its first slice lies. From a pass's
     first complete pixel to the next pass's at least PASS_CYCLES go by.
@@ -79,6 +81,7 @@ class Fetch(wiring.Component):
                 "pass_start": Out(1),
                 "current": Out(pixel_layout(config)),
                 "finished": Out(1),
+                "lost": Out(LOST_LAYOUT),
             }
         )
 
@@ -182,7 +185,21 @@ class Fetch(wiring.Component):
             self._next_slice(m)
         with m.If(self.advance):
             m.d.sync += [walked.eq(0), slice_index.eq(0)]
+        self._lost(m, valid, walked, gap != 0)
         self._outputs(m, write, reads_residual, port, done)
+
+    def _lost(self, m: Module, valid: Value, walked: Value, gap: Value) -> None:
+        pixel = self.held.pixel
+        with m.If(~valid):
+            m.d.comb += self.lost.setup.eq(1)
+        with m.Elif(walked):
+            m.d.comb += self.lost.output.eq(1)
+        with m.Elif(pixel.begin & ~self.go):
+            m.d.comb += self.lost.drain.eq(1)
+        with m.Elif(~pixel.beat):
+            m.d.comb += self.lost.window.eq(1)
+        with m.Elif(pixel.pass_start & gap):
+            m.d.comb += self.lost.short_pass.eq(1)
 
     def _next_slice(self, m: Module) -> None:
         """The place of the next slice; crosses to the next block at the end of a word."""

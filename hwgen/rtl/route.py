@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import BANKS, SIDES, HardwareConfig
@@ -56,41 +56,44 @@ class Route(wiring.Component):
 
         line, window = Signal(8 * c.in_lanes), Signal()
         m.d.comb += [line.eq(self._unaligned(words, route.offset)), window.eq(self.mode == Mode.DEPTHWISE)]
+        low = self._low(m, window, line, words, route)
         with m.If(second):
+            m.d.sync += [self.low[r].eq(low[r]) for r in range(c.out_lanes)]
             with m.If(~window):
                 m.d.sync += self.high.eq(line[8 * c.window_taps :])
-            together = Mux(window, self._padding(route.counts), line[: 8 * c.window_taps])
-            columns = [self._part(word, route.chunk) for word in words]
-            for r in range(c.out_lanes):
-                self._shift(m, r, ~window, route.preset, together, [column[r % c.depthwise_lanes] for column in columns])
         return m
 
-    @property
-    def _four(self) -> Value:
-        return self.maximum | (self.tap_rows > 2)
+    def _low(self, m: Module, window: Value, line: Value, words: list[Signal], route: data.View) -> list[Value]:
+        """The next operands of each row: the line, or padding where a window begins; else a new byte in each chain, the others move on."""
+        c, quarter = self.config, self.config.window_taps // BANKS
+        four, two, together = Signal(), Signal(), Signal(8 * c.window_taps)
+        m.d.comb += [
+            four.eq(self.maximum | (self.tap_rows > 2)),
+            two.eq(self.tap_rows == 2),
+            together.eq(Mux(window, self._padding(route.counts, four), line[: 8 * c.window_taps])),
+        ]
+        columns = [Signal(8 * c.depthwise_lanes, name=f"column_{k}") for k in range(BANKS)]
+        m.d.comb += [column.eq(self._part(word, route.chunk)) for column, word in zip(columns, words, strict=True)]
+        sources = {0: columns[0], quarter: columns[1], 2 * quarter: Signal(8 * c.depthwise_lanes, name="column_middle"), 3 * quarter: columns[3]}
+        m.d.comb += sources[2 * quarter].eq(Mux(four, columns[2], columns[1]))
+        heads = {0: Const(1, 1), quarter: four, 2 * quarter: four | two, 3 * quarter: four}  # where chains may begin
+        lanes: list[list[Value]] = [[] for _ in range(c.out_lanes)]
+        for lane in range(c.window_taps):
+            whole, head = Signal(name=f"whole_{lane}"), heads.get(lane, Const(0, 1))
+            m.d.comb += whole.eq(~window | (route.preset & ~head))
+            at = slice(8 * lane, 8 * lane + 8)
+            for r, row in enumerate(lanes):
+                first = 8 * (r % c.depthwise_lanes)
+                new = sources[lane][first : first + 8] if lane in sources else Const(0, 8)
+                before = self.low[r][8 * lane - 8 : 8 * lane] if lane else Const(0, 8)
+                row.append(Mux(whole, together[at], Mux(head, new, before)))
+        return [Cat(row) for row in lanes]
 
-    def _padding(self, counts: Value) -> Value:
+    def _padding(self, counts: Value, four: Value) -> Value:
         """What lies left of the image, in each lane: pad_value, in chains of rows that do not count 0."""
         half = self.config.window_taps // 2
-        counted = [Mux(self._four, counts[2 * lane // half], counts[lane // half]) for lane in range(2 * half)]
+        counted = [Mux(four, counts[2 * lane // half], counts[lane // half]) for lane in range(2 * half)]
         return Cat(Mux(count | (self.tap_rows == 1), self.pad_value, 0) for count in counted)
-
-    def _shift(self, m: Module, r: int, dense: Value, preset: Value, together: Value, column: list[Value]) -> None:
-        """Operands of row `r`: `together` outside windows and where one begins; else a new byte into each chain, the others move on."""
-        low, quarter = self.low[r], self.config.window_taps // BANKS
-        four, two = self._four, self.tap_rows == 2
-        heads = {
-            0: (Const(1, 1), column[0]),
-            quarter: (four, column[1]),
-            2 * quarter: (four | two, Mux(four, column[2], column[1])),
-            3 * quarter: (four, column[3]),
-        }
-        for lane in range(self.config.window_taps):
-            at = slice(8 * lane, 8 * lane + 8)
-            before = low[8 * lane - 8 : 8 * lane] if lane else Const(0, 8)
-            is_head, byte = heads.get(lane, (Const(0, 1), Const(0, 8)))
-            moved = Mux(is_head, byte, before)
-            m.d.sync += low[at].eq(Mux(dense | (preset & ~is_head), together[at], moved))
 
     def _unaligned(self, words: list[Signal], offset: Value) -> Value:
         """N bytes from byte `offset` of the first two words; the other modes begin at byte 0."""
@@ -101,9 +104,8 @@ class Route(wiring.Component):
             line = Mux(start[k], line[step : step + rest], line[:rest])
         return line
 
-    def _part(self, word: Signal, chunk: Value) -> list[Value]:
+    def _part(self, word: Signal, chunk: Value) -> Value:
         """The bytes of a depthwise tile in a word."""
         size = 8 * self.config.depthwise_lanes
         parts = [word[size * k : size * (k + 1)] for k in range(self.config.tiles_per_word)]
-        part = pick(parts, chunk)
-        return [part[8 * r : 8 * (r + 1)] for r in range(self.config.depthwise_lanes)]
+        return pick(parts, chunk)

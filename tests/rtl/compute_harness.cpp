@@ -25,7 +25,7 @@ static Vcompute &model() {
     return made;
 }
 #define top model()
-static uint64_t cycle = 0, busy = 0;
+static uint64_t cycle = 0, busy = 0, lost[5], unexplained = 0;
 
 static void settle() { top.eval(); }
 static void edge() {
@@ -37,6 +37,9 @@ static void edge() {
         printf("\n");
     }
     busy += top.array_busy;
+    int causes = top.array_busy;
+    for (int k = 0; k < 5 && !top.rst; k++) lost[k] += top.lost >> k & 1, causes += top.lost >> k & 1;
+    unexplained += !top.rst && causes != !top.command_ready;  // one cause for each cycle with a command, none for others
     if (top.done) printf("d %llu\n", (unsigned long long)cycle);
     top.clk = 1;
     top.eval();
@@ -117,6 +120,9 @@ int main(int, char **argv) {
         edge();
     }
     top.load_write_valid = 0;
+    printf("l");
+    for (uint64_t count : lost) printf(" %llu", (unsigned long long)count);
+    printf(" %llu\n", (unsigned long long)unexplained);
     printf("c %llu %llu %d\n", (unsigned long long)(cycle - start), (unsigned long long)busy, int(top.idle));
     for (uint32_t k = 0; k < reads; k++) {
         top.store_read_valid = 1;

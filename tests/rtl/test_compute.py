@@ -99,7 +99,7 @@ def test_random_commands_give_the_simulators_words_in_the_documented_cycles(name
     found = run(config, before, commands, [rng.choice([0, 0, 0, 5, 40]) for _ in commands])
     replay(config, before, found, contents, commands)
     assert found.done == expected_cycles(commands, config, found.accepted)
-    assert found.idle
+    assert found.idle and not found.unexplained
 
 
 @pytest.mark.parametrize("config", SMALL.values(), ids=SMALL)
@@ -157,6 +157,11 @@ def conv(**changes: int) -> Conv:
     return replace(base, **changes)
 
 
+def window(**changes: int) -> Conv:
+    """Depthwise, 3 columns of one kernel row at once."""
+    return conv(mode=Mode.DEPTHWISE, taps=3, **changes)
+
+
 CYCLES = {  # hand-counted on the 4x4 array: first pixel 12 cycles after the handshake, results 12 (residual: 17) after the last slice
     "16 pixels, one pass": (conv(), 12 + 16 - 1 + 12 - 1),
     "one pixel": (conv(output_rows=1, output_columns=1), 12 + 1 - 1 + 11),
@@ -165,6 +170,15 @@ CYCLES = {  # hand-counted on the 4x4 array: first pixel 12 cycles after the han
     "three tiles": (conv(output_tiles=3, output_blocks=3), 12 + 3 * 16 - 1 + 11),
     "pixel tiles of 5: 5 + 5 + 5 + 4 (of 1, the last: 1)": (conv(pixels_per_tile=5), 12 + 16 - 1 + 11),
     "residual in the same bank: two cycles per pixel": (conv(residual=1), 12 + 32 - 1 + 16),
+    "residual in the same bank of the other side": (conv(residual=1, residual_address=512 + 64), 12 + 16 - 1 + 16),
+    "sums that stay": (conv(keep=1, residual=1), 12 + 16 - 1 + 16),
+    "window of 3 columns: 2 in front of a row's first pixel, then 1 each": (window(origin_column=-1), 12 + 4 * 5 - 1 + 11),
+    "without padding: 3, 1": (window(output_columns=2), 12 + 4 * 4 - 1 + 11),
+    "stride 2: 2, 2": (window(origin_column=-1, stride_columns=2, output_columns=2), 12 + 4 * 4 - 1 + 11),
+    "stride 4: 2, 3": (window(origin_column=-1, stride_columns=4, output_columns=2), 12 + 4 * 5 - 1 + 11),
+    "dilation 2: 3, 3": (window(origin_column=-1, dilation_columns=2, output_columns=2), 12 + 4 * 6 - 1 + 11),
+    "pixel tiles of 6, in mid-row 3 columns: 2 passes of 8 + 9 + 5": (window(origin_column=-1, kernel_rows=2, pixels_per_tile=6), 12 + 44 - 1 + 11),
+    "one pixel, 2 passes of 3 columns: 2 + 4 + 1": (window(kernel_rows=2, output_rows=1, output_columns=1), 12 + 7 - 1 + 11),
     "residual in another bank": (conv(residual=1, residual_address=65), 12 + 16 - 1 + 16),
 }
 
@@ -187,6 +201,24 @@ def test_commands_follow_each_other_within_the_drain() -> None:
     assert second - first == 2 + 16 - 1 + 11
     assert third - second == 2 + 32 - 1 + 16
     assert fourth - third == 1 + 16 - 1 + 11
+
+
+LOST = {  # cycles without a pixel; 11 between the cycle of the handshake and the first column
+    "16 pixels, one pass": ([conv()], {"setup": 11}),
+    "two passes of one pixel": ([conv(output_rows=1, output_columns=1, input_blocks=2)], {"setup": 11, "short_pass": 3}),
+    "residual in the same bank": ([conv(residual=1)], {"setup": 11, "output": 16}),
+    "window of 3 columns": ([window(origin_column=-1)], {"setup": 11, "window": 4}),
+    "one pixel, 2 passes of 3 columns": ([window(kernel_rows=2, output_rows=1, output_columns=1)], {"setup": 11, "short_pass": 1, "window": 4}),
+    "17 cycles of drain, 12 of them setup": ([conv(residual=1, residual_address=65), conv()], {"setup": 22, "drain": 4}),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_every_cycle_without_a_pixel_has_one_cause(name: str) -> None:
+    commands, lost = LOST[name]
+    found = run(tiny(4, 4), random_memories(tiny(4, 4), random.Random(3)), commands, [0] * len(commands))
+    assert found.unexplained == 0
+    assert {cause: count for cause, count in found.lost.items() if count} == lost
 
 
 def test_nothing_is_written_beyond_output_blocks() -> None:
