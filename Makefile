@@ -25,6 +25,7 @@ test: $(VENV)/.installed-test
 
 regress: $(VENV)/.installed-test
 	HWGEN_REGRESS=1 $(BIN)/python -m pytest -q -n 2 tests rtl_tests
+	$(BIN)/python tests/random_hardware.py
 
 bench: $(VENV)/.installed-test
 	$(BIN)/python tools/bench.py

@@ -1,0 +1,138 @@
+"""Random hardware x random networks: golden = Verilog word by word, predicted = measured cycles. One seed is one accelerator and its networks.
+
+    python tests/random_hardware.py [--first SEED] [--count N] [--processes P]     the long run: `make regress` does 200
+
+Each process keeps its compiled simulations in a folder of its own and deletes them. A seed that fails is printed as the command that
+repeats it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import tempfile
+import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from random_graphs import random_graph
+from system_support import check_on_rtl
+
+from hwgen.arith import MULTIPLIER_BITS, Rounding
+from hwgen.config import WINDOW_TAPS, Bus, HardwareConfig
+from hwgen.cosim.job import MemoryModel
+from hwgen.errors import CapacityError, ConfigError
+from hwgen.schedule.compile import compile_network
+
+MOST_MULTIPLIERS = 256  # compiles in half a minute
+NETWORKS = 30  # per accelerator; some do not fit
+
+
+def random_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS) -> HardwareConfig:
+    """Any legal accelerator of at most so many multipliers; every parameter is drawn, the legal combinations are kept."""
+    r = random.Random(seed)
+    while True:
+        out_lanes, in_lanes = 1 << r.randint(0, 5), 1 << r.randint(2, 5)
+        with contextlib.suppress(ConfigError):
+            config = HardwareConfig(
+                name=f"random {seed}",
+                out_lanes=out_lanes,
+                in_lanes=in_lanes,
+                activation_words=1 << r.randint(9, 13) if in_lanes > 8 else 1 << r.randint(11, 15),
+                weight_words=1 << r.randint(7, 12),
+                parameter_words=1 << r.randint(4, 10),
+                accumulator_depth=1 << r.randint(3, 9),
+                accumulator_bits=r.choice([24, 27, 30, 32, 32]),
+                requantize_lanes=1 << r.randint(0, 5),
+                window_taps=r.choice(WINDOW_TAPS),
+                multiplier_bits=r.choice(MULTIPLIER_BITS),
+                rounding=r.choice(list(Rounding)),
+                bus=r.choice(list(Bus)),
+                bus_bits=r.choice([32, 64, 128, 256]),
+                address_bits=r.randint(32, 64),
+                watchdog_bits=r.randint(8, 32),
+                counters=r.random() < 0.7,
+            )
+            if config.multipliers <= most_multipliers:
+                return config
+
+
+def random_memory(r: random.Random) -> MemoryModel:
+    """Half of them ideal but for their latency: there the cycles are predicted."""
+    return MemoryModel(
+        latency_cycles=r.choice([1, 1, 2, 9, 25]),
+        stall_probability=r.choice([0.0, 0.0, 0.2, 0.6]),
+        seed=r.randint(1, 1000),
+        aligned=r.random() < 0.7,
+    )
+
+
+def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
+    """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
+    graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
+    try:
+        network = compile_network(graph, config)
+    except CapacityError:
+        return None
+    return check_on_rtl(network, memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    seed: int
+    config: HardwareConfig
+    ran: int  # networks that fit
+    seconds: float
+    failure: str  # "" where everything agrees
+
+
+def check_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS, networks: int = NETWORKS) -> Outcome:
+    """All networks of a seed on its accelerator; stops at the first that differs."""
+    config, r, ran, start = random_hardware(seed, most_multipliers), random.Random(seed), 0, time.perf_counter()
+    failure = ""
+    for k in range(networks):
+        memory = random_memory(r)
+        try:
+            ran += check_network(config, 1000 * seed + k, memory) is not None
+        except Exception:
+            failure = f"network {1000 * seed + k}, {memory}\n{config}\n{traceback.format_exc()}"
+            break
+    return Outcome(seed=seed, config=config, ran=ran, seconds=time.perf_counter() - start, failure=failure)
+
+
+def _in_own_cache(seed: int) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="hwgen-regress-") as folder:
+        os.environ["HWGEN_CACHE"] = folder
+        return check_hardware(seed)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Random hardware x random networks on the emitted Verilog.")
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--count", type=int, default=200, help="number of seeds")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at once")
+    options = parser.parse_args()
+    failed, ran = [], 0
+    with ProcessPoolExecutor(options.processes) as pool:
+        jobs = [pool.submit(_in_own_cache, seed) for seed in range(options.first, options.first + options.count)]
+        for number, job in enumerate(as_completed(jobs), 1):
+            outcome = job.result()
+            ran += outcome.ran
+            array = f"{outcome.config.out_lanes}x{outcome.config.in_lanes} {outcome.config.bus.value}"
+            verdict = "FAILED" if outcome.failure else f"{outcome.ran} networks agree"
+            print(f"{number}/{options.count} seed {outcome.seed}: {array}, {verdict}, {outcome.seconds:.0f} s", flush=True)
+            if outcome.failure:
+                failed.append(outcome.seed)
+                print(outcome.failure, flush=True)
+    print(f"{options.count - len(failed)} of {options.count} accelerators agree, {ran} networks")
+    for seed in failed:
+        print(f"repeat with: python tests/random_hardware.py --first {seed} --count 1")
+    return bool(failed) or ran < options.count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
