@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,42 +11,40 @@ from hwgen.config import HardwareConfig
 from hwgen.errors import CapacityError, ConfigError
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import COMMAND_BYTES, Region
-from hwgen.isa.instructions import Command, Store
+from hwgen.isa.instructions import Command
 from hwgen.isa.program import encode
-from hwgen.layout import BlockedLayout, Layout, PackedLayout
+from hwgen.layout import BlockedLayout, Layout
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import accumulator_bounds
+from hwgen.schedule.box import Box
+from hwgen.schedule.emission import Emitter, Written
+from hwgen.schedule.homes import Homes, HostTensor, homes, host_tensors
 from hwgen.schedule.inputs import packed_layout
-from hwgen.schedule.lower import Place, lower
-from hwgen.schedule.operations import Operation, operations
+from hwgen.schedule.operations import operations
 from hwgen.schedule.prepare import blocks_of, channel_positions, prepare
-from hwgen.schedule.storage import View, allocate, views
-from hwgen.schedule.stream import Piece, Stream, Streamer, cut
+from hwgen.schedule.segments import Segment, plan
+from hwgen.schedule.storage import View
+from hwgen.schedule.stream import Stream, Streamer, Weights
 from hwgen.schedule.timing import Prediction, predict
+from hwgen.schedule.work import Workload, workload
 
 SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostTensor:
-    """A network input or output in system memory: `size_bytes` from `offset` of `region`, in `layout`."""
+class Part:
+    """What command `command` (program index) writes: `box` of a layer's value. Pixel (y, x) of block b lies at word
+    view.address + b * view.block_stride + y * view.row_stride + x, modulo 2**24 and the size of the buffer."""
 
-    name: str
-    value: str
-    region: Region
-    offset: int
-    layout: Layout
-
-    @property
-    def size_bytes(self) -> int:
-        return self.layout.size_bytes
+    command: int
+    box: Box
+    view: View
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one operation of the accelerator computes: `value`, lying at `view`, by the CONV commands `commands` (program indices)."""
+    """What one operation of the accelerator computes: `value`, by the CONV commands `commands` (program indices), which write `parts`."""
 
     name: str
     op: str
@@ -54,30 +52,57 @@ class Layer:
     macs: int
     elements: int
     value: str
-    view: View
     commands: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routine:
+    """One program of a network. `prediction` says when each command runs, with a memory that answers in the next cycle."""
+
+    commands: tuple[Command, ...]
+    layers: tuple[Layer, ...]
+    prediction: Prediction
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledNetwork:
     """`graph` is the quantized graph as compiled (with the compiler's copies); its golden model describes every layer's value.
 
-    `prediction` says when each command runs, with a memory that answers in the next cycle.
+    `cold` is complete. `resident`, where weights and parameters fit their buffers, does without loading them: it may run after
+    the other one has, or itself, as long as nobody else has used the accelerator. Both lie in the program region, `cold` first.
     """
 
     graph: Graph
     config: HardwareConfig
-    commands: tuple[Command, ...]
+    cold: Routine
+    resident: Routine | None
     weights: bytes
+    arena_bytes: int
     inputs: tuple[HostTensor, ...]
     outputs: tuple[HostTensor, ...]
-    layers: tuple[Layer, ...]
     positions: Mapping[str, tuple[int, ...]]
-    prediction: Prediction
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        return self.cold.commands
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return self.cold.layers
+
+    @property
+    def prediction(self) -> Prediction:
+        return self.cold.prediction
 
     @property
     def program(self) -> bytes:
-        return encode(self.commands)
+        return encode(self.cold.commands) + (encode(self.resident.commands) if self.resident else b"")
+
+    @property
+    def resident_entry(self) -> int | None:
+        """Byte offset of the resident program in the program region."""
+        return len(self.cold.commands) * COMMAND_BYTES if self.resident else None
 
     @property
     def macs(self) -> int:
@@ -86,7 +111,7 @@ class CompiledNetwork:
     def region_bytes(self) -> dict[Region, int]:
         """Size of every region."""
         ends = {region: max((t.offset + t.size_bytes for t in (*self.inputs, *self.outputs) if t.region is region), default=0) for region in Region}
-        return ends | {Region.PROGRAM: len(self.commands) * COMMAND_BYTES, Region.WEIGHTS: len(self.weights)}
+        return ends | {Region.PROGRAM: len(self.program), Region.WEIGHTS: len(self.weights), Region.ARENA: self.arena_bytes}
 
 
 def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
@@ -98,48 +123,52 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     _check_arithmetic(graph, config)
     graph = prepare(graph, config.in_lanes)
     _check_accumulators(graph, config)
-    steps = operations(graph)
     positions = channel_positions(graph, config.in_lanes)
-    layouts = _layouts(graph, positions, config)
-    place = Place(graph=graph, config=config, positions=positions, layouts=layouts, views=views(graph, layouts, allocate(graph, steps, layouts, config)))
-    jobs = [lower(step, place) for step in steps]
-    inputs, outputs = _host_tensors(graph, layouts)
-    candidates = []
-    for share in SHARES:
-        pieces = [piece for index, step in enumerate(steps) for piece in cut(jobs[index], index, step.nodes[0].name, config, share)]
-        stream = _stream(pieces, steps, place, (*inputs, *outputs))
-        candidates.append((predict(stream.commands, config), stream, pieces))
-    prediction, stream, pieces = min(candidates, key=lambda candidate: candidate[0].total_cycles)
+    load = workload(graph, operations(graph), positions, _layouts(graph, positions, config), config)
+    inputs, outputs = host_tensors(load)
+    segments = plan(load)
+    places = homes(load, segments, inputs, outputs)
+    try:
+        cold, resident, weights = _routines(load, segments, places)
+    except CapacityError as error:
+        raise CapacityError(f"network {graph.name!r}: {error}") from error
     return CompiledNetwork(
         graph=graph,
         config=config,
-        commands=stream.commands,
-        weights=stream.weights,
+        cold=cold,
+        resident=resident,
+        weights=bytes(weights.image),
+        arena_bytes=places.arena_bytes,
         inputs=inputs,
         outputs=outputs,
-        layers=tuple(_layer(index, step, place, pieces, stream.pieces) for index, step in enumerate(steps)),
         positions=positions,
-        prediction=prediction,
     )
 
 
-def _stream(pieces: list[Piece], steps: tuple[Operation, ...], place: Place, tensors: tuple[HostTensor, ...]) -> Stream:
-    """The program of these pieces. Raises CapacityError where a number does not fit its field."""
-    streamer = Streamer(place.config)
-    for tensor in tensors:
-        if tensor.region is Region.INPUT:
-            streamer.load_input(place.views[tensor.value].address, tensor.offset, tensor.size_bytes)
-    for piece in pieces:
-        streamer.add_piece(piece)
-    for tensor in tensors:
-        if tensor.region is Region.OUTPUT:
-            _store(tensor, place.views[tensor.value], _last_piece(tensor.value, place.graph, steps, pieces), streamer, place.config)
-    try:
-        stream = streamer.finish()
-        encode(stream.commands)
-    except CapacityError as error:
-        raise CapacityError(f"network {place.graph.name!r}: {error}") from error
-    return stream
+def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes) -> tuple[Routine, Routine | None, Weights]:
+    """The whole layers' weights at once where all stay in the buffers; else the share of the buffer that gives the fastest program."""
+    weights = Weights(load.config)
+    cold = _routine(load, segments, places, weights, 1)
+    if weights.resident:
+        return cold, _routine(load, segments, places, weights, 1), weights
+    candidates = []
+    for share in SHARES:
+        weights = Weights(load.config)
+        candidates.append((_routine(load, segments, places, weights, share), weights))
+    cold, weights = min(candidates, key=lambda candidate: candidate[0].prediction.total_cycles)
+    return cold, None, weights
+
+
+def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weights: Weights, share: int) -> Routine:
+    """Raises CapacityError where a number does not fit its field."""
+    emitter = Emitter(load, places, Streamer(load.config, weights), share)
+    emitter.copy_inputs()
+    for segment in segments:
+        emitter.emit(segment)
+    stream = emitter.streamer.finish()
+    encode(stream.commands)
+    layers = tuple(_layer(index, load, emitter.written, stream) for index in range(len(load.works)))
+    return Routine(commands=stream.commands, layers=layers, prediction=predict(stream.commands, load.config))
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
@@ -181,61 +210,16 @@ def _layouts(graph: Graph, positions: Mapping[str, tuple[int, ...]], config: Har
     return layouts
 
 
-def _host_tensors(graph: Graph, layouts: Mapping[str, Layout]) -> tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]:
-    """Inputs and outputs one after the other in their regions."""
-    result: list[tuple[HostTensor, ...]] = []
-    for region, tensors in ((Region.INPUT, graph.inputs), (Region.OUTPUT, graph.outputs)):
-        offset, found = 0, []
-        for tensor in tensors:
-            layout = layouts[tensor.value]
-            found.append(HostTensor(name=tensor.name, value=tensor.value, region=region, offset=offset, layout=layout))
-            offset += layout.size_bytes
-        result.append(tuple(found))
-    return result[0], result[1]
-
-
-def _store(tensor: HostTensor, view: View, after_piece: int, streamer: Streamer, config: HardwareConfig) -> None:
-    """One STORE where the value is contiguous, else one per block."""
-    layout = tensor.layout
-    block_words = layout.words // view.blocks
-    whole = Store(region=Region.OUTPUT, memory_offset=tensor.offset, buffer_address=view.address, row_bytes=layout.size_bytes)
-    if isinstance(layout, PackedLayout) or (view.row_stride == layout.width and view.block_stride == block_words):
-        streamer.store_output(whole, after_piece)
-        return
-    row_bytes = layout.width * config.in_lanes
-    for block in range(view.blocks):
-        command = replace(
-            whole,
-            memory_offset=tensor.offset + block * block_words * config.in_lanes,
-            buffer_address=view.address + block * view.block_stride,
-            row_bytes=row_bytes,
-            rows=layout.height,
-            memory_row_stride=row_bytes,
-            buffer_row_stride=view.row_stride,
-        )
-        streamer.store_output(command, after_piece)
-
-
-def _last_piece(value: str, graph: Graph, steps: tuple[Operation, ...], pieces: list[Piece]) -> int:
-    """The last piece that writes `value` (or, of a concatenation, one of its parts); -1 for a graph input."""
-    parts, written = [value], set()
-    while parts:  # not by recursion: a hostile model nests deeper than Python's stack
-        node = graph.producer(written_value := parts.pop())
-        written.add(written_value)
-        parts += node.inputs if node is not None and isinstance(node.op, Concat) else ()
-    return max((k for k, piece in enumerate(pieces) if steps[piece.layer].output in written), default=-1)
-
-
-def _layer(index: int, step: Operation, place: Place, pieces: list[Piece], commands: tuple[int, ...]) -> Layer:
-    graph = place.graph
-    macs = sum(node.op.work(*graph.input_types(node)) for node in step.nodes)
+def _layer(index: int, load: Workload, written: Sequence[Written], stream: Stream) -> Layer:
+    graph, step = load.graph, load.works[index].operation
+    own = [entry for entry in written if entry.layer == index]
     return Layer(
         name="+".join(node.name for node in step.nodes),
         op="+".join(type(node.op).__name__ for node in step.nodes),
         sources=tuple(source for node in step.nodes for source in node.source),
-        macs=macs,
+        macs=sum(node.op.work(*graph.input_types(node)) for node in step.nodes),
         elements=int(np.prod(graph.values[step.output].type.shape)),
         value=step.output,
-        view=place.views[step.output],
-        commands=tuple(command for command, piece in zip(commands, pieces, strict=True) if piece.layer == index),
+        commands=tuple(stream.convs[entry.conv] for entry in own),
+        parts=tuple(Part(command=stream.convs[entry.conv], box=entry.box, view=entry.view) for entry in own if entry.view is not None),
     )

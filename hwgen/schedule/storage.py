@@ -1,24 +1,30 @@
-"""Where every value lies in the activation buffer: layouts, views into concatenations, addresses."""
+"""Values in storage: which lie inside others (concatenations), how their rows are spaced in the activation buffer, where they go."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from hwgen.config import BANKS, HardwareConfig
-from hwgen.errors import CapacityError
-from hwgen.ir.graph import Graph
+from hwgen.config import BANKS
+from hwgen.ir.graph import Graph, Node
 from hwgen.layout import BlockedLayout, Layout
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import Operator, Window
 from hwgen.ops.concat import Concat
-from hwgen.schedule.operations import Operation
-from hwgen.schedule.prepare import CHANNELS
+from hwgen.ops.conv import Conv
+from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.pad import Pad
+from hwgen.schedule.box import Box
+from hwgen.schedule.prepare import CHANNELS, is_lane_wise
+
+POINT = Window(kernel=(1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
     """A value in the buffer, in words: pixel (y, x) of block b lies at address + b * block_stride + y * row_stride + x.
 
-    For a packed value only `address` and `row_stride` mean something.
+    For a packed value x counts words of a row, and there is one block.
     """
 
     address: int
@@ -30,90 +36,87 @@ class View:
         return View(address=self.address + words, row_stride=self.row_stride, block_stride=self.block_stride, blocks=blocks)
 
 
-def roots(graph: Graph) -> dict[str, str]:
+def window_of(op: Operator | None) -> Window:
+    """What an operation reads around each output pixel; None is an addition that stands alone."""
+    if isinstance(op, Conv | MaxPool | AveragePool):
+        return op.window
+    return Window(kernel=(1, 1), pads=op.pads) if isinstance(op, Pad) else POINT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A value lies inside `root`, beginning at this row, column and channel block."""
+
+    root: str
+    row: int = 0
+    column: int = 0
+    block: int = 0
+
+
+def origins(graph: Graph, layouts: Mapping[str, Layout]) -> dict[str, Origin]:
     """For every value the value whose storage it lies in: itself, or the outermost concatenation."""
-    parent = {name: node.output for node in graph.nodes if isinstance(node.op, Concat) for name in node.inputs}
-
-    def root(name: str) -> str:
-        while name in parent:
-            name = parent[name]
-        return name
-
-    return {name: root(name) for name in graph.values}
-
-
-def _lifetimes(graph: Graph, steps: tuple[Operation, ...], root_of: Mapping[str, str]) -> dict[str, tuple[int, int]]:
-    """First and last step at which each root is alive; inputs from -1, outputs to the end."""
-    spans: dict[str, tuple[int, int]] = {}
-
-    def touch(name: str, step: int) -> None:
-        root = root_of[name]
-        first, last = spans.get(root, (step, step))
-        spans[root] = (min(first, step), max(last, step))
-
-    for graph_input in graph.inputs:
-        touch(graph_input.value, -1)
-    for index, step in enumerate(steps):
-        for name in (*step.reads, step.output):
-            touch(name, index)
-    for output in graph.outputs:
-        touch(output.value, len(steps))
-    return spans
-
-
-def allocate(graph: Graph, steps: tuple[Operation, ...], layouts: Mapping[str, Layout], config: HardwareConfig) -> dict[str, int]:
-    """Address of every root: largest first, each at the lowest place that is free during its whole life.
-
-    Raises CapacityError naming the layer at which most is needed, and how much.
-    """
-    spans = _lifetimes(graph, steps, roots(graph))
-    placed: dict[str, int] = {}
-    for name in sorted(spans, key=lambda n: (-layouts[n].words, spans[n][0], n)):
-        address = 0
-        others = sorted((placed[o], placed[o] + layouts[o].words) for o in placed if spans[o][0] <= spans[name][1] and spans[name][0] <= spans[o][1])
-        for first, end in others:
-            if address + layouts[name].words > first:
-                address = max(address, -(-end // BANKS) * BANKS)
-        placed[name] = address
-    needed = max((placed[name] + layouts[name].words for name in placed), default=0)
-    if needed > config.activation_words:
-        raise CapacityError(_too_small(spans, layouts, steps, config, needed))
-    return placed
-
-
-def _too_small(spans: Mapping[str, tuple[int, int]], layouts: Mapping[str, Layout], steps: tuple[Operation, ...], config: HardwareConfig, needed: int) -> str:
-    def alive(step: int) -> int:
-        return sum(layouts[name].words for name, (first, last) in spans.items() if first <= step <= last)
-
-    peak = max(range(-1, len(steps) + 1), key=alive)
-    where = f"at layer {steps[peak].nodes[0].name!r}" if 0 <= peak < len(steps) else "at the network's input or output"
-    kib = config.in_lanes / 1024
-    return (
-        f"activation buffer: the network needs {needed} words of {config.in_lanes} bytes ({needed * kib:.1f} KiB, most {where}), "
-        f"the hardware {config.name!r} has {config.activation_words} ({config.activation_words * kib:.1f} KiB): "
-        f"{needed - config.activation_words} words too few; set activation_words to {1 << (needed - 1).bit_length()} or choose a smaller network"
-    )
-
-
-def views(graph: Graph, layouts: Mapping[str, Layout], addresses: Mapping[str, int]) -> dict[str, View]:
-    """The view of every value, concatenated ones inside their root."""
-    found: dict[str, View] = {}
-    for name, address in addresses.items():
-        layout = layouts[name]
-        if isinstance(layout, BlockedLayout):
-            found[name] = View(address=address, row_stride=layout.width, block_stride=layout.height * layout.width, blocks=layout.blocks)
-        else:
-            found[name] = View(address=address, row_stride=layout.row_words, block_stride=0, blocks=1)
+    found = {name: Origin(root=name) for name in graph.values}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Concat):
-            _place_inside(node.inputs, node.op.axis, found[node.output], layouts, found)
+            outer = found[node.output]
+            rows = columns = blocks = 0
+            for name in node.inputs:
+                inner = layouts[name]
+                assert isinstance(inner, BlockedLayout)
+                found[name] = Origin(root=outer.root, row=outer.row + rows, column=outer.column + columns, block=outer.block + blocks)
+                rows += inner.height if node.op.axis == 0 else 0
+                columns += inner.width if node.op.axis == 1 else 0
+                blocks += inner.blocks if node.op.axis == CHANNELS else 0
     return found
 
 
-def _place_inside(names: tuple[str, ...], axis: int, outer: View, layouts: Mapping[str, Layout], found: dict[str, View]) -> None:
-    words = 0
-    for name in names:
-        inner = layouts[name]
-        assert isinstance(inner, BlockedLayout)
-        found[name] = outer.moved(words, inner.blocks)
-        words += inner.blocks * outer.block_stride if axis == CHANNELS else (inner.height * outer.row_stride, inner.width)[axis]
+def extent(layout: Layout) -> Box:
+    """Rows, columns (packed: words of a row) and blocks of a value."""
+    if isinstance(layout, BlockedLayout):
+        return Box(top=0, bottom=layout.height, left=0, right=layout.width, first_block=0, end_block=layout.blocks)
+    return Box(top=0, bottom=layout.height, left=0, right=layout.row_words, first_block=0, end_block=1)
+
+
+def _rows_at_once(node: Node) -> tuple[int, int]:
+    """Kernel rows that depthwise mode likes to read in one cycle, and how many image rows they are apart."""
+    window = window_of(node.op)
+    return (min(window.kernel[0], BANKS), window.dilations[0]) if is_lane_wise(node) else (1, 1)
+
+
+def pitch(columns: int, rows_at_once: Collection[tuple[int, int]]) -> int:
+    """Words from row to row: as few as let neighbouring kernel rows lie in different banks."""
+    for words in range(columns, columns + BANKS):
+        if all(len({row * dilation * words % BANKS for row in range(rows)}) == rows for rows, dilation in rows_at_once):
+            return words
+    return columns
+
+
+def pitches(graph: Graph, layouts: Mapping[str, Layout], origin: Mapping[str, Origin]) -> dict[str, int]:
+    """Words from row to row of every root."""
+    wishes: dict[str, set[tuple[int, int]]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            if isinstance(layouts[name], BlockedLayout):
+                wishes.setdefault(origin[name].root, set()).add(_rows_at_once(node))
+    return {root: pitch(extent(layouts[root]).columns, wishes.get(root, ())) for root in {o.root for o in origin.values()}}
+
+
+Span = tuple[int, int]  # first and last step at which something is alive
+
+
+def allocate(sizes: Mapping[str, tuple[int, Span]], fixed: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Addresses for things of so many words that are alive in such spans: largest first, each at the lowest free place, around those that are `fixed`."""
+    placed: dict[str, int] = dict(fixed or {})
+    for name in sorted(sizes.keys() - placed.keys(), key=lambda n: (-sizes[n][0], sizes[n][1], n)):
+        words, (first, last) = sizes[name]
+        address = 0
+        others = sorted((placed[o], placed[o] + sizes[o][0]) for o in placed if sizes[o][1][0] <= last and first <= sizes[o][1][1])
+        for begin, end in others:
+            if address + words > begin:
+                address = max(address, -(-end // BANKS) * BANKS)
+        placed[name] = address
+    return placed
+
+
+def needed_words(sizes: Mapping[str, tuple[int, Span]], placed: Mapping[str, int]) -> int:
+    return max((placed[name] + sizes[name][0] for name in placed), default=0)

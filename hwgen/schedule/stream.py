@@ -1,86 +1,29 @@
-"""Jobs -> program: weights cut into pieces that fit the weight buffer, places in the two rings, tokens, order of commands."""
+"""Steps -> program: weights loaded where they are not yet, tokens for what must wait, order of commands."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
-from hwgen.config import HardwareConfig
-from hwgen.errors import CapacityError
+from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.layout import parameter_bytes, weight_bytes
 from hwgen.schedule.cost import array_cycles
-from hwgen.schedule.jobs import Job, tile_channels, tile_range
-from hwgen.schedule.order import ConvPlan, LoadPlan, dispatch_order
+from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, sides
+from hwgen.schedule.hazards import Hazards, latest
+from hwgen.schedule.jobs import Job
+from hwgen.schedule.order import Plan, dispatch_order
+from hwgen.schedule.ring import Ring
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Piece:
-    """One CONV command of layer `layer`."""
-
-    layer: int
-    job: Job
-
-
-def cut(jobs: Sequence[Job], layer: int, name: str, config: HardwareConfig, share: int) -> list[Piece]:
-    """Split by output tiles so that a piece takes at most 1/share of each buffer where it can, so that loading and computing overlap.
-
-    Raises CapacityError naming layer and buffer where even the smallest piece does not fit.
-    """
-    pieces = []
-    for job in jobs:
-        tiles, granule = job.command.output_tiles, max(1, config.in_lanes // tile_channels(job.command, config))
-        smallest = tile_range(job, 0, min(granule, tiles), config)
-        _check_fits(smallest, name, config)
-        count = tiles
-        while count > granule and not _fits(tile_range(job, 0, count, config), config, share):
-            count = -(-count // 2 // granule) * granule
-        for first in range(0, tiles, count):
-            pieces.append(Piece(layer=layer, job=tile_range(job, first, min(first + count, tiles), config)))
-    return pieces
-
-
-def _fits(job: Job, config: HardwareConfig, share: int) -> bool:
-    return share * job.weight_words(config) <= config.weight_words and share * job.parameter_words(config) <= config.parameter_words
-
-
-def _check_fits(job: Job, name: str, config: HardwareConfig) -> None:
-    for buffer, words, limit in (
-        ("weight", job.weight_words(config), config.weight_words),
-        ("parameter", job.parameter_words(config), config.parameter_words),
-    ):
-        if words > limit:
-            raise CapacityError(
-                f"{buffer} buffer: layer {name!r} needs {words} words for its smallest group of output channels, the hardware {config.name!r} has {limit}: "
-                f"{words - limit} words too few; set {buffer}_words to {1 << (words - 1).bit_length()} or more"
-            )
-
-
-@dataclass
-class _Ring:
-    """Places pieces one after the other in a buffer of `size` words; tells which earlier piece must be done before a place is free."""
-
-    size: int
-    head: int = 0
-    live: list[tuple[int, int, int]] = field(default_factory=list)  # first, end, piece
-
-    def place(self, words: int, piece: int) -> tuple[int, int]:
-        """(address, last earlier piece that lies there; -1 for none)."""
-        if self.head + words > self.size:
-            self.head = 0
-        first, end = self.head, self.head + words
-        overlapping = [entry for entry in self.live if entry[0] < end and first < entry[1]]
-        self.live = [entry for entry in self.live if entry not in overlapping] + [(first, end, piece)]
-        self.head = end
-        return first, max((entry[2] for entry in overlapping), default=-1)
+_PORT = ((0, 1),)  # a port is one thing
 
 
 @dataclass
 class _Step:
-    """A command under construction, and for each other engine the index (in that engine's order) of the step it must follow."""
+    """A command under construction, and for each other engine the index (in that engine's order) of the step that it must follow."""
 
     command: Command
     after: dict[Engine, int] = field(default_factory=dict)
@@ -88,84 +31,108 @@ class _Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """The finished program. `pieces[k]` is the index of the command that executes piece k."""
+    """A finished program. `convs[k]` is the index of the command that executes the k-th CONV."""
 
     commands: tuple[Command, ...]
-    weights: bytes
-    pieces: tuple[int, ...]
+    convs: tuple[int, ...]
+
+
+@dataclass
+class Weights:
+    """The weight region as it grows, and which contents lie where in it and in the buffers."""
+
+    config: HardwareConfig
+    image: bytearray = field(default_factory=bytearray)
+    offsets: dict[Hashable, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rings = {Buffer.WEIGHT: Ring(self.config.weight_words), Buffer.PARAMETER: Ring(self.config.parameter_words)}
+
+    def offset(self, data: bytes, key: Hashable) -> int:
+        """Where `data` lies in the region, on a bus word boundary; equal contents lie there once."""
+        if key not in self.offsets:
+            self.offsets[key] = len(self.image)
+            self.image += data + bytes(-len(data) % self.config.bus_bytes)
+        return self.offsets[key]
+
+    @property
+    def resident(self) -> bool:
+        """Everything still lies in the buffers."""
+        return not any(ring.evicted for ring in self.rings.values())
 
 
 class Streamer:
-    """Builds the program: input loads, then pieces with their weights ahead of them, then output stores."""
+    """Builds one program: steps are given in the order that the network means; the machine's order may differ wherever nobody can tell."""
 
-    def __init__(self, config: HardwareConfig) -> None:
-        self.config = config
-        self.loads: list[_Step] = []
-        self.convs: list[_Step] = []
-        self.stores: list[_Step] = []
-        self.image = bytearray()
-        self.rings = {Buffer.WEIGHT: _Ring(config.weight_words), Buffer.PARAMETER: _Ring(config.parameter_words)}
-        self.needs: list[int] = []  # for each piece, how many loads must be dispatched before it
+    def __init__(self, config: HardwareConfig, weights: Weights) -> None:
+        self.config, self.weights = config, weights
+        self.steps: dict[Engine, list[_Step]] = {engine: [] for engine in Engine}
+        self.hazards = Hazards()
 
-    def _append(self, data: bytes) -> int:
-        """Offset of `data` in the weight image, on a bus word boundary."""
-        offset = len(self.image)
-        self.image += data + bytes(-len(data) % self.config.bus_bytes)
-        return offset
+    def load(self, command: Load) -> None:
+        """Activations from memory."""
+        step = (Engine.LOAD, len(self.steps[Engine.LOAD]))
+        words = buffer_words(command, self.config.in_lanes)
+        waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=True)]
+        waits += [self.hazards.access(("write port", side), _PORT, step, writes=True) for side in self._sides(words)]
+        if command.region in (Region.ARENA, Region.OUTPUT):
+            waits.append(self.hazards.access(command.region, memory_bytes(command), step, writes=False))
+        self.steps[Engine.LOAD].append(_Step(command, latest(*waits)))
 
-    def load_input(self, address: int, offset: int, size_bytes: int) -> None:
-        self.loads.append(_Step(Load(region=Region.INPUT, memory_offset=offset, buffer_address=address, row_bytes=size_bytes)))
+    def store(self, command: Store) -> None:
+        """Activations to memory."""
+        step = (Engine.STORE, len(self.steps[Engine.STORE]))
+        words = buffer_words(command, self.config.in_lanes)
+        waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=False)]
+        waits += [self.hazards.access(("read port", side), _PORT, step, writes=True) for side in self._sides(words)]
+        waits.append(self.hazards.access(command.region, memory_bytes(command), step, writes=True))
+        self.steps[Engine.STORE].append(_Step(command, latest(*waits)))
 
-    def add_piece(self, piece: Piece) -> None:
-        """Load what the piece reads, then the piece."""
-        index, command = len(self.convs), piece.job.command
-        if piece.job.weights is not None:
-            address = self._load(Buffer.WEIGHT, weight_bytes(piece.job.weights), piece.job.weight_words(self.config), index)
-            command = replace(command, weight_address=address)
-        address = self._load(Buffer.PARAMETER, parameter_bytes(dict(piece.job.parameters)), piece.job.parameter_words(self.config), index)
-        command = replace(command, parameter_address=address)
-        self.convs.append(_Step(command, {Engine.LOAD: len(self.loads) - 1}))
+    def _sides(self, words: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+        return sides(words, self.config.activation_words // SIDES)
 
-    def _load(self, buffer: Buffer, data: bytes, words: int, piece: int) -> int:
-        address, previous = self.rings[buffer].place(words, piece)
-        load = Load(destination=buffer, region=Region.WEIGHTS, memory_offset=self._append(data), buffer_address=address, row_bytes=len(data))
-        self.loads.append(_Step(load, {Engine.COMPUTE: previous}))
+    def compute(self, job: Job) -> None:
+        """A CONV, and before it the loads of what it needs and the buffers do not hold."""
+        images = {Buffer.PARAMETER: (parameter_bytes(dict(job.parameters)), job.parameter_words(self.config))}
+        if job.weights is not None:
+            images[Buffer.WEIGHT] = (weight_bytes(job.weights), job.weight_words(self.config))
+        places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
+        command = replace(job.command, weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
+        step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))
+        reads, writes = conv_reads(command, self.config), conv_writes(command, self.config)
+        waits = [self.hazards.access(Buffer.ACTIVATION, reads, step, writes=False)]
+        waits.append(self.hazards.access(Buffer.ACTIVATION, writes, step, writes=True))
+        waits += [self.hazards.access(("read port", side), _PORT, step, writes=True) for side in self._sides(reads)]
+        waits += [self.hazards.access(("write port", side), _PORT, step, writes=True) for side in self._sides(writes)]
+        for buffer, (_, words) in images.items():
+            waits.append(self.hazards.access(buffer, ((places[buffer], places[buffer] + words),), step, writes=False))
+        self.steps[Engine.COMPUTE].append(_Step(command, latest(*waits)))
+
+    def _bring(self, buffer: Buffer, data: bytes, words: int) -> int:
+        """Address in the buffer, after a LOAD if it is not there. Equal contents are one."""
+        key = blake2b(data, digest_size=16).digest()
+        ring = self.weights.rings[buffer]
+        address = ring.find(key)
+        if address is None:
+            address = ring.place(words, key)
+            load = Load(destination=buffer, region=Region.WEIGHTS, memory_offset=self.weights.offset(data, key), buffer_address=address, row_bytes=len(data))
+            step = (Engine.LOAD, len(self.steps[Engine.LOAD]))
+            self.steps[Engine.LOAD].append(_Step(load, self.hazards.access(buffer, ((address, address + words),), step, writes=True)))
         return address
 
-    def store_output(self, store: Store, after_piece: int) -> None:
-        self.stores.append(_Step(store, {Engine.COMPUTE: after_piece} if after_piece >= 0 else {Engine.LOAD: len(self.loads) - 1}))
-
     def finish(self) -> Stream:
-        _assign_tokens({Engine.LOAD: self.loads, Engine.COMPUTE: self.convs, Engine.STORE: self.stores})
-        commands, pieces = self._order()
-        return Stream(commands=(*commands, End()), weights=bytes(self.image), pieces=tuple(pieces))
+        plans = {engine: [Plan(cycles=self._cycles(step.command), after=dict(step.after)) for step in steps] for engine, steps in self.steps.items()}
+        _assign_tokens(self.steps)
+        order = dispatch_order(plans)
+        commands = tuple(self.steps[engine][index].command for engine, index in order)
+        convs = tuple(place for place, (engine, _) in enumerate(order) if engine is Engine.COMPUTE)
+        return Stream(commands=(*commands, End()), convs=convs)
 
-    def _order(self) -> tuple[list[Command], list[int]]:
-        """All commands in the order of dispatch, stores right behind what they store, and the places of the pieces."""
-        loads = [LoadPlan(cycles=_beats(step.command, self.config), after=step.after.get(Engine.COMPUTE, -1)) for step in self.loads]
-        convs = [ConvPlan(cycles=_array_cycles(step.command, self.config), needs=step.after[Engine.LOAD]) for step in self.convs]
-        commands: list[Command] = []
-        pieces: list[int] = []
-        stores = deque(self.stores)
-        for engine, index in dispatch_order(loads, convs):
-            if engine is Engine.LOAD:
-                commands.append(self.loads[index].command)
-                continue
-            pieces.append(len(commands))
-            commands.append(self.convs[index].command)
-            while stores and stores[0].after.get(Engine.COMPUTE, -1) <= index:
-                commands.append(stores.popleft().command)
-        return commands + [step.command for step in stores], pieces
-
-
-def _beats(command: Command, config: HardwareConfig) -> int:
-    assert isinstance(command, Load)
-    return command.rows * command.row_bytes // config.bus_bytes
-
-
-def _array_cycles(command: Command, config: HardwareConfig) -> int:
-    assert isinstance(command, Conv)
-    return array_cycles(command, config)
+    def _cycles(self, command: Command) -> int:
+        if isinstance(command, Conv):
+            return array_cycles(command, self.config)
+        assert isinstance(command, Load | Store)
+        return command.rows * max(command.row_bytes // self.config.bus_bytes, 3)
 
 
 def _flagged(command: Command, flag: str) -> Command:

@@ -1,0 +1,208 @@
+"""Segments -> steps of a program: transfers and commands in the order that the network means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from hwgen.config import SIDES
+from hwgen.schedule.box import Box
+from hwgen.schedule.cut import cut
+from hwgen.schedule.homes import Homes
+from hwgen.schedule.jobs import Job
+from hwgen.schedule.memory import loads, stores
+from hwgen.schedule.place import Views, cut_to, move, output_box
+from hwgen.schedule.segments import Segment, traffic
+from hwgen.schedule.storage import View
+from hwgen.schedule.stream import Streamer
+from hwgen.schedule.tiling import Tiling, tiles, words
+from hwgen.schedule.work import Work, Workload
+
+_CHUNK_COST = 12  # cycles that a further CONV command costs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What the `conv`-th CONV command computes: `box` of layer `layer`'s value, lying at `view` (address of pixel (0, 0) of block 0, modulo 2**24);
+    `view` is None where its sums go on to the next command."""
+
+    conv: int
+    layer: int
+    box: Box
+    view: View | None
+
+
+@dataclass
+class Emitter:
+    """Emits segments into a streamer, and notes what every command writes."""
+
+    load: Workload
+    homes: Homes
+    streamer: Streamer
+    share: int
+    written: list[Written] = field(default_factory=list)
+
+    def emit(self, segment: Segment) -> None:
+        if segment.tiling is not None:
+            self._tiled(segment.first, segment.tiling)
+        else:
+            self._run(segment)
+
+    def copy_inputs(self) -> None:
+        """Network outputs that are network inputs: through the activation buffer, which nothing else uses yet."""
+        inputs = {i.value for i in self.load.graph.inputs}
+        side = self.load.config.activation_words // SIDES
+        for value, home in self.homes.outputs:
+            if value in inputs:
+                whole = self.load.extent(value)
+                rows = max(1, side // (whole.columns * whole.blocks))
+                for top in range(0, whole.rows, rows):
+                    box = replace(whole, top=top, bottom=min(top + rows, whole.rows))
+                    view = View(address=-top * whole.columns, row_stride=whole.columns, block_stride=box.rows * whole.columns, blocks=whole.blocks)
+                    self._transfer_in(value, box, view)
+                    for store in stores(box, home, view, self.load.config.in_lanes):
+                        self.streamer.store(store)
+
+    def _transfer_in(self, root: str, box: Box, view: View) -> None:
+        for command in loads(box, self.homes.of[root], view, self.load.config.in_lanes):
+            self.streamer.load(command)
+
+    def _transfer_out(self, leaf: str, box: Box, view: View) -> None:
+        """A part of a leaf to wherever it is wanted; `view` is the leaf's."""
+        load, lanes = self.load, self.load.config.in_lanes
+        targets = [(value, home) for value, home in self.homes.outputs if leaf in load.leaves[value]]
+        root = load.origin[leaf].root
+        if root in self.homes.of and self.homes.of[root] not in [home for _, home in targets]:
+            targets.append((root, self.homes.of[root]))
+        for value, home in targets:
+            inner, outer = load.origin[leaf], load.origin[value]
+            rows, columns, blocks = inner.row - outer.row, inner.column - outer.column, inner.block - outer.block
+            offset = home.offset + blocks * home.block_bytes + rows * home.row_bytes + columns * lanes
+            for command in stores(box, replace(home, offset=offset), view, lanes):
+                self.streamer.store(command)
+
+    def _compute(self, layer: int, job: Job, views: Views) -> None:
+        """`job` on nominal views, cut as the weight buffer asks, on `views`."""
+        work, config = self.load.works[layer], self.load.config
+        for piece in cut(job, work.operation.nodes[0].name, config, self.share):
+            box = output_box(piece.command, work.nominal.output, config)
+            view = None if piece.command.keep else views.output
+            self.written.append(Written(conv=len(self.written), layer=layer, box=box, view=view))
+            self.streamer.compute(replace(piece, command=move(piece.command, work.nominal, views)))
+
+    def _jobs(self, work: Work, box: Box) -> Iterator[Job]:
+        """The jobs of an operation as far as they compute `box`."""
+        for job, own in zip(work.jobs, work.boxes, strict=True):
+            part = own.intersect(box)
+            if not part.empty:
+                yield cut_to(job, part, own, self.load.config)
+
+    def _run(self, segment: Segment) -> None:
+        load = self.load
+        assert segment.addresses is not None
+        moved = traffic(load, segment.first, segment.end)
+        views = {root: self._root_view(root, address) for root, address in segment.addresses.items()}
+        there: set[str] = set()
+        for layer in range(segment.first, segment.end):
+            work = load.works[layer]
+            operation = work.operation
+            chunks = [load.extent(operation.output)]
+            fresh = [leaf for name in operation.reads for leaf in load.leaves[name] if leaf in moved.loads and leaf not in there]
+            if segment.chunked and layer == segment.first and fresh:
+                chunks = self._chunks(work)
+                there.update(fresh)
+            for leaf in fresh:
+                if leaf not in there:
+                    root = load.origin[leaf].root
+                    self._transfer_in(root, load.root_box(leaf, load.extent(leaf)), views[root])
+                    there.add(leaf)
+            places = self._places(work, views)
+            loaded = 0
+            for box in chunks:
+                if len(chunks) > 1 or (segment.chunked and layer == segment.first and fresh):
+                    source = load.input_box(work, box)
+                    last = load.extent(operation.input).bottom if box is chunks[-1] else source.bottom
+                    if last > loaded:
+                        self._transfer_in(operation.input, replace(load.extent(operation.input), top=loaded, bottom=last), places.input)
+                        loaded = last
+                for job in self._jobs(work, box):
+                    self._compute(layer, job, places)
+            if operation.output in moved.stores:
+                self._transfer_out(operation.output, load.extent(operation.output), places.output)
+
+    def _root_view(self, root: str, address: int) -> View:
+        own, stride = self.load.extent(root), self.load.pitch[root]
+        return View(address=address, row_stride=stride, block_stride=own.rows * stride, blocks=own.blocks)
+
+    def _places(self, work: Work, views: dict[str, View]) -> Views:
+        def at(name: str) -> View:
+            return self.load.view_in_root(name, views[self.load.origin[name].root])
+
+        operation = work.operation
+        return Views(input=at(operation.input), output=at(operation.output), residual=None if operation.residual is None else at(operation.residual))
+
+    def _chunks(self, work: Work) -> list[Box]:
+        """Row ranges of the output: as many as let the first begin early, but not so many that commands cost more than that gains."""
+        load, whole = self.load, self.load.extent(work.operation.output)
+        source = load.extent(work.operation.input)
+        cycles = source.pixels * source.blocks * load.config.in_lanes // load.config.bus_bytes
+        count = max(1, min(whole.rows, math.isqrt(min(cycles, work.cycles) // _CHUNK_COST)))
+        limits = [whole.rows * k // count for k in range(count + 1)]
+        return [replace(whole, top=top, bottom=bottom) for top, bottom in zip(limits, limits[1:], strict=False)]
+
+    def _tiled(self, layer: int, tiling: Tiling) -> None:
+        """Tile by tile, the input of the next one in the other buffer: the machine overlaps what need not wait."""
+        load = self.load
+        work = load.works[layer]
+        operation = work.operation
+        boxes = list(tiles(load.extent(operation.output), tiling))
+        brought: dict[int, Box] = {}  # what lies in each input buffer
+
+        def bring(index: int) -> Views:
+            buffer = index % tiling.buffers
+            views, box = self._buffers(work, tiling, boxes[index], buffer)
+            if brought.get(buffer) != box:
+                self._bring(operation.input, box, views.input)
+                brought[buffer] = box
+            if operation.residual is not None:
+                assert views.residual is not None
+                self._bring(operation.residual, boxes[index], views.residual)
+            return views
+
+        upcoming = bring(0)
+        for index, box in enumerate(boxes):
+            views = upcoming
+            if index + 1 < len(boxes) and tiling.double:
+                upcoming = bring(index + 1)
+            for job in self._jobs(work, box):
+                self._compute(layer, job, views)
+            self._transfer_out(operation.output, box, views.output)
+            if index + 1 < len(boxes) and not tiling.double:
+                upcoming = bring(index + 1)
+
+    def _bring(self, value: str, box: Box, view: View) -> None:
+        """A part of a value (in its own coordinates, as `view` is) from its root's home."""
+        load = self.load
+        o = load.origin[value]
+        root_view = view.moved(-(o.row * view.row_stride + o.column + o.block * view.block_stride), view.blocks)
+        self._transfer_in(o.root, load.root_box(value, box), root_view)
+
+    def _buffers(self, work: Work, tiling: Tiling, box: Box, buffer: int) -> tuple[Views, Box]:
+        """Views of a tile in buffer 0 or 1 of each kind, and the part of the input that it needs."""
+        source = self.load.input_box(work, box)
+        side = self.load.config.activation_words // SIDES
+        inputs, residuals = words(tiling.input), words(tiling.residual)
+
+        def view(base: int, shape: tuple[int, int, int], part: Box, blocks: int) -> View:
+            block_stride = shape[0] * shape[1]
+            return View(
+                address=base - part.top * shape[1] - part.left - part.first_block * block_stride, row_stride=shape[1], block_stride=block_stride, blocks=blocks
+            )
+
+        operation = work.operation
+        residual = None
+        if operation.residual is not None:
+            residual = view(tiling.buffers * inputs + buffer * residuals, tiling.residual, box, self.load.extent(operation.residual).blocks)
+        output = view(side + buffer * words(tiling.output), tiling.output, box, self.load.extent(operation.output).blocks)
+        return Views(input=view(buffer * inputs, tiling.input, source, self.load.extent(operation.input).blocks), output=output, residual=residual), source

@@ -1,0 +1,89 @@
+"""Where values lie in system memory, and the transfers between there and the activation buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from hwgen.isa.fields import Region
+from hwgen.isa.instructions import Load, Store
+from hwgen.schedule.box import Box
+from hwgen.schedule.storage import View
+
+MOST_ROWS = 65535  # of one transfer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """[block][row][column] words of a value in a region, from byte `offset`: bytes from row to row, from block to block."""
+
+    region: Region
+    offset: int
+    row_bytes: int
+    block_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """`count` equal pieces in both memories."""
+
+    memory_offset: int
+    buffer_address: int
+    row_bytes: int
+    count: int
+    memory_stride: int
+    buffer_stride: int
+
+
+def _rows(box: Box, home: Home, view: View, lanes: int) -> Iterator[_Rows]:
+    """As few transfers as will do: whole rows together, else row by row of each block or block by block of each row."""
+
+    def piece(row: int, block: int, count: int, strides: tuple[int, int], length: int) -> _Rows:
+        return _Rows(
+            memory_offset=home.offset + block * home.block_bytes + row * home.row_bytes + box.left * lanes,
+            buffer_address=view.address + block * view.block_stride + row * view.row_stride + box.left,
+            row_bytes=length * lanes,
+            count=count,
+            memory_stride=strides[0],
+            buffer_stride=strides[1],
+        )
+
+    by_block, by_row = (home.block_bytes, view.block_stride), (home.row_bytes, view.row_stride)
+    if box.rows == 1 or (box.columns * lanes == home.row_bytes and box.columns == view.row_stride):
+        yield piece(box.top, box.first_block, box.blocks, by_block, box.columns * box.rows)
+    elif box.blocks <= box.rows:
+        for block in range(box.first_block, box.end_block):
+            yield piece(box.top, block, box.rows, by_row, box.columns)
+    else:
+        for row in range(box.top, box.bottom):
+            yield piece(row, box.first_block, box.blocks, by_block, box.columns)
+
+
+def _split(rows: _Rows, lanes: int) -> Iterator[dict[str, int]]:
+    """Fields of the transfers. Pieces that follow each other without a gap in both memories are one."""
+    if rows.count > 1 and rows.memory_stride == rows.row_bytes and rows.buffer_stride * lanes == rows.row_bytes:
+        rows = replace(rows, row_bytes=rows.count * rows.row_bytes, count=1)
+    for first in range(0, rows.count, MOST_ROWS):
+        count = min(MOST_ROWS, rows.count - first)
+        strides = {"memory_row_stride": rows.memory_stride, "buffer_row_stride": rows.buffer_stride} if count > 1 else {}
+        yield {
+            "memory_offset": rows.memory_offset + first * rows.memory_stride,
+            "buffer_address": rows.buffer_address + first * rows.buffer_stride,
+            "row_bytes": rows.row_bytes,
+            "rows": count,
+            **strides,
+        }
+
+
+def loads(box: Box, home: Home, view: View, lanes: int) -> Iterator[Load]:
+    """Memory to buffer."""
+    for rows in _rows(box, home, view, lanes):
+        for fields in _split(rows, lanes):
+            yield Load(region=home.region, **fields)
+
+
+def stores(box: Box, home: Home, view: View, lanes: int) -> Iterator[Store]:
+    """Buffer to memory."""
+    for rows in _rows(box, home, view, lanes):
+        for fields in _split(rows, lanes):
+            yield Store(region=home.region, **fields)

@@ -1,0 +1,147 @@
+"""One operation larger than the buffer: in which parts its output is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from hwgen.config import BANKS, SIDES, HardwareConfig
+from hwgen.layout import PackedLayout
+from hwgen.schedule.box import Box
+from hwgen.schedule.work import Work, Workload
+
+COMMAND_CYCLES = 24  # of an additional command, its dispatch and its transfers, beside the work itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Size of a tile of the output. double: two buffers of each kind, so that loads, computing and stores overlap.
+
+    Words of one buffer: input, residual, output. Inputs lie in side 0 of the activation buffer, outputs in side 1.
+    """
+
+    rows: int
+    columns: int
+    blocks: int
+    double: bool
+    input: tuple[int, int, int]  # rows, words per row, blocks
+    residual: tuple[int, int, int]
+    output: tuple[int, int, int]
+    count: int
+    estimate: int
+
+    @property
+    def buffers(self) -> int:
+        return 2 if self.double else 1
+
+
+def words(shape: tuple[int, int, int]) -> int:
+    """Of rows x words x blocks, as a multiple of the banks."""
+    return -(-shape[0] * shape[1] * shape[2] // BANKS) * BANKS
+
+
+def tiles(whole: Box, tiling: Tiling) -> Iterator[Box]:
+    """The parts of the output, row by row of tiles; blocks innermost."""
+    for top in range(0, whole.bottom, tiling.rows):
+        for left in range(0, whole.right, tiling.columns):
+            for block in range(0, whole.end_block, tiling.blocks):
+                yield Box(
+                    top=top,
+                    bottom=min(top + tiling.rows, whole.bottom),
+                    left=left,
+                    right=min(left + tiling.columns, whole.right),
+                    first_block=block,
+                    end_block=min(block + tiling.blocks, whole.end_block),
+                )
+
+
+def _parts(length: int) -> Iterator[int]:
+    """Sizes that cut `length` into 1, 2, 3 ... nearly equal parts."""
+    last = 0
+    for count in range(1, length + 1):
+        size = -(-length // count)
+        if size != last:
+            yield size
+        last = size
+
+
+def _row_words(columns: int, whole_pitch: int, whole_columns: int) -> int:
+    """Words from row to row of a part: the pitch of the whole where it is as wide, else one that leaves rows in the same banks."""
+    if columns >= whole_columns:
+        return whole_pitch
+    return columns if whole_pitch == whole_columns else columns + (whole_pitch - columns) % BANKS
+
+
+def _shape(box: Box, value: str, load: Workload) -> tuple[int, int, int]:
+    pitch = load.pitch[load.origin[value].root]
+    return box.rows, _row_words(box.columns, pitch, load.extent(value).columns), box.blocks
+
+
+def _largest(shapes: Iterator[tuple[int, int, int]]) -> tuple[int, int, int]:
+    result = (0, 0, 0)
+    for shape in shapes:
+        result = (max(result[0], shape[0]), max(result[1], shape[1]), max(result[2], shape[2]))
+    return result
+
+
+def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool) -> Tiling | None:
+    """The tiling of rows x columns x blocks, None where it does not fit."""
+    operation, whole = work.operation, load.extent(work.operation.output)
+    tiling = Tiling(rows=size[0], columns=size[1], blocks=size[2], double=double, input=(0, 0, 0), residual=(0, 0, 0), output=(0, 0, 0), count=0, estimate=0)
+    boxes = list(tiles(whole, tiling))
+    shape_in = _largest(_shape(load.input_box(work, box), operation.input, load) for box in boxes)
+    output = _largest(_shape(box, operation.output, load) for box in boxes)
+    residual = _largest(_shape(box, operation.residual, load) for box in boxes) if operation.residual is not None else (0, 0, 0)
+    buffers, side = 2 if double and len(boxes) > 1 else 1, load.config.activation_words // SIDES
+    if max(buffers * (words(shape_in) + words(residual)), buffers * words(output)) > side:
+        return None
+    tiling = replace(tiling, double=buffers == 2, input=shape_in, residual=residual, output=output, count=len(boxes))
+    return replace(tiling, estimate=_estimate(tiling, boxes, work, load))
+
+
+def _estimate(tiling: Tiling, boxes: list[Box], work: Work, load: Workload) -> int:
+    """Cycles, roughly: what decides between tilings."""
+    config = load.config
+    beats = config.in_lanes // config.bus_bytes
+
+    def volume(box: Box) -> int:
+        return box.pixels * box.blocks * beats
+
+    reads = [volume(load.input_box(work, box)) + (volume(box) if work.operation.residual is not None else 0) for box in boxes]
+    stored = sum(volume(box) for box in boxes)
+    spatial = max(1, len(boxes) // -(-load.extent(work.operation.output).blocks // tiling.blocks))
+    weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
+    compute = work.cycles + len(boxes) * COMMAND_CYCLES * len(work.jobs)
+    if tiling.double:
+        return max(compute, sum(reads) + weights, stored) + reads[0] + stored // len(boxes)
+    return max(compute, weights) + sum(reads) + stored
+
+
+def weights_fit(work: Work, config: HardwareConfig) -> bool:
+    """All weights of an operation fit their buffer at once."""
+    return sum(job.weight_words(config) for job in work.jobs) <= config.weight_words
+
+
+def best_tiling(work: Work, load: Workload) -> Tiling | None:
+    """The tiling with the smallest estimate; None where not even one pixel of one block fits."""
+    whole, packed = load.extent(work.operation.output), isinstance(load.layouts[work.operation.input], PackedLayout)
+    best: Tiling | None = None
+    block_sizes = list(_parts(whole.blocks)) if work.lane_wise else [whole.blocks]
+    for double in (True, False):
+        for blocks in block_sizes:
+            for columns in [whole.columns] if packed else _halves(whole.columns):
+                fitted = next((t for rows in _parts(whole.rows) if (t := _fitted(work, load, (rows, columns, blocks), double)) is not None), None)
+                if fitted is not None and (best is None or fitted.estimate < best.estimate):
+                    best = fitted
+                if fitted is not None:
+                    break  # narrower tiles only cost more
+    return best
+
+
+@lru_cache
+def _halves(length: int) -> tuple[int, ...]:
+    sizes = [length]
+    while sizes[-1] > 1:
+        sizes.append(-(-sizes[-1] // 2))
+    return tuple(sizes)

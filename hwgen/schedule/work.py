@@ -1,0 +1,138 @@
+"""A network made ready for scheduling: its operations lowered once, with every value at address 0, and what each needs and costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from hwgen.config import HardwareConfig
+from hwgen.ir.graph import Graph
+from hwgen.layout import Layout, PackedLayout
+from hwgen.schedule.box import Box, window_box
+from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.jobs import Job
+from hwgen.schedule.lower import Place, lower
+from hwgen.schedule.operations import Operation
+from hwgen.schedule.place import Views, output_box
+from hwgen.schedule.prepare import Positions, is_lane_wise
+from hwgen.schedule.storage import Origin, View, extent, origins, pitches, window_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One operation: its jobs on `nominal` views, and the part of the output that each computes."""
+
+    operation: Operation
+    jobs: tuple[Job, ...]
+    boxes: tuple[Box, ...]
+    nominal: Views
+    cycles: int
+    weight_bytes: int
+
+    @property
+    def lane_wise(self) -> bool:
+        """Channel blocks of the output depend on the same blocks of the input only."""
+        return self.operation.main is None or is_lane_wise(self.operation.main)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """`works` in order; values, their layouts in memory, and where they lie inside others."""
+
+    graph: Graph
+    config: HardwareConfig
+    positions: Mapping[str, Positions]
+    layouts: Mapping[str, Layout]
+    origin: Mapping[str, Origin]
+    pitch: Mapping[str, int]  # of roots, in words
+    works: tuple[Work, ...]
+
+    def extent(self, value: str) -> Box:
+        return extent(self.layouts[value])
+
+    def root_box(self, value: str, box: Box) -> Box:
+        """A part of a value as a part of its root."""
+        o = self.origin[value]
+        return Box(
+            top=box.top + o.row,
+            bottom=box.bottom + o.row,
+            left=box.left + o.column,
+            right=box.right + o.column,
+            first_block=box.first_block + o.block,
+            end_block=box.end_block + o.block,
+        )
+
+    def view_in_root(self, value: str, root: View) -> View:
+        """Where a value lies when its root lies at `root`."""
+        o = self.origin[value]
+        return root.moved(o.row * root.row_stride + o.column + o.block * root.block_stride, self.extent(value).blocks)
+
+    def input_box(self, work: Work, box: Box) -> Box:
+        """What an operation reads of its input to compute `box` of its output."""
+        name = work.operation.input
+        layout, whole = self.layouts[name], self.extent(name)
+        main = work.operation.main
+        window = window_of(main.op if main else None)
+        if isinstance(layout, PackedLayout):
+            top, bottom = layout.rows_for(box.top, box.bottom, window)
+            return replace(whole, top=top, bottom=bottom)
+        found = window_box(box, window, whole.rows, whole.columns)
+        return found if work.lane_wise else replace(found, first_block=0, end_block=whole.blocks)
+
+    @cached_property
+    def produced_at(self) -> dict[str, int]:
+        """Step that computes each value that is computed by one (not concatenations, not inputs)."""
+        return {work.operation.output: index for index, work in enumerate(self.works)}
+
+    @cached_property
+    def leaves(self) -> dict[str, tuple[str, ...]]:
+        """For every value, what its storage is filled by: computed values and network inputs."""
+        filled = [*self.produced_at, *(i.value for i in self.graph.inputs)]
+        by_root: dict[str, list[str]] = {}
+        for name in filled:
+            by_root.setdefault(self.origin[name].root, []).append(name)
+        result = {}
+        for name in self.graph.values:
+            own = self.root_box(name, self.extent(name))
+            mates = by_root.get(self.origin[name].root, [])
+            result[name] = tuple(leaf for leaf in mates if not own.intersect(self.root_box(leaf, self.extent(leaf))).empty)
+        return result
+
+
+    @cached_property
+    def last_use(self) -> dict[str, int]:
+        """Last step that reads each leaf; the number of steps where it is a network output."""
+        last = {leaf: -1 for leaf in (*self.produced_at, *(i.value for i in self.graph.inputs))}
+        for index, work in enumerate(self.works):
+            last |= {leaf: index for name in work.operation.reads for leaf in self.leaves[name]}
+        return last | {leaf: len(self.works) for output in self.graph.outputs for leaf in self.leaves[output.value]}
+
+
+def _nominal(name: str, load: Workload) -> View:
+    own = load.extent(name)
+    stride = load.pitch[load.origin[name].root]
+    return View(address=0, row_stride=stride, block_stride=own.rows * stride, blocks=own.blocks)
+
+
+def _work(operation: Operation, load: Workload) -> Work:
+    names = {operation.input, operation.output, *operation.reads}
+    views = {name: _nominal(name, load) for name in names}
+    place = Place(graph=load.graph, config=load.config, positions=load.positions, layouts=load.layouts, views=views)
+    jobs = lower(operation, place)
+    residual = views[operation.residual] if operation.residual is not None else None
+    return Work(
+        operation=operation,
+        jobs=jobs,
+        boxes=tuple(output_box(job.command, views[operation.output], load.config) for job in jobs),
+        nominal=Views(input=views[operation.input], output=views[operation.output], residual=residual),
+        cycles=sum(array_cycles(job.command, load.config) for job in jobs),
+        weight_bytes=sum(job.weight_words(load.config) * load.config.weight_word_bytes + job.parameter_words(load.config) * load.config.parameter_word_bytes for job in jobs),
+    )
+
+
+def workload(graph: Graph, steps: tuple[Operation, ...], positions: Mapping[str, Positions], layouts: Mapping[str, Layout], config: HardwareConfig) -> Workload:
+    """Lower every operation."""
+    origin = origins(graph, layouts)
+    load = Workload(graph=graph, config=config, positions=positions, layouts=layouts, origin=origin, pitch=pitches(graph, layouts, origin), works=())
+    return replace(load, works=tuple(_work(step, load) for step in steps))
