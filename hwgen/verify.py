@@ -14,7 +14,7 @@ import numpy as np
 
 from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit, for_hardware
-from hwgen.cosim.compare import LayerComparison, LayerExpectation, compare, compute_ordinals
+from hwgen.cosim.compare import LayerComparison, LayerExpectation, PartExpectation, compare, compute_ordinals
 from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
 from hwgen.errors import MismatchError, OutputError
@@ -29,7 +29,7 @@ from hwgen.progress import Progress, Silent
 from hwgen.report.collect import FORMAT, Json, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
 from hwgen.report.lost import lost_cycles, with_lost
-from hwgen.schedule.compile import CompiledNetwork, compile_network
+from hwgen.schedule.compile import CompiledNetwork, Routine, compile_network
 
 DEFAULT_COUNT = 2
 _START_CYCLES = 2  # from the write of the control register, where the trace begins to count, to the first cycle of the program
@@ -107,18 +107,19 @@ def input_images(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> t
     return tuple(image.tobytes() for image in images)
 
 
-def expectations(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> tuple[LayerExpectation, ...]:
-    """What each layer must write, by the golden model."""
-    values = golden_codes(compiled.graph, codes, keep={layer.value for layer in compiled.layers})
+def expectations(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], routine: Routine | None = None) -> tuple[LayerExpectation, ...]:
+    """What each layer must write, by the golden model, when `routine` (the cold one) runs."""
+    routine = routine or compiled.cold
+    values = golden_codes(compiled.graph, codes, keep={layer.value for layer in routine.layers})
+    ordinal = compute_ordinals(routine.commands)
     return tuple(
         LayerExpectation(
             name=layer.name,
-            view=layer.view,
+            parts=tuple(PartExpectation(command=ordinal[part.command], box=part.box, view=part.view) for part in layer.parts),
             positions=compiled.positions[layer.value],
             golden=values[layer.value],
-            commands=compute_ordinals(compiled.commands, layer.commands),
         )
-        for layer in compiled.layers
+        for layer in routine.layers
     )
 
 
@@ -150,8 +151,9 @@ def simulation_job(compiled: CompiledNetwork, verilog: str, codes: Mapping[str, 
 def layer_cycles(compiled: CompiledNetwork, trace: Trace) -> tuple[int, ...]:
     """Measured cycles of each layer in inference 0: from the last result of the layers before (or the start) to its own last."""
     ends = []
+    ordinal = compute_ordinals(compiled.commands)
     for layer in compiled.layers:
-        chosen = (trace.inference == 0) & np.isin(trace.command, compute_ordinals(compiled.commands, layer.commands))
+        chosen = (trace.inference == 0) & np.isin(trace.command, [ordinal[command] for command in layer.commands])
         ends.append(int(trace.cycle[chosen].max(initial=_START_CYCLES)) - _START_CYCLES)
     return cycles_between(ends)
 

@@ -22,7 +22,8 @@ from hwgen.errors import ModelError
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import Region
 from hwgen.isa.registers import COUNTERS, REGISTERS
-from hwgen.schedule.compile import CompiledNetwork, HostTensor
+from hwgen.schedule.compile import CompiledNetwork
+from hwgen.schedule.homes import HostTensor
 
 DRIVER_VERSION = 0x00010001  # major << 16 | minor
 IMAGE_MAGIC = 0x4E50554D

@@ -13,7 +13,7 @@ from hwgen.emit.names import unique_identifiers
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
 from hwgen.isa.latency import BURST_BEATS
 from hwgen.layout import BlockedLayout, Layout, RowWindow
-from hwgen.schedule.compile import HostTensor
+from hwgen.schedule.homes import HostTensor
 
 CACHE_LINE_BYTES = 64  # what buffers that the device writes are aligned to where bursts ask for less
 CONSTANTS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,6 +104,13 @@ class CompiledNetwork:
         """Byte offset of the resident program in the program region."""
         return len(self.cold.commands) * COMMAND_BYTES if self.resident else None
 
+    def predict(self, latency_cycles: int, *, resident: bool = False) -> Prediction:
+        """When each command of a program runs with a memory of that latency."""
+        behind = len(self.resident.commands) if self.resident and not resident else 0
+        routine = self.resident if resident else self.cold
+        assert routine is not None
+        return predict(routine.commands, self.config, latency_cycles, behind)
+
     @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
@@ -150,7 +157,8 @@ def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes) -> t
     weights = Weights(load.config)
     cold = _routine(load, segments, places, weights, 1)
     if weights.resident:
-        return cold, _routine(load, segments, places, weights, 1), weights
+        resident = _routine(load, segments, places, weights, 1)
+        return _followed(cold, resident, load.config), resident, weights
     candidates = []
     for share in SHARES:
         weights = Weights(load.config)
@@ -169,6 +177,11 @@ def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weigh
     encode(stream.commands)
     layers = tuple(_layer(index, load, emitter.written, stream) for index in range(len(load.works)))
     return Routine(commands=stream.commands, layers=layers, prediction=predict(stream.commands, load.config))
+
+
+def _followed(routine: Routine, following: Routine, config: HardwareConfig) -> Routine:
+    """`routine` with another one behind it in the program region."""
+    return replace(routine, prediction=predict(routine.commands, config, records_behind=len(following.commands)))
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:

@@ -65,6 +65,8 @@ class Emitter:
                         self.streamer.store(store)
 
     def _transfer_in(self, root: str, box: Box, view: View) -> None:
+        if box.empty:  # a window in padding only
+            return
         for command in loads(box, self.homes.of[root], view, self.load.config.in_lanes):
             self.streamer.load(command)
 

@@ -58,11 +58,13 @@ def _operands(c: Conv, config: HardwareConfig) -> _Image:
         column, columns = c.origin_column // config.in_lanes, (last + c.kernel_steps * config.in_lanes - 1) // config.in_lanes + 1
         columns -= column
     else:
-        taps = c.kernel_columns if c.mode == Mode.DEPTHWISE else c.kernel_steps
+        taps = c.kernel_steps * c.taps
         column, columns = _clipped(c.origin_column, last + (taps - 1) * c.dilation_columns, c.input_columns)
     blocks = blocks_written(c, config) if c.mode == Mode.DEPTHWISE else c.input_blocks
     address = c.input_address + (low - c.origin_row) * row_words + column
-    return _Image(address=address, rows=rows, columns=columns, row_stride=row_words, block_stride=c.input_block_stride, blocks=blocks if rows and columns else 0)
+    return _Image(
+        address=address, rows=rows, columns=columns, row_stride=row_words, block_stride=c.input_block_stride, blocks=blocks if rows and columns else 0
+    )
 
 
 def blocks_written(command: Conv, config: HardwareConfig) -> int:
@@ -74,7 +76,9 @@ def conv_reads(command: Conv, config: HardwareConfig) -> tuple[Interval, ...]:
     """Activation words that the command may read."""
     found = list(_intervals(_operands(command, config), config.activation_words))
     if command.residual:
-        found += _intervals(_results(command, config, command.residual_address, command.residual_row_stride, command.residual_block_stride), config.activation_words)
+        found += _intervals(
+            _results(command, config, command.residual_address, command.residual_row_stride, command.residual_block_stride), config.activation_words
+        )
     return merged(found)
 
 

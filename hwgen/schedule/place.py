@@ -49,7 +49,7 @@ def cut_to(job: Job, box: Box, own: Box, config: HardwareConfig) -> Job:
 def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv:
     """Rows and columns of `box` out of those of `own`, all of its channels."""
     top, left = box.top - own.top, box.left - own.left
-    return replace(
+    part = replace(
         command,
         output_rows=box.rows,
         output_columns=box.columns,
@@ -58,8 +58,8 @@ def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv
         origin_row=command.origin_row + top * command.stride_rows,
         origin_column=command.origin_column + left * command.stride_columns,
         input_address=(command.input_address + top * command.input_row_step) & ADDRESS_MASK,
-        pixels_per_tile=pixels_per_tile(box.pixels, command.passes, config),
     )
+    return replace(part, pixels_per_tile=pixels_per_tile(part, config))
 
 
 def _moved(address: int, nominal: View, actual: View) -> int:

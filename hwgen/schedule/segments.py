@@ -109,7 +109,7 @@ def plan(load: Workload) -> tuple[Segment, ...]:
 def _cheapest(load: Workload, tilings: list[Tiling | None], banned: set[tuple[int, int]]) -> list[Segment]:
     """By dynamic programming over the boundaries between operations."""
     count = len(load.works)
-    best: list[tuple[int, Segment | None]] = [(0, None)] + [(_NEVER, None)] * count
+    best: list[tuple[int, Segment | None]] = [(0, None), *((_NEVER, None) for _ in range(count))]
     for first in range(count):
         base = best[first][0]
         if base == _NEVER:
@@ -171,7 +171,7 @@ def _too_small(load: Workload, index: int) -> str:
     needed = SIDES * max(words((source.rows, source.columns, source.blocks)) + residual, words((box.rows, box.columns, box.blocks)))
     kib = config.in_lanes / 1024
     return (
-        f"activation buffer: layer {work.operation.nodes[0].name!r} needs at least {needed} words of {config.in_lanes} bytes ({needed * kib:.1f} KiB) even in its "
-        f"smallest tile, the hardware {config.name!r} has {config.activation_words} ({config.activation_words * kib:.1f} KiB): "
+        f"activation buffer: layer {work.operation.nodes[0].name!r} needs at least {needed} words of {config.in_lanes} bytes ({needed * kib:.1f} KiB) even "
+        f"in its smallest tile, the hardware {config.name!r} has {config.activation_words} ({config.activation_words * kib:.1f} KiB): "
         f"{max(needed - config.activation_words, 1)} words too few; set activation_words to {max(2 * config.activation_words, 1 << (needed - 1).bit_length())}"
     )

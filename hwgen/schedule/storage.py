@@ -74,7 +74,7 @@ def extent(layout: Layout) -> Box:
     """Rows, columns (packed: words of a row) and blocks of a value."""
     if isinstance(layout, BlockedLayout):
         return Box(top=0, bottom=layout.height, left=0, right=layout.width, first_block=0, end_block=layout.blocks)
-    return Box(top=0, bottom=layout.height, left=0, right=layout.row_words, first_block=0, end_block=1)
+    return Box(top=0, bottom=layout.rows, left=0, right=layout.row_words, first_block=0, end_block=1)
 
 
 def _rows_at_once(node: Node) -> tuple[int, int]:

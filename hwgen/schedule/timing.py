@@ -77,7 +77,8 @@ class _Source:
 class _Machine:
     """The machine's control state; `run` visits cycles in order."""
 
-    def __init__(self, commands: Sequence[Command], config: HardwareConfig, latency_cycles: int) -> None:
+    def __init__(self, commands: Sequence[Command], config: HardwareConfig, latency_cycles: int, records: int) -> None:
+        self.records_there = records  # in the program region from the first command on
         self.commands, self.config, self.latency_cycles = commands, config, latency_cycles
         self.starts, self.ends = [0] * len(commands), [0] * len(commands)
         self.wakeups = [0]
@@ -120,7 +121,7 @@ class _Machine:
 
     def _fetch(self, now: int) -> None:
         """Rows of the program: one record each, at most RECORDS_AHEAD that are not complete."""
-        if self.fetch.accepts(now) and self.requested < len(self.commands):
+        if self.fetch.accepts(now) and self.requested < self.records_there:
             self.fetch.accept(now, [_bursts(self.requested * self.record_beats, self.record_beats)])
             self.wake(self.fetch.row_from)
         while self.completions and self.completions[0] < now:
@@ -256,8 +257,9 @@ class _Machine:
         self.wake(cycle + 1)
 
 
-def predict(commands: Sequence[Command], config: HardwareConfig, latency_cycles: int = 1) -> Prediction:
-    """Spans of all commands of one inference, from the first cycle after start."""
-    machine = _Machine(commands, config, latency_cycles)
+def predict(commands: Sequence[Command], config: HardwareConfig, latency_cycles: int = 1, records_behind: int = 0) -> Prediction:
+    """Spans of all commands of one inference, from the first cycle after start. `records_behind`: how many records the program region
+    holds after the last command; the first few are fetched in vain, and END waits for them."""
+    machine = _Machine(commands, config, latency_cycles, len(commands) + records_behind)
     total = machine.run() + 1
     return Prediction(spans=tuple(Span(start=a, end=b) for a, b in zip(machine.starts, machine.ends, strict=True)), total_cycles=total)

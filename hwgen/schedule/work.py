@@ -8,7 +8,7 @@ from functools import cached_property
 
 from hwgen.config import HardwareConfig
 from hwgen.ir.graph import Graph
-from hwgen.layout import Layout, PackedLayout
+from hwgen.layout import Layout, PackedLayout, RowWindow
 from hwgen.schedule.box import Box, window_box
 from hwgen.schedule.cost import array_cycles
 from hwgen.schedule.jobs import Job
@@ -75,7 +75,14 @@ class Workload:
         main = work.operation.main
         window = window_of(main.op if main else None)
         if isinstance(layout, PackedLayout):
-            top, bottom = layout.rows_for(box.top, box.bottom, window)
+            rows = RowWindow(
+                outputs=self.extent(work.operation.output).rows,
+                kernel=window.kernel[0],
+                stride=window.strides[0],
+                dilation=window.dilations[0],
+                top=window.pads[0],
+            )
+            top, bottom = layout.rows_for(box.top, box.bottom, rows)
             return replace(whole, top=top, bottom=bottom)
         found = window_box(box, window, whole.rows, whole.columns)
         return found if work.lane_wise else replace(found, first_block=0, end_block=whole.blocks)
@@ -98,7 +105,6 @@ class Workload:
             mates = by_root.get(self.origin[name].root, [])
             result[name] = tuple(leaf for leaf in mates if not own.intersect(self.root_box(leaf, self.extent(leaf))).empty)
         return result
-
 
     @cached_property
     def last_use(self) -> dict[str, int]:
@@ -127,7 +133,9 @@ def _work(operation: Operation, load: Workload) -> Work:
         boxes=tuple(output_box(job.command, views[operation.output], load.config) for job in jobs),
         nominal=Views(input=views[operation.input], output=views[operation.output], residual=residual),
         cycles=sum(array_cycles(job.command, load.config) for job in jobs),
-        weight_bytes=sum(job.weight_words(load.config) * load.config.weight_word_bytes + job.parameter_words(load.config) * load.config.parameter_word_bytes for job in jobs),
+        weight_bytes=sum(
+            job.weight_words(load.config) * load.config.weight_word_bytes + job.parameter_words(load.config) * load.config.parameter_word_bytes for job in jobs
+        ),
     )
 
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from hwgen.cosim.compare import LayerExpectation, compare, compare_layer, compute_ordinals
+from hwgen.cosim.compare import LayerExpectation, PartExpectation, compare, compare_layer, compute_ordinals
 from hwgen.cosim.job import Trace
 from hwgen.isa.instructions import Conv, End, Load, Store
+from hwgen.schedule.box import whole
 from hwgen.schedule.storage import View
 
 LANES, BUFFER_WORDS = 4, 256
@@ -17,9 +18,10 @@ VIEW = View(address=40, row_stride=WIDTH, block_stride=HEIGHT * WIDTH, blocks=2)
 POSITIONS = (0, 1, 2, 5, 6, 7)  # channels 3..5 lie in lanes 1..3 of the second block
 
 
-def expectation(commands: tuple[int, ...] = (1,)) -> LayerExpectation:
+def expectation(command: int = 1, view: View = VIEW) -> LayerExpectation:
     golden = np.random.default_rng(3).integers(-128, 128, (COUNT, HEIGHT, WIDTH, CHANNELS)).astype(np.int8)
-    return LayerExpectation(name="layer", view=VIEW, positions=POSITIONS, golden=golden, commands=commands)
+    part = PartExpectation(command=command, box=whole(HEIGHT, WIDTH, view.blocks), view=view)
+    return LayerExpectation(name="layer", parts=(part,), positions=POSITIONS, golden=golden)
 
 
 def right_trace(wanted: LayerExpectation) -> Trace:
@@ -37,7 +39,7 @@ def right_trace(wanted: LayerExpectation) -> Trace:
     zero = np.zeros(len(rows), np.int64)
     return Trace(
         inference=np.array([r[0] for r in rows]),
-        command=zero + wanted.commands[0],
+        command=zero + wanted.parts[0].command,
         cycle=zero,
         address=np.array([r[1] for r in rows]),
         mask=np.ones((len(rows), LANES), bool),
@@ -118,14 +120,14 @@ def test_an_element_that_was_wrong_once_and_overwritten_is_a_mismatch() -> None:
 def test_writes_of_other_commands_do_not_count() -> None:
     wanted = expectation()
     trace = right_trace(wanted)
-    found = compare_layer(replace(wanted, commands=(2,)), trace, BUFFER_WORDS)
+    found = compare_layer(expectation(2), trace, BUFFER_WORDS)
     assert (found.missing, found.stray_words) == (wanted.golden.size, 0)
 
 
 def test_addresses_wrap_at_the_end_of_the_buffer() -> None:
     wanted = expectation()
     trace = right_trace(wanted)
-    moved = replace(wanted, view=replace(VIEW, address=VIEW.address + BUFFER_WORDS))
+    moved = expectation(view=replace(VIEW, address=VIEW.address + BUFFER_WORDS))
     assert compare_layer(moved, trace, BUFFER_WORDS).equal
 
 
@@ -138,4 +140,19 @@ def test_an_empty_trace_misses_everything() -> None:
 
 def test_ordinals_count_compute_commands_only() -> None:
     commands = [Load(), Conv(), Store(), Conv(), Load(), Conv(), End()]
-    assert compute_ordinals(commands, [3, 5]) == (1, 2)
+    assert compute_ordinals(commands) == {1: 0, 3: 1, 5: 2}
+
+
+def test_parts_may_lie_in_one_place_one_after_the_other() -> None:
+    """Two commands, the upper and the lower rows, through the same words; what one leaves out the other does not excuse."""
+    wanted = expectation()
+    right = right_trace(wanted)
+    (part,) = wanted.parts
+    upper = replace(part, box=replace(part.box, bottom=1))
+    lower = replace(part, command=2, box=replace(part.box, top=1), view=replace(VIEW, address=VIEW.address - VIEW.row_stride))
+    rows = (right.address - VIEW.address) % VIEW.block_stride // VIEW.row_stride
+    moved = replace(right, command=np.where(rows == 0, 1, 2), address=np.where(rows == 0, right.address, right.address - VIEW.row_stride))
+    both = replace(wanted, parts=(upper, lower))
+    assert compare_layer(both, moved, BUFFER_WORDS).equal
+    assert compare_layer(replace(wanted, parts=(upper,)), moved, BUFFER_WORDS).missing == COUNT * (HEIGHT - 1) * WIDTH * CHANNELS
+    assert compare_layer(both, replace(moved, command=3 - moved.command), BUFFER_WORDS).stray_words > 0

@@ -15,7 +15,6 @@ from hwgen.isa.fields import Region
 from hwgen.isa.instructions import Conv, Load, Store
 from hwgen.isa.registers import CAUSES, ErrorCode, offset_of
 from hwgen.schedule.compile import CompiledNetwork
-from hwgen.schedule.timing import predict
 
 ABORT = script.write("control", 2)
 STALLS = MemoryModel(latency_cycles=9, stall_probability=0.4, seed=3, aligned=False)
@@ -77,7 +76,7 @@ def test_reset_in_the_middle_of_a_run() -> None:
     network = several_outputs_and_residuals(CONFIGS["8x16"])
     job, codes = job_of(network, 12, MemoryModel(latency_cycles=5))
     setup = runner.setup_operations(job, memory_map(job))
-    cycles = predict(network.commands, network.config, 5).total_cycles
+    cycles = network.predict(5).total_cycles
     # The reset run is set up anew and started without a program, so that its wait for an interrupt ends.
     ended = (*setup, script.write("program_size", 0), script.write("control", 1))
     runs = []
@@ -92,7 +91,7 @@ def test_interrupts_can_be_masked_and_cleared() -> None:
     network = several_outputs_and_residuals(CONFIGS["4x4"])
     job, codes = job_of(network, 3)
     status, pending, enable = "status", "interrupt_status", "interrupt_enable"
-    cycles = predict(network.commands, network.config).total_cycles
+    cycles = network.predict(1).total_cycles
     # Masked: the run ends, the interrupt is pending and shows when it is enabled. Then only failures are enabled: an abort raises it.
     masked = (script.idle(cycles + 50), script.read(pending), script.read(status), script.write(enable, 3))
     runs = [
@@ -147,7 +146,7 @@ def test_a_bus_that_never_answers_is_a_clear_error() -> None:
 def test_a_watchdog_that_is_just_long_enough() -> None:
     network = several_outputs_and_residuals(CONFIGS["8x16"])
     job, codes = job_of(network, 3)
-    cycles = predict(network.commands, network.config).total_cycles
+    cycles = network.predict(1).total_cycles
     measured = perform(network, job, codes, [Run()]).runs[0].cycles
     assert abs(measured - cycles) < 0.05 * cycles
     limits = [measured, measured - 1, measured - 40]

@@ -10,7 +10,7 @@ from random_graphs import random_graph
 
 from hwgen.emit.firmware import FirmwareInput, emit_firmware
 from hwgen.layout import PackedLayout
-from hwgen.schedule.compile import HostTensor
+from hwgen.schedule.homes import HostTensor
 
 
 def pointer(array: np.ndarray) -> ctypes.c_void_p:

@@ -61,9 +61,9 @@ def test_the_layout_that_takes_the_fewest_cycles(height, width, channels, window
     graph = graph_of(TensorType(height, width, channels), (window, 20))
     assert layout_of(graph, config) == kind
     network = compile_network(graph, config)
-    (command,) = (command for command in network.commands if isinstance(command, ConvCommand))
-    assert command.passes == passes
-    assert (command.mode == Mode.PACKED) == (kind != "blocked")
+    commands = [command for command in network.commands if isinstance(command, ConvCommand)]  # several: the first rows may be there before the last
+    assert {command.passes for command in commands} == {passes}
+    assert {command.mode == Mode.PACKED for command in commands} == {kind != "blocked"}
     assert isinstance(network.inputs[0].layout, PackedLayout) == (kind != "blocked")
     if height < 100:
         assert run_program(network, random_codes(network, 1)) == []

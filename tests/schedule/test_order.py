@@ -1,49 +1,46 @@
-"""The order of dispatch: loads ahead of the array, never in its way, and no deadlock."""
+"""The order of dispatch: every command as soon as its queue has room, and no deadlock."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hwgen.isa.fields import Engine
-from hwgen.schedule.order import ConvPlan, LoadPlan, dispatch_order
+from hwgen.schedule.order import Plan, dispatch_order
 
-LOAD, COMPUTE = Engine.LOAD, Engine.COMPUTE
+LOAD, COMPUTE, STORE = Engine.LOAD, Engine.COMPUTE, Engine.STORE
 
 
 def test_loads_run_ahead_while_the_array_works():
-    loads = [LoadPlan(cycles=100, after=-1) for _ in range(4)]
-    convs = [ConvPlan(cycles=1000, needs=k) for k in range(4)]
-    assert dispatch_order(loads, convs)[:5] == [(LOAD, 0), (COMPUTE, 0), (LOAD, 1), (LOAD, 2), (LOAD, 3)]
+    loads = [Plan(cycles=100, after={}) for _ in range(4)]
+    convs = [Plan(cycles=1000, after={LOAD: k}) for k in range(4)]
+    order = dispatch_order({LOAD: loads, COMPUTE: convs})
+    assert order.index((LOAD, 3)) < order.index((COMPUTE, 2))
 
 
 def test_a_load_that_would_find_its_queue_full_stays_behind_the_array():
-    loads = [LoadPlan(cycles=10_000, after=-1) for _ in range(8)]
-    convs = [ConvPlan(cycles=100, needs=0) for _ in range(3)] + [ConvPlan(cycles=100, needs=7)]
-    order = dispatch_order(loads, convs)
-    assert order.index((LOAD, 5)) < order.index((COMPUTE, 2)) < order.index((LOAD, 6))
+    loads = [Plan(cycles=10_000, after={}) for _ in range(8)]
+    convs = [Plan(cycles=100, after={LOAD: 0}) for _ in range(3)] + [Plan(cycles=100, after={LOAD: 7})]
+    order = dispatch_order({LOAD: loads, COMPUTE: convs})
+    assert order.index((COMPUTE, 1)) < order.index((LOAD, 5))
 
 
-def test_a_load_stays_behind_the_command_that_it_waits_for():
-    loads = [LoadPlan(cycles=10, after=-1), LoadPlan(cycles=10, after=0)]
-    order = dispatch_order(loads, [ConvPlan(cycles=500, needs=0), ConvPlan(cycles=500, needs=1)])
-    assert order == [(LOAD, 0), (COMPUTE, 0), (LOAD, 1), (COMPUTE, 1)]
+def test_stores_that_wait_for_a_long_command_do_not_hold_up_what_follows():
+    convs = [Plan(cycles=10_000, after={}), Plan(cycles=10, after={})]
+    stores = [Plan(cycles=10, after={COMPUTE: 0}) for _ in range(6)]
+    order = dispatch_order({COMPUTE: convs, STORE: stores})
+    assert order.index((COMPUTE, 1)) < order.index((STORE, 3))
 
 
 @given(st.data())
-def test_every_command_once_and_in_its_order(data):
-    """Whatever the durations: needed loads come first, awaited CONV commands too, and nothing is lost."""
-    count = data.draw(st.integers(1, 12))
-    per_conv = [data.draw(st.integers(0, 3)) for _ in range(count)]
-    loads, convs = [], []
-    for index, number in enumerate(per_conv):
-        for _ in range(number):
-            loads.append(LoadPlan(cycles=data.draw(st.integers(1, 3000)), after=data.draw(st.integers(-1, index - 1))))
-        convs.append(ConvPlan(cycles=data.draw(st.integers(1, 3000)), needs=len(loads) - 1))
-    loads.append(LoadPlan(cycles=1, after=count - 1))  # after the last CONV command
-    order = dispatch_order(loads, convs)
+def test_every_command_once_and_behind_what_it_waits_for(data):
+    """Whatever the durations: nothing is lost, engines keep their order, and no command comes before one that it awaits."""
+    plans = {engine: [] for engine in Engine}
+    for _ in range(data.draw(st.integers(1, 30))):
+        engine = data.draw(st.sampled_from(list(Engine)))
+        after = {giver: data.draw(st.integers(-1, len(plans[giver]) - 1)) for giver in Engine if giver is not engine}
+        plans[engine].append(Plan(cycles=data.draw(st.integers(1, 3000)), after=after))
+    order = dispatch_order(plans)
     place = {entry: position for position, entry in enumerate(order)}
-    assert [index for engine, index in order if engine is LOAD] == list(range(len(loads)))
-    assert [index for engine, index in order if engine is COMPUTE] == list(range(count))
-    for index, conv in enumerate(convs):
-        assert conv.needs < 0 or place[(LOAD, conv.needs)] < place[(COMPUTE, index)]
-    for index, load in enumerate(loads):
-        assert load.after < 0 or place[(COMPUTE, load.after)] < place[(LOAD, index)]
+    for engine, own in plans.items():
+        assert [index for found, index in order if found is engine] == list(range(len(own)))
+        for index, plan in enumerate(own):
+            assert all(needed < 0 or place[(giver, needed)] < place[(engine, index)] for giver, needed in plan.after.items())

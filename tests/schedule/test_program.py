@@ -46,7 +46,7 @@ def test_without_a_token_some_interleaving_is_wrong_or_stuck():
     waiting = [k for k, c in enumerate(network.commands) if c.wait_load]
     broken = list(network.commands)
     broken[waiting[0]] = replace(broken[waiting[0]], wait_load=0)
-    bad = replace(network, commands=tuple(broken))
+    bad = replace(network, cold=replace(network.cold, commands=tuple(broken)), resident=None)
     outcomes = []
     for seed in range(20):
         try:
@@ -64,7 +64,7 @@ def test_compiling_twice_gives_the_same_bytes():
 
 def test_activation_buffer_too_small_says_by_how_much():
     config = replace(PRESETS["4x4"], activation_words=64)
-    with pytest.raises(CapacityError, match=r"activation buffer: the network needs \d+ words .* \d+ words too few; set activation_words to \d+"):
+    with pytest.raises(CapacityError, match=r"activation buffer: layer 'n\d+' needs at least \d+ words .* \d+ words too few; set activation_words to \d+"):
         for seed in range(20):
             compile_network(random_graph(seed), config)
 
