@@ -54,13 +54,13 @@ def lost_cycles(compiled: CompiledNetwork, trace: CommandTrace) -> LostCycles:
     spans = np.diff(chosen, axis=0, prepend=0)
     waits = tuple(waits_for(compiled.commands))
     assert len(spans) == len(waits) + 1, "one record per CONV, then one for the whole run"
-    layers = []
+    layers, ordinal_of = [], compute_ordinals(compiled.commands)
     for layer in compiled.layers:
         uses = dict.fromkeys(USES, 0)
-        ordinals = compute_ordinals(compiled.commands, layer.commands)
+        ordinals = [ordinal_of[command] for command in layer.commands]
         for ordinal in ordinals:
             _add(uses, spans[ordinal].tolist(), waits[ordinal])
-        busy = int(spans[list(ordinals), CAUSES.index("array_busy")].sum())
+        busy = int(spans[ordinals, CAUSES.index("array_busy")].sum())
         layers.append(uses | lanes(layer, busy, compiled))
     outside = dict.fromkeys(USES, 0)
     _add(outside, spans[-1].tolist(), "input_wait")
