@@ -10,7 +10,7 @@ from amaranth.hdl import Assert, Assume, ClockDomain, Module, Signal, Value, Val
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
-SHADOW, GUARD, CLAIM = "shadow__", "guard__", "claim__"
+SHADOW, GUARD, CLAIM, CASES = "shadow__", "guard__", "claim__", "cases__"
 
 
 class Harness:
@@ -76,6 +76,10 @@ class Harness:
     def claim(self, name: str, value: ValueLike) -> None:
         """A condition that may be an invariant itself."""
         self._named(CLAIM, name, Value.cast(value).bool())
+
+    def cases(self, name: str, value: ValueLike) -> None:
+        """A value of few bits that `prove.prove_pipeline` goes through one by one: each case is easier than all at once."""
+        self._named(CASES, name, value)
 
     def rtlil(self) -> str:
         """What the solver sees: the RTLIL that also becomes the Verilog of the product."""

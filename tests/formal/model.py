@@ -35,6 +35,24 @@ class Model:
         pairs = [(self.state, state)] + ([(self.next_state, following)] if following is not None else [])
         return z3.simplify(z3.substitute(expression, *pairs))
 
+    def run(self, start: z3.ExprRef, cycles: int) -> list[z3.ExprRef]:
+        """`start` and the states after it, their registers as functions of `start` and of the free inputs since."""
+        states, following = [start], {}
+        for conjunct in self.transition.children() if z3.is_and(self.transition) else [self.transition]:
+            value, register = conjunct.children()
+            if z3.is_bool(value):
+                value, register = z3.If(value, z3.BitVecVal(1, 1), z3.BitVecVal(0, 1)), register.arg(0)
+            assert z3.is_app_of(register, z3.Z3_OP_EXTRACT), register
+            following[tuple(register.params())] = value
+        for step in range(1, cycles + 1):
+            parts = []
+            for high, low in self.parts:
+                within = [(h, b) for h, b in following if b <= low and high <= h]
+                value = z3.Extract(high - within[0][1], low - within[0][1], following[within[0]]) if within else z3.BitVec(f"{high}:{low}@{step}", high - low + 1)
+                parts.append(z3.simplify(z3.substitute(value, (self.state, states[-1]))))
+            states.append(z3.Concat(*parts))
+        return states
+
     def states(self, count: int) -> list[z3.ExprRef]:
         """Each state as one variable per register and input, so that the solver may replace equals by equals."""
         return [z3.Concat(*(z3.BitVec(f"{high}:{low}@{step}", high - low + 1) for high, low in self.parts)) for step in range(count)]

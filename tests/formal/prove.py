@@ -7,10 +7,11 @@ from a state in which all hold can break are dropped until none can; what is lef
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import z3
 
-from formal.harness import CLAIM, GUARD, SHADOW, Harness
+from formal.harness import CASES, CLAIM, GUARD, SHADOW, Harness
 from formal.model import Model, build
 
 _SURPLUS = 8  # bits by which a shadow, which never wraps, may be wider than its register
@@ -26,7 +27,7 @@ class Counterexample:
     trace: str
 
     def __str__(self) -> str:
-        return f"{self.assertion} broken in cycle {self.cycles}\n{self.trace}"
+        return f"{self.assertion}: broken in cycle {self.cycles}\n{self.trace}"
 
 
 def _value(expression: z3.ExprRef) -> str:
@@ -87,12 +88,13 @@ class Candidate:
     implied_by: tuple[str, ...] = ()
 
 
-def candidates(model: Model) -> dict[str, Candidate]:
-    """[guard or "register has this value" implies] register equals shadow, or claim, or not claim."""
+def candidates(model: Model, states: bool = True) -> dict[str, Candidate]:
+    """[guard or "register has this value" implies] register equals shadow, or claim, or not claim. Without `states`, values of registers are no
+    guards: where small registers are counters and not states, that is much less to decide."""
     inside = {name: _bits(register) for name, register in model.registers.items() if name.startswith("dut.")}
     named = {prefix: {n.removeprefix(prefix): _bits(w) for n, w in model.wires.items() if n.startswith(prefix)} for prefix in (SHADOW, GUARD, CLAIM)}
     values = {f"{n} = {v}": r == v for n, r in inside.items() if r.size() <= _SMALL for v in range(1 << r.size())}
-    guards = values | {name: guard == 1 for name, guard in named[GUARD].items()}
+    guards = (values if states else {}) | {name: guard == 1 for name, guard in named[GUARD].items()}
     bodies: dict[str, z3.BoolRef] = {}
     for register_name, register in inside.items():
         for shadow_name, shadow in named[SHADOW].items():
@@ -101,14 +103,14 @@ def candidates(model: Model) -> dict[str, Candidate]:
         bodies |= {name: claim == 1, f"not {name}": claim == 0}
     found = {name: Candidate(body=body) for name, body in bodies.items()} | {f"never {name}": Candidate(body=z3.Not(guard)) for name, guard in guards.items()}
     for guard_name, guard in guards.items():
-        for name, body in (bodies if guard_name in values else bodies | values).items():
+        for name, body in (bodies if guard_name in values or not states else bodies | values).items():
             found[f"{guard_name} -> {name}"] = Candidate(body=z3.Implies(guard, body), implied_by=(name, f"never {guard_name}"))
     return found
 
 
-def invariants(model: Model) -> dict[str, z3.BoolRef]:
+def invariants(model: Model, states: bool = True) -> dict[str, z3.BoolRef]:
     """The largest inductive set of candidates; the assertions are taken to hold one cycle earlier."""
-    alive = candidates(model)
+    alive = candidates(model, states)
     now, then = model.states(2)
     _drop_broken(model, [model.at(model.initial, now), model.at(model.assumption, now)], alive, now)
     step = [model.at(model.assumption, now), model.at(model.transition, now, then), model.at(model.assumption, then)]
@@ -153,7 +155,7 @@ class Proof:
     failure: Counterexample | None
 
 
-def induct(model: Model, *, depth: int = 1) -> Proof:
+def induct(model: Model, *, depth: int = 1, states: bool = True) -> Proof:
     """Do the assertions hold in every cycle, whatever the inputs? k-induction with k = `depth` on top of the invariants.
 
     The base case is a search from reset over `depth` cycles more than the step needs.
@@ -161,26 +163,67 @@ def induct(model: Model, *, depth: int = 1) -> Proof:
     base = search(model, depth + 2)
     if base:
         return Proof(invariants=(), failure=base)
-    found = invariants(model)
-    states = model.states(depth + 1)
-    solver = z3.SolverFor("QF_BV")
-    for step, state in enumerate(states):
+    found = invariants(model, states)
+    run = model.states(depth + 1)
+    solver = _solver()
+    for step, state in enumerate(run):
         solver.add(model.at(model.assumption, state), *(model.at(body, state) for body in found.values()))
         if step:
-            solver.add(model.at(model.transition, states[step - 1], state))
+            solver.add(model.at(model.transition, run[step - 1], state))
         if step < depth:
             solver.add(*(model.at(holds, state) for holds in model.assertions.values()))
-    solver.add(z3.Not(z3.And(*(model.at(holds, states[-1]) for holds in model.assertions.values()))))
+    solver.add(z3.Not(z3.And(*(model.at(holds, run[-1]) for holds in model.assertions.values()))))
     answer = solver.check()
     assert answer != z3.unknown, solver.reason_unknown()
-    return Proof(invariants=tuple(sorted(found)), failure=None if answer == z3.unsat else _explain(model, states, solver.model()))
+    return Proof(invariants=tuple(sorted(found)), failure=None if answer == z3.unsat else _explain(model, run, solver.model()))
 
 
-def prove(harness: Harness, *, depth: int = 1) -> Proof:
+def prove(harness: Harness, *, depth: int = 1, states: bool = True) -> Proof:
     """Prove for all time; fails with the counterexample."""
-    proof = induct(build(harness.rtlil()), depth=depth)
+    proof = induct(build(harness.rtlil()), depth=depth, states=states)
     assert proof.failure is None, f"not proven: {proof.failure}\ninvariants: {proof.invariants}"
     return proof
+
+
+def _products(*expressions: z3.ExprRef) -> list[z3.ExprRef]:
+    """The products of two unknowns in the expressions."""
+    found, seen, waiting = [], set[int](), list(expressions)
+    while waiting:
+        term = waiting.pop()
+        if term.get_id() not in seen:
+            seen.add(term.get_id())
+            waiting += term.children()
+            if z3.is_app_of(term, z3.Z3_OP_BMUL) and not any(z3.is_bv_value(factor) for factor in term.children()):
+                found.append(term)
+    return found
+
+
+def prove_pipeline(harness: Harness, *, latency: int) -> None:
+    """Prove for all time what depends on the last `latency` cycles only: from any state at all, reachable or not.
+
+    A product of two unknowns is one more unknown in each cycle, the same one wherever block and definition multiply alike: what holds
+    of any number holds of the product.
+    """
+    model = build(harness.rtlil())
+    assertion = z3.And(*model.assertions.values())
+    products = _products(model.transition, assertion)
+    states = model.states(latency + 1)
+
+    def at(expression: z3.ExprRef, step: int) -> z3.ExprRef:
+        unknown = z3.substitute(expression, *((p, z3.BitVec(f"product {number}@{step}", p.size())) for number, p in enumerate(products)))
+        return model.at(unknown, states[step], states[step + 1] if step < latency else None)
+
+    context = [at(model.transition, step) for step in range(latency)] + [at(model.assumption, step) for step in range(latency + 1)]
+    context.append(z3.Not(at(assertion, latency)))
+    for case in (wire for name, wire in model.wires.items() if name.startswith(CASES)):
+        for value in range(1 << case.size()):
+            solver = _solver()
+            solver.add(*context, at(case, 0) == value)
+            answer = solver.check()
+            assert answer != z3.unknown, solver.reason_unknown()
+            assert answer == z3.unsat, _explain(model, states, solver.model())
+    found = search(model, latency)
+    assert found is None, str(found)
 
 
 def check(harness: Harness, *, cycles: int) -> None:
