@@ -20,6 +20,8 @@ from hwgen.errors import ConfigError
         ("accumulator_depth", 4, "a power of two from 8 to 4096"),
         ("accumulator_bits", 33, "from 20 to 32"),
         ("requantize_lanes", 32, "a power of two, at most 16"),
+        ("window_taps", 12, "4, 8 or 16, and at most 16"),
+        ("window_taps", 32, "4, 8 or 16, and at most 16"),
         ("multiplier_bits", 9, "one of 0"),
         ("bus_bits", 256, "at most 128"),
         ("address_bits", 16, "from 32 to 64"),
