@@ -49,7 +49,7 @@ class BurstSplitter(wiring.Component):
 
         m.d.comb += [
             to_boundary.eq(BURST_BEATS - position),
-            final.eq(row.beats <= to_boundary),
+            final.eq(~row.beats[LENGTH_BITS + 1 :].any() & (row.beats[: LENGTH_BITS + 1] <= to_boundary)),
             count.eq(Mux(final, row.beats, to_boundary)),
             burst.eq(Cat(row.address, (count - 1)[:LENGTH_BITS], row.beat, row.buffer, row.last & final)),
             self.bursts.valid.eq(busy),

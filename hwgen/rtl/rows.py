@@ -25,7 +25,7 @@ def beat_bits(config: HardwareConfig) -> int:
 
 def row_layout(config: HardwareConfig) -> data.StructLayout:
     """`beats` bus words at byte `address` of memory and at bus word `beat` of `buffer`; `last` row of its command."""
-    return data.StructLayout({"address": config.address_bits, "beats": 32 - byte_bits(config), "beat": beat_bits(config), "buffer": 2, "last": 1})
+    return data.StructLayout({"address": config.address_bits, "beats": beat_bits(config) + 1, "beat": beat_bits(config), "buffer": 2, "last": 1})
 
 
 class RowGenerator(wiring.Component):
@@ -69,11 +69,14 @@ class RowGenerator(wiring.Component):
             choice = Mux(buffer == other, word << self._shifts[other], choice)
         return choice
 
-    def _exceeds_buffer(self, word: Value, row: data.View[Any]) -> Value:
+    def _exceeds_buffer(self, word: Value, row: data.View[Any], beats: Value) -> Value:
+        """Whether `beats` bus words from `word` on leave the buffer. Buffers hold powers of two, so this takes one sum and no comparison."""
+        end = row.beat + beats
         exceeds = C(0, 1)
         for buffer, words in buffer_words(self._config).items():
-            limit = words << self._shifts[buffer]
-            exceeds |= (row.buffer == buffer) & ((word >= words) | (row.beat + row.beats > limit))
+            limit = ceil_log2(words << self._shifts[buffer])
+            behind = end[limit + 1 :].any() | (end[limit] & end[:limit].any())
+            exceeds |= (row.buffer == buffer) & (word[ceil_log2(words) :].any() | behind)
         return exceeds
 
     def elaborate(self, platform: Any) -> Module:
@@ -83,8 +86,9 @@ class RowGenerator(wiring.Component):
         word, rows_left, bad_region = Signal(BUFFER_ADDRESS_BITS + 1), Signal(16), Signal()
         end_offset, address = Signal(34), Signal(self._config.address_bits + 1)
         row, transfer = self.rows.payload, self.command.payload
+        beats = held.row_bytes[self._low :]  # a row that fits its buffer fits row.beats
 
-        m.d.comb += [row.beats.eq(held.row_bytes[self._low :]), row.buffer.eq(self._buffer(held)), row.last.eq(rows_left == 1), row.address.eq(address)]
+        m.d.comb += [row.beats.eq(beats), row.buffer.eq(self._buffer(held)), row.last.eq(rows_left == 1), row.address.eq(address)]
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.command.ready.eq(1)
@@ -104,16 +108,17 @@ class RowGenerator(wiring.Component):
                 misaligned = Cat(region.base[: self._low], offset[: self._low], held.row_bytes[: self._low]).any()
                 stride_matters = held.rows > 1
                 misaligned |= held.memory_row_stride[: self._low].any() & stride_matters
-                wraps = address[self._low :] + row.beats > 1 << (self._config.address_bits - self._low)
+                end, space = address[self._low :] + beats, self._config.address_bits - self._low
+                wraps = end[space + 1 :].any() | (end[space] & end[:space].any())
                 outside = bad_region | (end_offset > region.size) | wraps
                 m.next = "STOPPED"
                 with m.If(self._buffer(held) == len(Buffer)):
-                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, held.buffer_address)
+                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
                 with m.Elif(misaligned | (held.row_bytes == 0) | (held.rows == 0)):
                     m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, address)
                 with m.Elif(outside):
                     m.d.comb += report(self.fault, ErrorCode.REGION, index, address)
-                with m.Elif(self._exceeds_buffer(word, row)):
+                with m.Elif(self._exceeds_buffer(word, row, beats)):
                     m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
                 with m.Else():
                     m.next = "OFFER"

@@ -1,6 +1,7 @@
 // A memory with one write port and one read port, to be inferred as block RAM. Its contents start undefined.
 // Members: write_enable has one bit per lane of WIDTH / LANES bits; read_data holds its value while read_enable is low.
-// Timing: read_data one cycle after the address; a read in the cycle of a write to the same word gives the old contents.
+// Timing: read_data one cycle after the address. A read in the cycle of a write to the same word gives the old contents in simulation; no
+// program of the compiler depends on it, so synthesis is told not to: block RAM needs no registers around it then.
 module hwgen_memory #(
   parameter WIDTH = 8,
   parameter DEPTH = 16,
@@ -17,7 +18,7 @@ module hwgen_memory #(
 );
   localparam LANE_BITS = WIDTH / LANES;
 
-  reg [WIDTH-1:0] words [0:DEPTH-1];
+  (* no_rw_check *) reg [WIDTH-1:0] words [0:DEPTH-1];
   integer lane;
 
   always @(posedge clk) begin
