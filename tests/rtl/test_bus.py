@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amaranth.hdl import Module, Signal
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 from compute_stub import ComputeStub
@@ -17,6 +18,9 @@ from compute_stub import ComputeStub
 from hwgen.config import PRESETS, Bus, HardwareConfig
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import TOP_MODULE, render_verilog
+from hwgen.rtl import top
+from hwgen.rtl.axi_port import AxiPort
+from hwgen.rtl.wishbone import WishbonePort
 
 ROOT = Path(__file__).parents[2]
 BENCHES = ["rtl_tests.bench_registers", "rtl_tests.bench_bus", "rtl_tests.bench_errors"]
@@ -33,22 +37,57 @@ ICARUS = "icarus" if shutil.which("iverilog") else "verilator"
 SIMULATORS = {"wide": "verilator", "narrow": ICARUS, "wishbone": ICARUS}
 
 
-def run_benches(config: HardwareConfig, verilog: str, simulator: str, folder: Path, seeds: range) -> tuple[int, str]:
-    """Tests that ran, and the log where one failed. Every seed means other places in memory and other random commands."""
+def run_benches(config: HardwareConfig, verilog: str, simulator: str, folder: Path, seeds: range, only: str = "") -> tuple[int, str]:
+    """Tests that ran, and the log where one failed. Every seed means other places in memory and other random commands.
+
+    `only`: regular expression that the tests' names contain.
+    """
     source = folder / "accelerator.v"
     source.write_text(verilog)
     runner, count = get_runner(simulator), 0
     common: dict[str, Any] = {"hdl_toplevel": TOP_MODULE, "build_dir": folder}
+    extra = {"CONFIG": json.dumps(config.values())}
     arguments = ["-Wno-fatal", "-Wno-lint"] if simulator == "verilator" else []
     runner.build(sources=[source], build_args=arguments, timescale=("1ns", "1ps"), log_file=folder / "build.log", **common)
     for seed in seeds:
         log = folder / f"run{seed}.log"
-        results = runner.test(test_module=BENCHES, extra_env={"CONFIG": json.dumps(config.values())}, seed=seed, log_file=log, **common)
+        try:
+            results = runner.test(test_module=BENCHES, extra_env=extra, seed=seed, log_file=log, test_filter=only or None, **common)
+        except SystemExit:  # so the runner says under pytest that a test failed
+            return count, f"seed {seed}\n{log.read_text()[-8000:]}"
         ran, failures = get_results(results)
-        if failures:
-            return ran, f"seed {seed}\n{log.read_text()[-8000:]}"
+        assert not failures
         count += ran
     return count, ""
+
+
+class WithdrawnWrite(AxiPort):
+    """Takes an address back that the memory does not take at once."""
+
+    def elaborate(self, platform: object) -> Module:
+        m, refused = super().elaborate(platform), Signal()
+        m.d.sync += refused.eq(self.bus.awvalid & ~self.bus.awready)
+        m.d.comb += self.bus.awvalid.eq(self.aw.valid & ~refused)
+        return m
+
+
+class DroppedCycle(WishbonePort):
+    """Ends the bus cycle while answers are under way."""
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        m.d.comb += self.bus.cyc_o.eq(self.bus.stb_o)
+        return m
+
+
+@pytest.mark.parametrize(("name", "faulty", "rule"), [("narrow", WithdrawnWrite, "aw: offer withdrawn"), ("wishbone", DroppedCycle, "cyc dropped with")])
+def test_a_planted_fault_is_seen_in_the_simulation(name: str, faulty: type, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in environment().items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(top, faulty.__mro__[1].__name__, faulty)
+    verilog = render_verilog(CONFIGS[name], ComputeStub(CONFIGS[name]))
+    _, failed = run_benches(CONFIGS[name], verilog, SIMULATORS[name], tmp_path, range(1, 2), only="transfers_agree.*seed=1")
+    assert f"ViolationError: {rule}" in failed
 
 
 @pytest.mark.parametrize("name", CONFIGS)
