@@ -148,7 +148,7 @@ class HardwareConfig:
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> HardwareConfig:
         """The configuration that `values()` describes; keys that are no parameters are left out. Raises ValueError, TypeError, ConfigError."""
-        kinds = {field.name: type(field.default) for field in fields(cls)}
+        kinds: dict[str, type[Any]] = {field.name: type(field.default) for field in fields(cls)}
         return cls(**{key: kinds[key](value) if issubclass(kinds[key], Enum) else value for key, value in values.items() if key in kinds})
 
     def hash(self) -> str:

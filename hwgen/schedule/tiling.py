@@ -66,16 +66,19 @@ def _parts(length: int) -> Iterator[int]:
         last = size
 
 
-def _row_words(columns: int, whole_pitch: int, whole_columns: int) -> int:
-    """Words from row to row of a part: the pitch of the whole where it is as wide, else one that leaves rows in the same banks."""
-    if columns >= whole_columns:
-        return whole_pitch
-    return columns if whole_pitch == whole_columns else columns + (whole_pitch - columns) % BANKS
+def _row_words(columns: int, pitch: int) -> int:
+    """Words from row to row of a part that leave neighbouring rows in the banks in which `pitch` words leave them."""
+    return columns + (pitch - columns) % BANKS
 
 
-def _shape(box: Box, value: str, load: Workload) -> tuple[int, int, int]:
-    pitch = load.pitch[load.origin[value].root]
-    return box.rows, _row_words(box.columns, pitch, load.extent(value).columns), box.blocks
+def _shape_in(box: Box, work: Work, load: Workload) -> tuple[int, int, int]:
+    """Of the input: rows lie apart only where a command reads several in one cycle."""
+    banked = any(job.command.tap_rows > 1 for job in work.jobs)
+    return box.rows, _row_words(box.columns, load.pitch[load.origin[work.operation.input].root]) if banked else box.columns, box.blocks
+
+
+def _shape(box: Box) -> tuple[int, int, int]:
+    return box.rows, box.columns, box.blocks
 
 
 def _largest(shapes: Iterator[tuple[int, int, int]]) -> tuple[int, int, int]:
@@ -90,9 +93,9 @@ def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool
     operation, whole = work.operation, load.extent(work.operation.output)
     tiling = Tiling(rows=size[0], columns=size[1], blocks=size[2], double=double, input=(0, 0, 0), residual=(0, 0, 0), output=(0, 0, 0), count=0, estimate=0)
     boxes = list(tiles(whole, tiling))
-    shape_in = _largest(_shape(load.input_box(work, box), operation.input, load) for box in boxes)
-    output = _largest(_shape(box, operation.output, load) for box in boxes)
-    residual = _largest(_shape(box, operation.residual, load) for box in boxes) if operation.residual is not None else (0, 0, 0)
+    shape_in = _largest(_shape_in(load.input_box(work, box), work, load) for box in boxes)
+    output = _largest(_shape(box) for box in boxes)
+    residual = _largest(_shape(box) for box in boxes) if operation.residual is not None else (0, 0, 0)
     buffers, side = 2 if double and len(boxes) > 1 else 1, load.config.activation_words // SIDES
     if max(buffers * (words(shape_in) + words(residual)), buffers * words(output)) > side:
         return None
