@@ -170,8 +170,16 @@ def _program_files(compiled: CompiledNetwork) -> dict[str, bytes]:
     return {
         "program/program.bin": compiled.program,
         "program/weights.bin": compiled.weights,
-        "program/program.txt": disassemble(compiled.commands).encode(),
+        "program/program.txt": _listing(compiled).encode(),
     }
+
+
+def _listing(compiled: CompiledNetwork) -> str:
+    """Both programs, the one that loads the weights first."""
+    if compiled.resident is None:
+        return disassemble(compiled.commands)
+    titles = "entry 0, loads the weights:\n", f"\nentry {compiled.resident_entry}, finds them in the buffers:\n"
+    return "".join(title + disassemble(routine.commands) for title, routine in zip(titles, (compiled.cold, compiled.resident), strict=True))
 
 
 def _onnx_files(network: QuantizedNetwork) -> dict[str, bytes]:

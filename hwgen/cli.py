@@ -89,6 +89,8 @@ def _build(arguments: argparse.Namespace) -> int:
     quantization = report["quantization"]
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
+    if report["weights_resident"]:
+        _out.print(f"the first inference, which loads the weights: {report['cold_predicted_cycles']:,} cycles")
     _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")
     _out.print(f"written: {_shown(arguments.output)}; report: {_shown(arguments.output / REPORT_HTML)}")
     return OK
@@ -113,6 +115,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         _err.print(escape(text), style="red")
     cycles = f"{report['measured_cycles']:,} cycles measured, {report['predicted_cycles']:,} predicted; utilization {100 * (report['utilization'] or 0):.1f} %"
     _out.print(f"{report['verification']['mismatches']} mismatches in {len(result.inferences)} inferences; {cycles}")
+    if report["weights_resident"]:
+        _out.print(f"the first inference, which loads the weights: {report['cold_measured_cycles']:,} measured, {report['cold_predicted_cycles']:,} predicted")
     built = f"compiled in {result.build_seconds:.0f} s" if result.build_seconds else "from the cache"
     _out.print(f"simulation {built}; {result.total_cycles:,} cycles in {result.wall_seconds:.2f} s, {result.cycles_per_second:,.0f} cycles/s")
     return OK if verification.equal else MISMATCH

@@ -1,5 +1,6 @@
 """`verify`: the emitted Verilog runs the emitted program; every word of every layer is compared with the golden model.
 
+Where there is a resident program, the first input runs twice: by the cold one, and with all others by the resident one.
 Nothing is taken from the build's memory: network, program, weights and Verilog are read from the folder.
 """
 
@@ -26,7 +27,7 @@ from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden_codes
 from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
-from hwgen.report.collect import FORMAT, Json, cycles_between, to_json, verification_report
+from hwgen.report.collect import FORMAT, Json, LayerCycles, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
 from hwgen.report.lost import lost_cycles, with_lost
 from hwgen.schedule.compile import CompiledNetwork, Routine, compile_network
@@ -37,7 +38,7 @@ _START_CYCLES = 2  # from the write of the control register, where the trace beg
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRequest:
-    """`inputs` absent: random codes. `count` inferences (default: all of the file up to DEFAULT_COUNT)."""
+    """`inputs` absent: random codes. `count` inputs (default: all of the file up to DEFAULT_COUNT)."""
 
     out: Path
     inputs: Path | None = None
@@ -123,6 +124,22 @@ def expectations(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], rout
     )
 
 
+def inference_codes(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> dict[str, Int8Array]:
+    """Of each inference to be simulated, from those of each input."""
+    return {name: np.concatenate([x[:1], x]) if compiled.resident else x for name, x in codes.items()}
+
+
+def layer_comparisons(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], trace: Trace) -> tuple[LayerComparison, ...]:
+    """Every layer in every inference, of which all but the first run the resident program where there is one."""
+    words, count = compiled.config.activation_words, len(next(iter(codes.values())))
+    if compiled.resident is None:
+        return compare(expectations(compiled, codes), trace, words)
+    cold, others = ({name: x[part] for name, x in codes.items()} for part in (slice(0, 1), slice(1, None)))
+    found = compare(expectations(compiled, cold), trace.part(0, 1), words)
+    later = compare(expectations(compiled, others, compiled.resident), trace.part(1, count), words)
+    return tuple(layer.joined(again, 1) for layer, again in zip(found, later, strict=True))
+
+
 def output_comparison(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], result: SimulationResult) -> None:
     """The output region as the host sees it. Raises MismatchError naming the first output that differs."""
     values = golden_codes(compiled.graph, codes)
@@ -133,7 +150,10 @@ def output_comparison(compiled: CompiledNetwork, codes: Mapping[str, Int8Array],
             raise MismatchError(f"output {tensor.name!r}: must be in memory as the golden model says, {wrong} of {values[tensor.value].size} values differ")
 
 
-def simulation_job(compiled: CompiledNetwork, verilog: str, codes: Mapping[str, Int8Array], memory: MemoryModel, limit_cycles: int) -> SimulationJob:
+def simulation_job(
+    compiled: CompiledNetwork, verilog: str, codes: Mapping[str, Int8Array], memory: MemoryModel, limit_cycles: int, later_entry: int | None = None
+) -> SimulationJob:
+    """One inference for each of `codes`; all but the first start at `later_entry`, if given."""
     sizes = compiled.region_bytes()
     return SimulationJob(
         verilog=verilog,
@@ -143,6 +163,7 @@ def simulation_job(compiled: CompiledNetwork, verilog: str, codes: Mapping[str, 
         arena_bytes=sizes[Region.ARENA],
         inputs=input_images(compiled, codes),
         output_bytes=sizes[Region.OUTPUT],
+        later_entry=later_entry,
         memory=memory,
         cycle_limit=limit_cycles,
     )
@@ -170,21 +191,22 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     report = read_report(request.out)
     compiled = load_compiled(request.out, manifest)
     arrays = read_network_arrays(request.inputs, compiled.graph.inputs)[0] if request.inputs else None
-    codes = input_codes(compiled, arrays, request.count)
-    progress.stage("golden model")
-    expected = expectations(compiled, codes)
+    codes = inference_codes(compiled, input_codes(compiled, arrays, request.count))
     limit = cycle_limit(compiled) + 20 * request.memory.latency_cycles * len(compiled.commands)
-    job = simulation_job(compiled, (request.out / VERILOG).read_text(encoding="utf-8"), codes, request.memory, min(limit, 1 << 31))
+    verilog = (request.out / VERILOG).read_text(encoding="utf-8")
+    job = simulation_job(compiled, verilog, codes, request.memory, min(limit, 1 << 31), compiled.resident_entry)
     progress.stage("co-simulate", total=len(job.inputs))
     result = simulate(job, progress=progress.step)
     result.check()
-    assert result.trace is not None
-    progress.stage("compare")
-    layers = compare(expected, result.trace, compiled.config.activation_words)
+    assert result.trace is not None and result.commands is not None
+    progress.stage("compare with the golden model")
+    layers = layer_comparisons(compiled, codes, result.trace)
     if all(layer.equal for layer in layers):
         output_comparison(compiled, codes, result)
-    report = verification_report(report, result, layers, layer_cycles(compiled, result.trace))
-    assert result.commands is not None
-    report = with_lost(report, lost_cycles(compiled, result.commands))
+    steady, count = int(compiled.resident is not None), len(job.inputs)
+    alone = replace(compiled, cold=compiled.steady, resident=None)
+    cycles = layer_cycles(alone, result.trace.part(steady, count))
+    report = verification_report(report, result, layers, LayerCycles(cycles=cycles, first_inference=steady))
+    report = with_lost(report, lost_cycles(alone, result.commands.part(steady, count)))
     write_report(request.out, report)
     return Verification(report=report, layers=layers, result=result)

@@ -21,7 +21,7 @@ from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.runner import simulate
 from hwgen.errors import MismatchError, OutputError
 from hwgen.output import MANIFEST, read_manifest, sha256
-from hwgen.report.collect import verification_report
+from hwgen.report.collect import LayerCycles, verification_report
 from hwgen.verify import (
     VERILOG,
     expectations,
@@ -82,12 +82,15 @@ def test_output_holds_no_path_of_this_machine(built: Path) -> None:
 
 def test_verify_finds_no_mismatch_and_fills_the_report(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(copy), "--inputs", TEST, "--count", "2"]) == 0
-    assert "0 mismatches in 2 inferences" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 mismatches in 3 inferences" in printed  # the first input by both programs
     report = json.loads((copy / "report/report.json").read_text())
     assert [layer["mismatches"] for layer in report["layers"]] == [0] * len(report["layers"])
-    assert [layer["compared"] for layer in report["layers"]] == [2 * layer["elements"] for layer in report["layers"]]
+    assert [layer["compared"] for layer in report["layers"]] == [3 * layer["elements"] for layer in report["layers"]]
+    assert report["weights_resident"] and report["measured_cycles"] < report["cold_measured_cycles"]
+    assert f"loads the weights: {report['cold_measured_cycles']:,} measured, {report['cold_predicted_cycles']:,} predicted" in printed
     assert abs(report["measured_cycles"] / report["predicted_cycles"] - 1) < 0.02
-    assert report["verification"]["inferences"] == 2
+    assert report["verification"]["inferences"] == 3
     assert main(["verify", str(copy), "--stalls", "0.4", "--latency", "9", "--seed", "5"]) == 0
     assert "from the cache" in capsys.readouterr().out
     again = json.loads((copy / "report/report.json").read_text())
@@ -109,7 +112,8 @@ def test_a_planted_fault_in_one_weight_is_found_in_its_layer(built: Path) -> Non
     assert wrong
     assert wrong[0].first is not None
     assert wrong[0].mismatches < wrong[0].elements  # one channel of one layer first
-    report = verification_report(json.loads((built / "report/report.json").read_text()), result, layers, layer_cycles(compiled, result.trace))
+    cycles = LayerCycles(cycles=layer_cycles(compiled, result.trace), first_inference=0)
+    report = verification_report(json.loads((built / "report/report.json").read_text()), result, layers, cycles)
     assert report["verification"]["mismatches"] == sum(layer.mismatches for layer in layers)
     with pytest.raises(MismatchError, match=r"^output 'probability': must be in memory as the golden model says, \d+ of 20 values differ$"):
         output_comparison(compiled, codes, result)

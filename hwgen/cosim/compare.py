@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,12 @@ class LayerComparison:
     @property
     def equal(self) -> bool:
         return not self.mismatches and not self.stray_words
+
+    def joined(self, later: LayerComparison, inferences: int) -> LayerComparison:
+        """With what `later` found in the same layer, in inferences that came behind the first `inferences`."""
+        first = self.first or (later.first and replace(later.first, inference=later.first.inference + inferences))
+        sums = {name: getattr(self, name) + getattr(later, name) for name in ("elements", "mismatches", "missing", "stray_words")}
+        return replace(self, first=first, **sums)
 
 
 def compute_ordinals(commands: Sequence[Command]) -> dict[int, int]:

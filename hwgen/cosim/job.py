@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +71,10 @@ class Trace:
     mask: npt.NDArray[np.bool_]
     data: npt.NDArray[np.int8]
 
+    def part(self, first: int, end: int) -> Trace:
+        """Inferences [first, end), counted from 0."""
+        return Trace(**_part(vars(self), first, end))
+
 
 @dataclass(frozen=True, kw_only=True)
 class CommandTrace:
@@ -87,6 +92,15 @@ class CommandTrace:
     last: npt.NDArray[np.int64]
     done: npt.NDArray[np.int64]
     counts: npt.NDArray[np.int64]
+
+    def part(self, first: int, end: int) -> CommandTrace:
+        """Inferences [first, end), counted from 0."""
+        return CommandTrace(**_part(vars(self), first, end))
+
+
+def _part(columns: Mapping[str, npt.NDArray[Any]], first: int, end: int) -> dict[str, npt.NDArray[Any]]:
+    chosen = (columns["inference"] >= first) & (columns["inference"] < end)
+    return {name: column[chosen] for name, column in columns.items()} | {"inference": columns["inference"][chosen] - first}
 
 
 @dataclass(frozen=True, kw_only=True)

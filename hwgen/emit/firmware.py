@@ -83,6 +83,7 @@ class FirmwareInput:
             outputs=network.outputs,
             answers=answers,
             arena_bytes=network.region_bytes()[Region.ARENA],
+            resident_entry=network.resident_entry,
         )
 
 

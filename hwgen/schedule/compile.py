@@ -84,6 +84,11 @@ class CompiledNetwork:
     positions: Mapping[str, tuple[int, ...]]
 
     @property
+    def steady(self) -> Routine:
+        """What all inferences but the first run."""
+        return self.resident or self.cold
+
+    @property
     def commands(self) -> tuple[Command, ...]:
         return self.cold.commands
 

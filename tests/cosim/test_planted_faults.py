@@ -23,13 +23,13 @@ from hwgen.cosim.compare import compare
 from hwgen.cosim.job import SimulationJob, SimulationResult
 from hwgen.cosim.runner import simulate
 from hwgen.errors import CapacityError, MismatchError
-from hwgen.isa.fields import Buffer
-from hwgen.isa.instructions import Command, Conv, Load, Store
+from hwgen.isa.fields import COMMAND_BYTES, Buffer
+from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.isa.program import decode, encode
 from hwgen.ops.integer import Int8Array
 from hwgen.rtl.command import command_layout
 from hwgen.schedule.compile import CompiledNetwork, compile_network
-from hwgen.verify import expectations, output_comparison
+from hwgen.verify import expectations, layer_comparisons, output_comparison
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits"
 REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
@@ -78,7 +78,8 @@ def add(name: str, amount: int = 1) -> Callable[[Command], Command]:
 
 def last_store(job: SimulationJob) -> SimulationJob:
     commands = list(decode(job.program))
-    at = max(k for k, command in enumerate(commands) if isinstance(command, Store))
+    end = next(k for k, command in enumerate(commands) if isinstance(command, End))  # another program may lie behind this one
+    at = max(k for k, command in enumerate(commands[:end]) if isinstance(command, Store))
     commands[at] = add("buffer_address")(commands[at])
     return replace(job, program=encode(commands))
 
@@ -120,6 +121,25 @@ def first_catch(job: SimulationJob, network: CompiledNetwork, codes: dict[str, I
     except MismatchError:
         return "outputs"
     return ""
+
+
+def test_weights_overwritten_between_two_runs_are_caught() -> None:
+    """By a LOAD behind the cold program's last CONV; the cold run itself is right."""
+    network = several_outputs_and_residuals(CONFIG)
+    assert network.resident is not None
+    job, codes = job_of(network, 2)
+    cold = list(network.cold.commands)
+    last = max(k for k, command in enumerate(cold) if isinstance(command, Conv))
+    cold[last] = replace(cold[last], signal_load=1)
+    first = loads(job, Buffer.WEIGHT)[0]
+    cold.insert(-1, replace(first, wait_compute=1, signal_compute=0, memory_offset=first.memory_offset + job.config.bus_bytes))
+    for commands, wrong_inference in ((network.cold.commands, None), (tuple(cold), 1)):
+        program = encode(commands) + encode(network.resident.commands)
+        result = simulate(replace(job, program=program, later_entry=len(commands) * COMMAND_BYTES))
+        result.check()
+        assert result.trace is not None
+        layers = layer_comparisons(network, codes, result.trace)
+        assert {layer.first.inference for layer in layers if layer.first is not None} == ({1} if wrong_inference else set())
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -30,6 +30,9 @@ def report() -> dict[str, Any]:
         "multipliers": 64,
         "macs": 18432,
         "predicted_cycles": 450,
+        "weights_resident": True,
+        "cold_predicted_cycles": 777,
+        "cold_measured_cycles": None,
         "predicted_utilization": 0.64,
         "measured_cycles": None,
         "utilization": None,
@@ -60,7 +63,7 @@ def verified(mismatches: int) -> dict[str, Any]:
         layer("second", measured_cycles=190, compared=256, mismatches=mismatches),
     ]
     found = ["layer 'second', inference 0: must be 1, is 2"] if mismatches else []
-    result |= {"measured_cycles": 460, "utilization": 0.62}
+    result |= {"measured_cycles": 460, "cold_measured_cycles": 788, "utilization": 0.62}
     result["verification"] = {"inferences": 2, "mismatches": mismatches, "bus_violations": 0, "first_mismatches": found, "counters": {"cycles": 460}}
     return result
 
@@ -69,6 +72,7 @@ def test_the_page_before_verification_says_so() -> None:
     page = render_html(report()).decode()
     assert "Built; not verified yet" in page
     assert "not verified" in page
+    assert "777" in page
     assert "8 of 9" in page
     assert "first, channel 3" in page
 
@@ -77,6 +81,7 @@ def test_the_page_after_verification_tells_the_verdict() -> None:
     good, bad = render_html(verified(0)).decode(), render_html(verified(7)).decode()
     assert "All 512 values of 2 layers equal the golden model in 2 inferences" in good
     assert "headline bad" not in good
+    assert "788" in good and "777" not in good
     assert "7 of 512 values differ from the golden model in 2 inferences" in bad
     assert "headline bad" in bad
     assert "7 of 256 differ" in bad
