@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Conv
+from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import STORE_READ_LAYOUT, buffer_chunks, buffer_words, command_layout, load_write_layout
 
 
@@ -27,6 +28,7 @@ class ComputeStub(wiring.Component):
                 "idle": Out(1),
                 "abort": In(1),
                 "array_busy": Out(1),
+                "lost": Out(LOST_LAYOUT),
                 "load_write": In(stream.Signature(load_write_layout(config))),
                 "store_read": In(stream.Signature(STORE_READ_LAYOUT)),
                 "store_data": Out(8 * config.in_lanes),

@@ -180,6 +180,7 @@ class Accelerator(wiring.Component):
             activity.occupied.eq(~command.ready),
             activity.idle.eq(compute.idle),
             activity.done.eq(compute.done),
+            activity.lost.eq(compute.lost),
             activity.lacks.eq(self.gates[Engine.COMPUTE].lacks),
             activity.held.eq(sequencer.record.valid & ~sequencer.record.ready),
             activity.held_for.eq(Cat(queue.valid for queue in (sequencer.load, sequencer.compute, sequencer.store))),
@@ -187,8 +188,6 @@ class Accelerator(wiring.Component):
             activity.loading.eq(~self.gates[Engine.LOAD].idle),
             *(self.control.events[name].eq(activity.trace_cause[name]) for name in CAUSES),
         ]
-        if "lost" in compute.signature.members:
-            m.d.comb += activity.lost.eq(compute.lost)
 
     def _connect_memory(self, m: Module) -> None:
         read, write = self.read_dma, self.write_dma

@@ -12,6 +12,7 @@ from system_support import CONFIGS, job_of, several_outputs_and_residuals
 from hwgen.config import PRESETS
 from hwgen.cosim import runner
 from hwgen.cosim.job import MemoryModel
+from hwgen.emit.render import template_root
 from hwgen.isa.fields import Buffer, Mode
 from hwgen.isa.instructions import Conv, End, Load, Store
 from hwgen.isa.registers import CAUSES
@@ -122,3 +123,8 @@ def test_the_table_shows_uses_that_occur_and_sums() -> None:
     assert table.rows[0].cells == ("100", "12", "")
     assert table.share.cells == ("89.8 %", "7.2 %", "3.0 %")
     assert use_table({"layers": []}) is None, "nothing before the simulation"
+
+
+def test_every_use_is_described() -> None:
+    page = (template_root().parent / "docs/report.md").read_text(encoding="utf-8")
+    assert all(f"| `{use}` | {meaning} |" in page for use, meaning in USES.items())
