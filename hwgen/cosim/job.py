@@ -137,7 +137,7 @@ class InferenceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationResult:
-    """All inferences of a job. `violations` are rules of AXI that the accelerator broke.
+    """All inferences of a job. `violations` are rules of the bus that the accelerator broke.
 
     `wall_seconds` and `cpu_seconds` of the clock's loop; before it `load_seconds` went into reading the memory image.
     """
@@ -163,4 +163,4 @@ class SimulationResult:
             if not inference.finished or inference.error is not None:
                 raise MismatchError(f"co-simulation, inference {index}: the accelerator must reach END, {inference.explain()}")
         if self.violations:
-            raise MismatchError(f"co-simulation: the accelerator must keep the rules of AXI, {len(self.violations)} violations; first: {self.violations[0]}")
+            raise MismatchError(f"co-simulation: the accelerator must keep the rules of its bus, {len(self.violations)} violations; first: {self.violations[0]}")

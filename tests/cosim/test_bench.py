@@ -135,7 +135,7 @@ def test_broken_bus_rules_are_reported(old: str, new: str, text: str) -> None:
 
 def test_violations_alone_fail_the_check() -> None:
     result = replace(runner.simulate(job()), violations=("12 read address withdrawn",))
-    with pytest.raises(MismatchError, match=r"^co-simulation: the accelerator must keep the rules of AXI, 1 violations; first: 12 read address withdrawn$"):
+    with pytest.raises(MismatchError, match=r"^co-simulation: the accelerator must keep the rules of its bus, 1 violations; first: 12 read address withdrawn$"):
         result.check()
 
 

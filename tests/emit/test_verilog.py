@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hwgen.config import PRESETS
+from hwgen.config import PRESETS, Bus
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog import TOP_MODULE, render_verilog
@@ -20,6 +20,7 @@ from hwgen.emit.verilog_text import finish
 SHAPES = {
     "4x4": PRESETS["4x4"],
     "4x16": replace(PRESETS["4x4"], in_lanes=16, bus_bits=32, requantize_lanes=2, multiplier_bits=0, address_bits=40),
+    "wishbone": replace(PRESETS["4x4"], bus=Bus.WISHBONE),
 }
 
 
