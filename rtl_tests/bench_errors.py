@@ -255,3 +255,6 @@ async def too_many_tokens_stop_the_machine(dut: SimHandleBase) -> None:
     assert await it.run(*program, End()) == DONE
     assert await it.run(*program, program[0], End()) == FAILED
     assert await it.error() == (ErrorCode.TOKENS, Engine.LOAD, 255, 0)
+    for giving in (Conv(signal_store=1, pixels_per_tile=1), Store(signal_load=1, region=Region.OUTPUT, row_bytes=BUS)):
+        assert await it.run(*[giving] * 256, End()) == FAILED
+        assert await it.error() == (ErrorCode.TOKENS, giving.engine, 255, 0)
