@@ -7,10 +7,8 @@ from a state in which all hold can break are dropped until none can; what is lef
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import z3
-
 from formal.harness import CASES, CLAIM, GUARD, SHADOW, Harness
 from formal.model import Model, build
 
@@ -45,19 +43,21 @@ def _explain(model: Model, states: list[z3.ExprRef], found: z3.ModelRef) -> Coun
 
 def search(model: Model, cycles: int) -> Counterexample | None:
     """The shortest run of at most `cycles` cycles from reset that breaks an assertion."""
-    solver, states = z3.SolverFor("QF_BV"), model.states(cycles)
-    solver.add(model.at(model.initial, states[0]))
+    states = model.states(cycles)
+    context = [model.at(model.initial, states[0])]
     holds = z3.And(*model.assertions.values())
     for step, state in enumerate(states):
         if step:
-            solver.add(model.at(model.transition, states[step - 1], state))
-        solver.add(model.at(model.assumption, state))
-        claim = model.at(holds, state)
-        answer = solver.check(z3.Not(claim))
+            context.append(model.at(model.transition, states[step - 1], state))
+        context.append(model.at(model.assumption, state))
+        solver = _solver()
+        solver.add(*context, z3.Not(model.at(holds, state)))
+        answer = solver.check()
         assert answer != z3.unknown, solver.reason_unknown()
         if answer == z3.sat:
             return _explain(model, states[: step + 1], solver.model())
-        solver.add(claim)
+    solver = _solver()
+    solver.add(*context)
     assert solver.check() == z3.sat, "the assumptions contradict each other: nothing was proven"
     return None
 

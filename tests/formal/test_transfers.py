@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.utils import ceil_log2
-
 from formal.harness import Harness, accept, offer, requires_persistence
 from formal.prove import prove, refute
+
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer, Region
 from hwgen.isa.instructions import Load, Store
@@ -81,7 +81,8 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     h.require(~dut.command.ready | (~active & ~stopped))  # every row of a command leaves before the next command is taken
     requires_persistence(h, rows, "rows")
 
-    for name, value in {"held": held, "region": region, "offset": offset, "word": word, "left": left, "end": end, "address": address, "beat": beat[: beat_bits(config)]}.items():
+    shadows = {"held": held, "region": region, "offset": offset, "word": word, "left": left}
+    for name, value in {**shadows, "end": end, "address": address, "beat": beat[: beat_bits(config)]}.items():
         h.shadow(name, value)
     h.shadow("unknown", ~known)
     for name, value in {"legal": legal, "active": active, "stopped": stopped, "offset": offset < 1 << 33, "word": word < 1 << 25}.items():
