@@ -200,14 +200,15 @@ def test_known_answers_must_fit() -> None:
         emit_firmware(replace(source, answers=(KnownAnswer(values=values),)))
 
 
-def with_resident_program(source: FirmwareInput) -> FirmwareInput:
-    """The register model of the self-test executes no commands: any second entry stands for the program that loads no weights."""
-    return replace(source, resident_entry=len(source.program) // 2)
-
-
-def test_known_answers_hold_for_both_programs(tmp_path: Path) -> None:
-    result = selftest(with_resident_program(example()), tmp_path, SANITIZE)
+@pytest.mark.parametrize("resident", [True, False])
+def test_known_answers_hold_for_every_program(resident: bool, tmp_path: Path) -> None:
+    """The self-test counts the runs of each: one cold and two resident ones, or two cold ones."""
+    source = example() if resident else replace(example(), resident_entry=None)
+    assert (source.resident_entry is not None) == resident
+    result = selftest(source, tmp_path, SANITIZE)
     assert (result.returncode, result.stdout) == (0, f"random: 2 known answers, {len(example().graph.nodes)} layers: ok\n")
+    entry = f"UINT32_C({source.resident_entry})" if resident else "NPU_NO_ENTRY"
+    assert f"    .resident_entry = {entry},\n" in (tmp_path / "src/random_model.c").read_text()
 
 
 @pytest.mark.parametrize("arena_bytes", [0, 100])
@@ -225,7 +226,7 @@ def test_buffers_come_aligned_where_the_user_wants_them(arena_bytes: int, tmp_pa
 
 
 def test_weights_overwritten_between_runs_are_noticed(tmp_path: Path) -> None:
-    folder = write(emit_firmware(with_resident_program(example())), tmp_path)
+    folder = write(emit_firmware(example()), tmp_path)
     program = folder / "test/random_selftest.c"
     text = program.read_text()
     assert text.count("m->weights_held = 1;") == 1
