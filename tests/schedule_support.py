@@ -9,6 +9,7 @@ import numpy.typing as npt
 from random_graphs import random_graph
 
 from hwgen.config import PRESETS, HardwareConfig, with_array
+from hwgen.ir.graph import Graph
 from hwgen.isa.execute import run_conv
 from hwgen.isa.machine import Memories
 from hwgen.layout import Int8Array, parameter_bytes, weight_bytes
@@ -26,9 +27,9 @@ def small(array: str = "8x8", **changes: int) -> HardwareConfig:
     return replace(with_array(PRESETS["16x16"], array), accumulator_depth=16, **changes)
 
 
-def random_workload(seed: int, config: HardwareConfig, nodes: int = 4) -> Workload:
-    """A random network, lowered."""
-    graph = prepare(random_graph(seed, nodes=nodes), config.in_lanes)
+def random_workload(seed: int, config: HardwareConfig, nodes: int = 4, graph: Graph | None = None) -> Workload:
+    """A random network, or `graph`, lowered."""
+    graph = prepare(graph or random_graph(seed, nodes=nodes), config.in_lanes)
     positions = channel_positions(graph, config.in_lanes)
     return workload(graph, operations(graph), positions, _layouts(graph, positions, config), config)
 
@@ -41,9 +42,7 @@ def words_of(view: View, box: Box) -> npt.NDArray[np.int64]:
 
 def cells(box: Box) -> set[tuple[int, int, int]]:
     """(block, row, column) of everything in a box."""
-    return {
-        (b, y, x) for b in range(box.first_block, box.end_block) for y in range(box.top, box.bottom) for x in range(box.left, box.right)
-    }
+    return {(b, y, x) for b in range(box.first_block, box.end_block) for y in range(box.top, box.bottom) for x in range(box.left, box.right)}
 
 
 def run_job(job: Job, memories: Memories) -> None:

@@ -32,7 +32,7 @@ def test_every_conflict_is_ordered_and_no_wait_is_in_vain(accesses):
         waits.append(hazards.access(space, tuple(intervals), step, writes=writes))
         steps.append(step)
     behind = []  # for every step all steps that are surely done before it
-    for j, (engine, index) in enumerate(steps):
+    for j, (engine, _) in enumerate(steps):
         own = {k for k in range(j) if steps[k][0] is engine}
         awaited = {steps.index((giver, needed)) for giver, needed in waits[j].items()}
         assert engine not in waits[j]

@@ -17,7 +17,7 @@ def test_what_is_found_lies_there_untouched(drawn):
         assert (address is not None) == there
         if address is None:
             address = ring.place(words, key)
-            assert 0 <= address and address + words <= size
+            assert address in range(size - words + 1)
             lost |= any(cell is not None for cell in cells[address : address + words])
             cells = [None if cell in cells[address : address + words] and cell is not None else cell for cell in cells]
             cells[address : address + words] = [key] * words
