@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
@@ -15,7 +15,7 @@ from hwgen.schedule.cost import array_cycles
 from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, sides
 from hwgen.schedule.hazards import Hazards, latest
 from hwgen.schedule.jobs import Job
-from hwgen.schedule.order import Plan, dispatch_order
+from hwgen.schedule.order import Plan, dispatch_order, tokens
 from hwgen.schedule.ring import Ring
 
 _PORT = ((0, 1),)  # a port is one thing
@@ -122,7 +122,7 @@ class Streamer:
 
     def finish(self) -> Stream:
         plans = {engine: [Plan(cycles=self._cycles(step.command), after=dict(step.after)) for step in steps] for engine, steps in self.steps.items()}
-        _assign_tokens(self.steps)
+        _assign_tokens(self.steps, plans)
         order = dispatch_order(plans)
         commands = tuple(self.steps[engine][index].command for engine, index in order)
         convs = tuple(place for place, (engine, _) in enumerate(order) if engine is Engine.COMPUTE)
@@ -140,15 +140,8 @@ def _flagged(command: Command, flag: str) -> Command:
     return replace(command, **changes)
 
 
-def _assign_tokens(steps: dict[Engine, list[_Step]]) -> None:
-    """One token per dependency that no earlier token of the same pair of engines implies: waits and signals come in the same order."""
-    for waiter, own in steps.items():
-        for giver in Engine:
-            seen = -1
-            for step in own:
-                needed = step.after.get(giver, -1)
-                if needed > seen:
-                    seen = needed
-                    step.command = _flagged(step.command, f"wait_{giver.name.lower()}")
-                    target = steps[giver][needed]
-                    target.command = _flagged(target.command, f"signal_{waiter.name.lower()}")
+def _assign_tokens(steps: dict[Engine, list[_Step]], plans: Mapping[Engine, Sequence[Plan]]) -> None:
+    for token in tokens(plans):
+        waiter, target = steps[token.taker][token.taken], steps[token.giver][token.given]
+        waiter.command = _flagged(waiter.command, f"wait_{token.giver.name.lower()}")
+        target.command = _flagged(target.command, f"signal_{token.taker.name.lower()}")

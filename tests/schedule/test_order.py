@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hwgen.isa.fields import Engine
-from hwgen.schedule.order import Plan, dispatch_order
+from hwgen.isa.fields import TOKEN_LIMIT, Engine
+from hwgen.isa.latency import QUEUE_DEPTH
+from hwgen.schedule.order import Plan, Token, dispatch_order, tokens
 
 LOAD, COMPUTE, STORE = Engine.LOAD, Engine.COMPUTE, Engine.STORE
 
@@ -44,3 +45,20 @@ def test_every_command_once_and_behind_what_it_waits_for(data):
         assert [index for found, index in order if found is engine] == list(range(len(own)))
         for index, plan in enumerate(own):
             assert all(needed < 0 or place[(giver, needed)] < place[(engine, index)] for giver, needed in plan.after.items())
+
+
+def test_never_more_tokens_than_the_machine_counts():
+    """Loads could run ahead of a long command without end; the machine stops when an engine gives more tokens than it counts."""
+    loads = [Plan(cycles=10, after={}) for _ in range(2 * TOKEN_LIMIT)]
+    convs = [Plan(cycles=100_000, after={LOAD: k}) for k in range(2 * TOKEN_LIMIT)]
+    order, open_tokens = dispatch_order({LOAD: loads, COMPUTE: convs}), []
+    for place in range(len(order)):
+        ahead = [engine for engine, _ in order[: place + 1]]
+        open_tokens.append(ahead.count(LOAD) - (ahead.count(COMPUTE) - min(QUEUE_DEPTH[COMPUTE] + 1, ahead.count(COMPUTE))))
+    assert TOKEN_LIMIT // 2 < max(open_tokens) <= TOKEN_LIMIT
+
+
+def test_tokens_that_earlier_ones_imply_are_left_out():
+    loads, convs = [Plan(cycles=1, after={})] * 3, [Plan(cycles=1, after={LOAD: k}) for k in (0, 2, 1, 2)]
+    plans = {LOAD: loads, COMPUTE: convs, STORE: [Plan(cycles=1, after={COMPUTE: -1})]}
+    assert list(tokens(plans)) == [Token(LOAD, 0, COMPUTE, 0), Token(LOAD, 2, COMPUTE, 1)]
