@@ -49,9 +49,10 @@ def test_least_cycles_are_those_of_full_multipliers() -> None:
 
 def test_a_row_says_what_was_reached() -> None:
     assert bench.cells(found()) == [
-        "DS-CNN *", "16x16", "256 + 128 KiB", "10,000", "equal", "10,378", "90.0%", "10,500 ✓", "9,500 ✗", "+2.0%", "-0.98%", "0 / 1,234"
+        "DS-CNN *", "16x16", "256 + 128 KiB", "10,000", "", "equal", "10,378", "90.0%", "10,500 ✓", "9,500 ✗", "+2.0%", "-0.98%", "0 / 1,234"
     ]  # fmt: skip
-    assert bench.cells(found(predicted=9_999))[4] == "9,999"
+    assert bench.cells(found(predicted=9_999))[5] == "9,999"
+    assert bench.cells(found(cold_measured=12_345))[4] == "12,345"
     assert bench.cells(found(trained=True))[0] == "DS-CNN"
 
 

@@ -42,7 +42,7 @@ PARAMETERS = {
     "bus_bits": "width of the memory bus; 0 in a TOML file: 8 N, at most 128",
     "address_bits": "width of memory addresses",
     "watchdog_bits": "width of the watchdog register",
-    "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`"
+    "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`",
 }
 ERRORS = {
     ErrorCode.NONE: ("-", "-", "no error"),

@@ -14,7 +14,6 @@ from hwgen.build import BuildRequest, build, verilog
 from hwgen.cosim.job import MemoryModel
 from hwgen.errors import HwgenError
 from hwgen.output import read_manifest
-from hwgen.schedule.timing import predict
 from hwgen.verify import VerifyRequest, load_compiled, verify
 from tools.bench_cases import Case, is_trained
 from tools.open_set import from_open_set, open_set
@@ -26,8 +25,8 @@ SLOW_LATENCY = 20  # cycles
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a row measured; `problem` when it could not be built or did not end. Cycles are those of one inference, seconds wall time but
-    for `simulated_per_second`, cycles per second of CPU time."""
+    """What a row measured; `problem` when it could not be built or did not end. Cycles are those of one inference, where weights stay on the
+    chip of one that finds them there (`cold_measured`: of the first); seconds are wall time, `simulated_per_second` cycles per CPU second."""
 
     case: Case
     trained: bool
@@ -35,6 +34,7 @@ class Found:
     macs: int = 0
     predicted: int = 0
     measured: int = 0
+    cold_measured: int | None = None
     slow_predicted: int = 0
     slow_measured: int = 0
     differing: int = 0
@@ -86,7 +86,8 @@ def _measure(case: Case, folder: Path) -> Found:
     slow = verify(VerifyRequest(out=out, inputs=inputs, count=1, memory=MemoryModel(latency_cycles=SLOW_LATENCY)))
     compiled = load_compiled(out, read_manifest(out))
     start = time.perf_counter()
-    predicted = predict(compiled.commands, compiled.config).total_cycles
+    resident = compiled.resident is not None
+    predicted = compiled.predict(1, resident=resident).total_cycles
     model_seconds = time.perf_counter() - start
     report, layers = ideal.report, (*ideal.report["layers"], *slow.report["layers"])
     assert predicted == report["predicted_cycles"], "the cycle model must not depend on when it runs"
@@ -96,7 +97,8 @@ def _measure(case: Case, folder: Path) -> Found:
         macs=report["macs"],
         predicted=predicted,
         measured=report["measured_cycles"],
-        slow_predicted=predict(compiled.commands, compiled.config, SLOW_LATENCY).total_cycles,
+        cold_measured=report["cold_measured_cycles"] if resident else None,
+        slow_predicted=compiled.predict(SLOW_LATENCY, resident=resident).total_cycles,
         slow_measured=slow.report["measured_cycles"],
         differing=sum(layer["mismatches"] for layer in layers),
         compared=sum(layer["compared"] for layer in layers),
