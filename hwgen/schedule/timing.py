@@ -84,6 +84,7 @@ class _Machine:
         self.wakeups = [0]
         self.queues: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}  # (command, visible from)
         self.tokens: dict[tuple[Engine, Engine], list[int]] = {(a, b): [] for a in Engine for b in Engine}  # heaps of the cycles from which they count
+        self.awaited = [tuple(self.tokens[(giver, c.engine)] for giver in c.waits) if c.engine is not None else () for c in commands]
         self.fetch, self.load = _Source(), _Source()
         self.record_beats = COMMAND_BYTES // config.bus_bytes
         self.requested = self.assembled = 0  # records asked for, and complete before this cycle
@@ -213,19 +214,22 @@ class _Machine:
 
     def _engines(self, now: int) -> None:
         """Commands whose tokens are there enter their engines; the place in the queue is free from the next cycle on."""
-        free = {Engine.LOAD: self.load.accepts(now), Engine.COMPUTE: now >= self.compute_free, Engine.STORE: self.store.accepts(now)}
         for engine, queue in self.queues.items():
-            if not (free[engine] and queue and queue[0][1] <= now):
+            if not queue or queue[0][1] > now or not self._is_free(engine, now):
                 continue
             index = queue[0][0]
-            awaited = [self.tokens[(giver, engine)] for giver in self.commands[index].waits]
-            if all(tokens and tokens[0] <= now for tokens in awaited):
-                for tokens in awaited:
+            if all(tokens and tokens[0] <= now for tokens in self.awaited[index]):
+                for tokens in self.awaited[index]:
                     heapq.heappop(tokens)
                 queue.popleft()
                 self.starts[index] = now
                 self._begin(index, self.commands[index], now)
                 self.wake(now + 1)
+
+    def _is_free(self, engine: Engine, now: int) -> bool:
+        if engine is Engine.COMPUTE:
+            return now >= self.compute_free
+        return (self.load if engine is Engine.LOAD else self.store).accepts(now)
 
     def _begin(self, index: int, command: Command, now: int) -> None:
         if isinstance(command, Load | Store):
