@@ -66,10 +66,11 @@ class Route(wiring.Component):
     def _low(self, m: Module, window: Value, line: Value, words: list[Signal], route: data.View) -> list[Value]:
         """The next operands of each row: the line, or padding where a window begins; else a new byte in each chain, the others move on."""
         c, quarter = self.config, self.config.window_taps // BANKS
-        four, two, together = Signal(), Signal(), Signal(8 * c.window_taps)
+        four, two = Signal(reset_less=True), Signal(reset_less=True)  # chains; registers, because they select the operands of every row
+        together = Signal(8 * c.window_taps)
+        next_four, next_two = self.maximum | (self.tap_rows > 2), self.tap_rows == 2
+        m.d.sync += [four.eq(next_four), two.eq(next_two)]
         m.d.comb += [
-            four.eq(self.maximum | (self.tap_rows > 2)),
-            two.eq(self.tap_rows == 2),
             together.eq(Mux(window, self._padding(route.counts, four), line[: 8 * c.window_taps])),
         ]
         columns = [Signal(8 * c.depthwise_lanes, name=f"column_{k}") for k in range(BANKS)]
@@ -77,10 +78,12 @@ class Route(wiring.Component):
         sources = {0: columns[0], quarter: columns[1], 2 * quarter: Signal(8 * c.depthwise_lanes, name="column_middle"), 3 * quarter: columns[3]}
         m.d.comb += sources[2 * quarter].eq(Mux(four, columns[2], columns[1]))
         heads = {0: Const(1, 1), quarter: four, 2 * quarter: four | two, 3 * quarter: four}  # where chains may begin
+        next_heads = {0: Const(1, 1), quarter: next_four, 2 * quarter: next_four | next_two, 3 * quarter: next_four}
         lanes: list[list[Value]] = [[] for _ in range(c.out_lanes)]
         for lane in range(c.window_taps):
-            whole, head = Signal(name=f"whole_{lane}"), heads.get(lane, Const(0, 1))
-            m.d.comb += whole.eq(~window | (route.preset & ~head))
+            whole, head = Signal(name=f"whole_{lane}", reset_less=True), heads.get(lane, Const(0, 1))
+            with m.If(self.valid):
+                m.d.sync += whole.eq(~window | (self.route.preset & ~next_heads.get(lane, Const(0, 1))))
             at = slice(8 * lane, 8 * lane + 8)
             for r, row in enumerate(lanes):
                 first = 8 * (r % c.depthwise_lanes)
