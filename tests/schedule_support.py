@@ -9,7 +9,7 @@ import numpy.typing as npt
 from random_graphs import random_graph
 
 from hwgen.config import PRESETS, HardwareConfig, with_array
-from hwgen.ir.graph import Graph
+from hwgen.ir.graph import Graph, GraphOutput
 from hwgen.isa.execute import run_conv
 from hwgen.isa.machine import Memories
 from hwgen.layout import Int8Array, parameter_bytes, weight_bytes
@@ -32,6 +32,12 @@ def random_workload(seed: int, config: HardwareConfig, nodes: int = 4, graph: Gr
     graph = prepare(graph or random_graph(seed, nodes=nodes), config.in_lanes)
     positions = channel_positions(graph, config.in_lanes)
     return workload(graph, operations(graph), positions, _layouts(graph, positions, config), config)
+
+
+def with_all_outputs(graph: Graph) -> Graph:
+    """Every value is a network output, inputs and parts of concatenations too."""
+    outputs = (GraphOutput(name=f"all {name}", shape=(-1, *value.type.shape), value=name) for name, value in graph.values.items())
+    return replace(graph, outputs=tuple(outputs))
 
 
 def words_of(view: View, box: Box) -> npt.NDArray[np.int64]:

@@ -1,0 +1,183 @@
+"""Finished programs: everything that must be in order is, by tokens alone; weights are loaded once, and stay where they fit."""
+
+from collections import Counter, deque
+from dataclasses import replace
+from functools import cache
+
+from program_runner import random_codes, run_program
+from random_graphs import Builder, random_graph
+from schedule_support import small
+
+from hwgen.config import PRESETS, SIDES
+from hwgen.errors import CapacityError
+from hwgen.ir.types import TensorType
+from hwgen.isa.fields import Buffer, Engine, Region
+from hwgen.isa.instructions import Conv, End, Load, Store
+from hwgen.ops.base import Window
+from hwgen.schedule.compile import compile_network
+from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, sides
+from hwgen.schedule.stream import Streamer, Weights
+
+
+@cache
+def _programs():
+    """Networks that fit, in tiles, with weights that stay or do not."""
+    found = []
+    for seed in range(40):
+        array = ("4x4", "8x8", "4x16", "16x4")[seed % 4]
+        config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4)
+        try:
+            found.append(compile_network(random_graph(seed), config))
+        except CapacityError:
+            continue
+    return found
+
+
+def _accesses(command, config):
+    """(memory, words or bytes, writes) of a command, ports of the activation buffer included."""
+    if isinstance(command, Conv):
+        sets = command.output_tiles * command.passes
+        weights = (1 if command.weights_held else sets) * config.weight_load_cycles if not command.reduce else 0
+        parameters = (1 if command.parameters_held else command.output_tiles) * config.weight_load_cycles
+        yield Buffer.WEIGHT, range(command.weight_address, command.weight_address + weights), False
+        yield Buffer.PARAMETER, range(command.parameter_address, command.parameter_address + parameters), False
+        reads, writes = conv_reads(command, config), conv_writes(command, config)
+    elif isinstance(command, Load):
+        word_bytes = {Buffer.ACTIVATION: config.in_lanes, Buffer.WEIGHT: config.weight_word_bytes, Buffer.PARAMETER: config.parameter_word_bytes}
+        touched = buffer_words(command, word_bytes[Buffer(command.destination)])
+        yield from ((("region", command.region), range(*interval), False) for interval in memory_bytes(command))
+        if command.destination != Buffer.ACTIVATION:
+            yield from ((Buffer(command.destination), range(*interval), True) for interval in touched)
+            return
+        reads, writes = (), touched
+    else:
+        yield from ((("region", command.region), range(*interval), True) for interval in memory_bytes(command))
+        reads, writes = buffer_words(command, config.in_lanes), ()
+    yield from ((Buffer.ACTIVATION, range(*interval), False) for interval in reads)
+    yield from ((Buffer.ACTIVATION, range(*interval), True) for interval in writes)
+    side_words = config.activation_words // SIDES
+    yield from (((port, side), range(1), True) for port, found in (("read", reads), ("write", writes)) for side in sides(found, side_words))
+
+
+def _conflict(a, b):
+    return any(
+        memory == other and (writes or also) and max(words.start, others.start) < min(words.stop, others.stop)
+        for memory, words, writes in a
+        for other, others, also in b
+    )
+
+
+def _done_before(commands):
+    """For each command the set (as bits) of commands that are surely done when it begins: by its engine's order and by tokens."""
+    given = {(a, b): deque() for a in Engine for b in Engine}
+    engines, found, queues = {}, {}, {engine: deque() for engine in Engine}
+    for index, command in enumerate(commands):
+        queues[command.engine].append(index)
+    while any(queues.values()):
+        engine = next(e for e in Engine if queues[e] and all(given[giver, e] for giver in commands[queues[e][0]].waits))
+        index = queues[engine].popleft()
+        before = engines.get(engine, 0)
+        for giver in commands[index].waits:
+            before |= given[giver, engine].popleft()
+        found[index] = before
+        engines[engine] = before | 1 << index
+        for taker in commands[index].signals:
+            given[engine, taker].append(engines[engine])
+    assert not any(given.values())  # tokens that nobody takes
+    return found
+
+
+def test_tokens_order_every_pair_of_commands_that_touch_the_same_words():
+    pairs, kinds = 0, Counter()
+    for network in _programs():
+        for routine in filter(None, (network.cold, network.resident)):
+            commands = [c for c in routine.commands if not isinstance(c, End)]
+            accesses = [list(_accesses(c, network.config)) for c in commands]
+            before = _done_before(commands)
+            for k, command in enumerate(commands):
+                for j in range(k):
+                    if commands[j].engine is not command.engine and _conflict(accesses[j], accesses[k]):
+                        assert before[k] >> j & 1 or before[j] >> k & 1, (j, k)
+                        pairs += 1
+                        kinds[tuple(sorted((commands[j].engine, command.engine)))] += 1
+    assert pairs > 500 and len(kinds) == 3
+
+
+def _loaded_twice(loads, buffer, config):
+    """Whether some word of the buffer is loaded twice."""
+    word_bytes = config.weight_word_bytes if buffer is Buffer.WEIGHT else config.parameter_word_bytes
+    times = Counter(word for c in loads if c.destination == buffer for interval in buffer_words(c, word_bytes) for word in range(*interval))
+    return max(times.values(), default=0) > 1
+
+
+def test_weights_are_loaded_once_where_they_stay():
+    resident = reloading = 0
+    for network in _programs():
+        loads = [c for c in network.cold.commands if isinstance(c, Load) and c.region == Region.WEIGHTS]
+        if network.resident is None:
+            reloading += 1
+            assert network.resident_entry is None
+            assert _loaded_twice(loads, Buffer.WEIGHT, network.config) or _loaded_twice(loads, Buffer.PARAMETER, network.config)
+            continue
+        resident += 1
+        assert not _loaded_twice(loads, Buffer.WEIGHT, network.config) and not _loaded_twice(loads, Buffer.PARAMETER, network.config)
+        assert len({(c.destination, c.memory_offset) for c in loads}) == len(loads)
+        later = [c for c in network.resident.commands if isinstance(c, Load)]
+        assert all(c.destination == Buffer.ACTIVATION and c.region != Region.WEIGHTS for c in later)
+        convs, again = ([(c.weight_address, c.parameter_address) for c in r.commands if isinstance(c, Conv)] for r in (network.cold, network.resident))
+        assert convs == again
+        assert network.predict(1, resident=True).total_cycles <= network.predict(1).total_cycles
+    assert resident > 10 and reloading > 3
+
+
+def test_equal_contents_lie_in_memory_once_and_on_a_bus_word():
+    weights = Weights(small("8x8", bus_bits=64))
+    assert [weights.offset(data, data) for data in (b"abc", b"defghijkl", b"abc", b"m")] == [0, 8, 0, 24]
+    assert bytes(weights.image) == b"abc" + bytes(5) + b"defghijkl" + bytes(7) + b"m" + bytes(7)
+
+
+def test_contents_are_resident_until_one_must_go():
+    weights = Weights(small("8x8", weight_words=16))
+    weights.rings[Buffer.WEIGHT].place(10, "a")
+    assert weights.resident
+    weights.rings[Buffer.WEIGHT].place(10, "b")
+    assert not weights.resident
+
+
+def _loads(streamer, words):
+    for first in words:
+        streamer.load(Load(region=Region.INPUT, buffer_address=first, row_bytes=8))
+
+
+def test_a_store_follows_the_load_of_its_words_and_no_other():
+    """Words in different sides: the ports are not in common either."""
+    config = small("8x8", activation_words=64)
+    streamer = Streamer(config, Weights(config))
+    _loads(streamer, (0, 40))
+    streamer.store(Store(region=Region.OUTPUT, buffer_address=0, row_bytes=8))
+    streamer.store(Store(region=Region.OUTPUT, memory_offset=8, buffer_address=41, row_bytes=8))
+    commands = streamer.finish().commands
+    assert [c.wait_load for c in commands if isinstance(c, Store)] == [1, 0]
+    assert [c.signal_store for c in commands if isinstance(c, Load)] == [1, 0]
+    assert isinstance(commands[-1], End)
+
+
+def test_a_load_waits_for_the_store_of_what_it_reads_or_overwrites():
+    config = small("8x8", activation_words=64)
+    for region, offset, address, waits in ((Region.ARENA, 8, 3, 1), (Region.ARENA, 16, 3, 0), (Region.INPUT, 8, 3, 0), (Region.INPUT, 8, 1, 1)):
+        streamer = Streamer(config, Weights(config))
+        streamer.store(Store(region=Region.ARENA, memory_offset=8, buffer_address=1, row_bytes=8))
+        streamer.load(Load(region=region, memory_offset=offset, buffer_address=address, row_bytes=8))
+        assert [c.wait_store for c in streamer.finish().commands if isinstance(c, Load)] == [waits]
+
+
+def test_a_network_with_more_layers_than_tokens():
+    """Three hundred layers whose weights could all be loaded while the first one runs."""
+    builder = Builder(1)
+    builder.values.clear()
+    image = builder.input = builder.value(TensorType(24, 24, 8), builder.quantization())
+    x = builder.conv(builder.conv(image, Window(kernel=(7, 7), pads=(3, 3, 3, 3)), 8, dense=True), Window(kernel=(7, 7), strides=(17, 17)), 8, dense=True)
+    for _ in range(300):
+        x = builder.conv(x, Window(kernel=(1, 1)), 8, dense=True)
+    network = compile_network(builder.finish(x), replace(PRESETS["8x8"], weight_words=8192))
+    assert run_program(network, random_codes(network, 1)) == []
