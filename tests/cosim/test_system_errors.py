@@ -60,7 +60,7 @@ def faulty_programs(network: CompiledNetwork) -> dict[str, bytes]:
         "a load behind its region": patched(weights, memory_offset=len(network.weights)),
         "a store behind its region": patched(last_store, memory_offset=network.region_bytes()[Region.OUTPUT]),
         "an offset that wraps": patched(last_store, memory_offset=(1 << 32) - c.bus_bytes),
-        "a token that nobody gives": patched(last_conv, wait_store=1),
+        "a token that nobody gives": patched(last_conv, wait_compute=1),  # engines give none to themselves
         "no END": network.program[:-COMMAND_BYTES],
     }
 
