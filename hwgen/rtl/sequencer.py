@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import C, Module, Signal
+from amaranth.hdl import C, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import COMMAND_BYTES, Engine, Region
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Region
 from hwgen.isa.instructions import COMMANDS, Conv, End, Load, Store
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import FAULT_ADDRESS_BITS, regions_layout
-from hwgen.rtl.command import INDEX_BITS, dispatch_layout, dispatch_of, record_bits
+from hwgen.rtl.command import INDEX_BITS, buffer_words, dispatch_layout, dispatch_of, record_bits
 from hwgen.rtl.faults import CODE_BITS, FAULT_LAYOUT, report
 
 COMMAND_OF_ENGINE = {Engine.LOAD: Load, Engine.COMPUTE: Conv, Engine.STORE: Store}
 _OPCODE_BITS = 8
+
+
+def _kept_bits(name: str, width: int, config: HardwareConfig) -> int:
+    """Bits of a CONV field that this hardware looks at: the others need no place in queues. Addresses are taken modulo their buffer."""
+    if name.startswith("residual_multiplier"):
+        return config.add_requantize.inputs["multiplier_a"].bits
+    if width != BUFFER_ADDRESS_BITS:
+        return width
+    buffer = {"weight_address": Buffer.WEIGHT, "parameter_address": Buffer.PARAMETER}.get(name, Buffer.ACTIVATION)
+    return ceil_log2(buffer_words(config)[buffer])
+
+
+def _kept(command: type, config: HardwareConfig) -> Const:
+    """A mask over `dispatch_layout(command)`; transfers keep everything, since they are checked."""
+    layout = dispatch_layout(command)
+    operands = layout["operands"]
+    mask = (1 << operands.offset) - 1
+    for name, field in operands.shape:
+        width = _kept_bits(name, field.width, config) if command is Conv else field.width
+        mask |= ((1 << width) - 1) << (operands.offset + field.offset)
+    return Const(mask, layout.size)
 
 
 class Sequencer(wiring.Component):
@@ -40,6 +62,7 @@ class Sequencer(wiring.Component):
     """
 
     def __init__(self, config: HardwareConfig) -> None:
+        self._config = config
         super().__init__(
             {
                 "record": In(stream.Signature(record_bits(COMMANDS))),
@@ -64,7 +87,7 @@ class Sequencer(wiring.Component):
         for engine, command in COMMAND_OF_ENGINE.items():
             queue = getattr(self, engine.name.lower())
             mine = opcode == command.opcode
-            m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index))]
+            m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index) & _kept(command, self._config))]
             leaves |= queue.valid & queue.ready
             known |= mine
         m.d.comb += [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -62,20 +60,14 @@ def _place_layout(config: HardwareConfig) -> data.StructLayout:
 def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
     counts = {"rows_left": 8, "steps_left": 8, "blocks_left": 16}
-    return data.StructLayout({**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS)})
+    return data.StructLayout(
+        {**counts, "row": signed(POSITION_BITS), "row_address": a, "block_address": a, "column": signed(POSITION_BITS), "skipped": _COLUMN_BITS}
+    )
 
 
 def _tile_layout(config: HardwareConfig) -> data.StructLayout:
     a = address_bits(config)
     return data.StructLayout({"left": 16, "input": a, "output": a, "residual": a, "block": 16, "chunk": ceil_log2(config.tiles_per_word), "fresh": 1})
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Pixels of a pixel tile: index of its last pixel, and whether it is the output's last."""
-
-    last_index: Value
-    is_last: Value
 
 
 class Walker(wiring.Component):
@@ -118,9 +110,9 @@ class Walker(wiring.Component):
 
         setup = self._count_pixels(m)
         self._steps(m)
-        column, offset = self._column(m)
+        column, offset = self._column()
         complete = column == self.last_column
-        stepped, kernel, tile = self._stepped(m), self._next_kernel(m, offset), self._next_tile(m)
+        stepped, kernel, tile = self._stepped(m), self._next_kernel(m), self._next_tile(m)
         pass_end = self.index == self.last_index
         last_pass = (self.kernel.rows_left <= self.command.tap_rows) & (self.kernel.steps_left == 1) & (self.kernel.blocks_left == 1)
         self._pixel(m, pass_end, last_pass)
@@ -136,10 +128,11 @@ class Walker(wiring.Component):
                     m.d.sync += self.place.eq(self.start)
                 with m.Elif(~self.span_is_last):
                     m.d.sync += [self.start.eq(stepped), self.first_span.eq(0)]
-                    self._next_span(m)
                 with m.Else():
                     self._begin_tile(m, tile)
                     m.d.sync += self.valid.eq(self.tile.left != 1)
+        with m.If(setup | (self.valid & self.advance & complete & pass_end & last_pass)):
+            self._enter_span(m, setup | self.span_is_last)
         with m.If(setup):
             m.d.sync += [self.begin.eq(1), self.fresh.eq(1), self.valid.eq(1), self.index.eq(0), self.first_pass.eq(1), self.kernel.eq(self._first_kernel(m))]
             self._begin_tile(m, self._first_tile(m))
@@ -177,30 +170,32 @@ class Walker(wiring.Component):
         self.span_is_last = Signal(reset_less=True)
         return cycle == 1
 
-    def _span(self, left: Value) -> _Span:
-        """The pixel tile that begins with `left` + 1 pixels to go."""
+    def _enter_span(self, m: Module, begins_tile: Value) -> None:
+        """The pixel tile that begins now: the next of its output tile, or the first of an output tile."""
+        left = Mux(begins_tile, self.last_pixel, self.rest)  # pixels to go, minus 1
         is_last = left <= self.longest
-        return _Span(Mux(is_last, left, self.longest), is_last)
-
-    def _enter_span(self, m: Module, left: Value) -> None:
-        span = self._span(left)
-        m.d.sync += [self.last_index.eq(span.last_index), self.span_is_last.eq(span.is_last), self.rest.eq(left - self.command.pixels_per_tile)]
-
-    def _next_span(self, m: Module) -> None:
-        self._enter_span(m, self.rest)
+        m.d.sync += [
+            self.last_index.eq(Mux(is_last, left, self.longest)),
+            self.span_is_last.eq(is_last),
+            self.rest.eq(left - self.command.pixels_per_tile),
+        ]
 
     def _steps(self, m: Module) -> None:
         """What steps move, and limits minus 1; all constant during a command."""
         c = self.command
         self.last_x, self.longest, self.last_column = Signal(16, reset_less=True), Signal(16, reset_less=True), Signal(_COLUMN_BITS, reset_less=True)
-        self.step_columns = Signal(range(max(256, self.config.in_lanes + 1)), reset_less=True)
+        self.step_columns, self.reach = Signal(_OFFSET_BITS + 1, reset_less=True), Signal(_OFFSET_BITS + 1, reset_less=True)
+        self.origin_skipped = Signal(_COLUMN_BITS, reset_less=True)
         self.overlaps, self.seen = Signal(reset_less=True), Signal(_COLUMN_BITS, reset_less=True)
         self.group_rows, self.group_words = Signal(10, reset_less=True), Signal(address_bits(self.config), reset_less=True)
+        onward = Mux(c.mode == Mode.PACKED, self.config.in_lanes, c.dilation_columns)  # behind the last of the columns that a pixel sees
         m.d.sync += [
             self.last_x.eq(c.output_columns - 1),
             self.longest.eq(c.pixels_per_tile - 1),
             self.last_column.eq(c.taps - 1),
-            self.step_columns.eq(Mux(c.mode == Mode.PACKED, self.config.in_lanes, c.dilation_columns)),
+            self.step_columns.eq(sum((Mux(self.last_column[k], c.dilation_columns << k, 0) for k in range(_COLUMN_BITS)), start=onward)),
+            self.reach.eq(self.step_columns + self.last_column),
+            self.origin_skipped.eq(self._skipped(c.origin_column, c.origin_column + self.last_column)),
             self.overlaps.eq(c.dilation_columns == 1),
             self.seen.eq(Mux((c.dilation_columns == 1) & (c.taps > c.stride_columns), c.taps - c.stride_columns, 0)),
             self.three_rows.rows.eq(c.dilation_rows + (c.dilation_rows << 1)),
@@ -212,16 +207,14 @@ class Walker(wiring.Component):
         ):
             m.d.sync += step.eq(Mux(c.tap_rows == 3, three, Mux(c.tap_rows[2], one << 2, Mux(c.tap_rows[1], one << 1, one))))
 
-    def _column(self, m: Module) -> tuple[Value, Value]:
+    def _skipped(self, column: Value, last: Value) -> Value:
+        """Columns left of the image that the first pixel of a row does not look at; it sees `column` first and `last` last."""
+        begins, ends = column < 0, last < 0
+        return Mux(self.overlaps & begins, Mux(ends, self.last_column, (-column)[:_COLUMN_BITS]), 0)
+
+    def _column(self) -> tuple[Value, Value]:
         """Which of its columns the pixel sees, and its distance from the first one."""
-        first = self.kernel.column  # of the first pixel of a row
-        outside = Signal(POSITION_BITS)
-        skipped, begin = Signal(_COLUMN_BITS), Signal(_COLUMN_BITS)
-        m.d.comb += [
-            outside.eq(-first),
-            skipped.eq(Mux(self.overlaps & first[-1], Mux(outside > self.last_column, self.last_column, outside), 0)),
-            begin.eq(Mux(self.place.row_start, skipped, Mux(self.index == 0, 0, self.seen))),
-        ]
+        begin = Mux(self.place.row_start, self.kernel.skipped, Mux(self.index == 0, 0, self.seen))
         return Mux(self.fresh, begin, self.column), Mux(self.fresh, begin, self.offset)
 
     def _window(self, m: Module, offset: Value, complete: Value) -> None:
@@ -259,12 +252,15 @@ class Walker(wiring.Component):
             first.steps_left.eq(c.kernel_steps),
             first.blocks_left.eq(c.input_blocks),
             first.column.eq(c.origin_column),
+            first.skipped.eq(self.origin_skipped),
         ]
         return first
 
-    def _next_kernel(self, m: Module, offset: Value) -> data.View:
-        """Kernel row, step and input block of the next pass; `offset` is that of the step's last column."""
+    def _next_kernel(self, m: Module) -> data.View:
+        """Kernel row, step and input block of the next pass."""
         c, now = self.command, self.kernel
+        column, last = Signal(signed(POSITION_BITS), name="next_column"), Signal(signed(POSITION_BITS), name="next_last_column")
+        m.d.comb += [column.eq(now.column + self.step_columns), last.eq(now.column + self.reach)]
         after = Signal(_kernel_layout(self.config), name="next_kernel")
         m.d.comb += after.eq(now)
         with m.If(now.blocks_left != 1):
@@ -272,12 +268,9 @@ class Walker(wiring.Component):
         with m.Else():
             m.d.comb += [after.blocks_left.eq(c.input_blocks), after.block_address.eq(0)]
             with m.If(now.steps_left != 1):
-                m.d.comb += [
-                    after.steps_left.eq(now.steps_left - 1),
-                    after.column.eq(now.column + (offset + self.step_columns)),
-                ]
+                m.d.comb += [after.steps_left.eq(now.steps_left - 1), after.column.eq(column), after.skipped.eq(self._skipped(column, last))]
             with m.Else():
-                m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(c.origin_column)]
+                m.d.comb += [after.steps_left.eq(c.kernel_steps), after.column.eq(c.origin_column), after.skipped.eq(self.origin_skipped)]
                 m.d.comb += [
                     after.rows_left.eq(now.rows_left - c.tap_rows),
                     after.row.eq(now.row + self.group_rows),
@@ -330,7 +323,6 @@ class Walker(wiring.Component):
             origin.residual.eq(tile.residual),
         ]
         m.d.sync += [self.tile.eq(tile), self.place.eq(origin), self.start.eq(origin), self.first_span.eq(1)]
-        self._enter_span(m, self.last_pixel)
 
     def _pixel(self, m: Module, pass_end: Value, last_pass: Value) -> None:
         c, p, place, kernel, tile = self.command, self.pixel, self.place, self.kernel, self.tile
