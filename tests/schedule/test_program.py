@@ -1,5 +1,6 @@
 """Golden model = program on the instruction-level simulator, on random networks and hardware, in any order that tokens allow."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -7,37 +8,71 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from program_runner import random_codes, run_program
 from random_graphs import random_graph
+from schedule_support import with_all_outputs
 
 from hwgen.arith import Rounding
 from hwgen.config import PRESETS, with_array
 from hwgen.errors import CapacityError, ConfigError, HwgenError
+from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ProgramError
 from hwgen.schedule.compile import compile_network
 
 ARRAYS = ["4x4", "8x8", "16x16", "8x16", "16x8", "32x32", "1x4", "2x8", "64x16", "16x64"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    seed=st.integers(0, 10**6),
-    array=st.sampled_from(ARRAYS),
-    multiplier_bits=st.sampled_from([16, 16, 0, 8, 12, 24]),
-    rounding=st.sampled_from(Rounding),
-    depth=st.sampled_from([8, 16, 128]),
-    weight_fraction=st.sampled_from([1, 8, 64]),
-    interleaving=st.one_of(st.none(), st.integers(0, 100)),
-)
-def test_golden_equals_program_simulation(seed, array, multiplier_bits, rounding, depth, weight_fraction, interleaving):
-    config = with_array(PRESETS["16x16"], array)
-    words = max(16, config.weight_words // weight_fraction)
-    config = replace(config, multiplier_bits=multiplier_bits, rounding=rounding, accumulator_depth=depth, weight_words=words)
-    graph = random_graph(seed, multiplier_bits=multiplier_bits, rounding=rounding)
-    try:
-        network = compile_network(graph, config)
-    except CapacityError as error:  # small buffers are part of the draw; the message must say which and by how much
-        assert " too few" in str(error)
-        return
-    assert run_program(network, random_codes(network, seed), seed=interleaving) == []
+def _drawn(array, multiplier_bits, rounding, depth, words, fraction):
+    """Hardware with `words` in its activation buffer and a `fraction` of the usual weights."""
+    config = replace(with_array(PRESETS["16x16"], array), multiplier_bits=multiplier_bits, rounding=rounding, accumulator_depth=depth)
+    return replace(config, activation_words=words or config.activation_words, weight_words=max(16, config.weight_words // fraction))
+
+
+def _kinds(network):
+    """Which ways of the scheduler a program went."""
+    convs = [command for command in network.commands if isinstance(command, Conv)]
+    views = [[part.view for part in layer.parts] for layer in network.layers]
+    first = [part.view for part in network.layers[0].parts] if network.layers else []
+    return {
+        "tiled": any(len(set(own)) > 1 for own in views),
+        "arena": network.arena_bytes > 0,
+        "resident": network.resident is not None,
+        "keep": any(c.keep for c in convs),
+        "residual in tiles": any(c.residual for c in convs) and any(len(set(own)) > 1 for own in views),
+        "chunks": len(first) > 1 and len(set(first)) == 1,
+        "on chip": not network.arena_bytes and all(len(set(own)) == 1 for own in views),
+    }
+
+
+def test_golden_equals_program_simulation():
+    """Small buffers, all interleavings, both programs; and every way of the scheduler is really taken."""
+    counts = Counter()
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        seed=st.integers(0, 10**6),
+        hardware=st.builds(
+            _drawn,
+            array=st.sampled_from(ARRAYS),
+            multiplier_bits=st.sampled_from([16, 16, 0, 8, 12, 24]),
+            rounding=st.sampled_from(Rounding),
+            depth=st.sampled_from([8, 16, 128]),
+            words=st.sampled_from([64, 128, 256, 512, 1024, None]),
+            fraction=st.sampled_from([1, 8, 64]),
+        ),
+        interleaving=st.one_of(st.none(), st.integers(0, 100)),
+        all_outputs=st.sampled_from([False, False, True]),
+    )
+    def check(seed, hardware, interleaving, all_outputs):
+        graph = random_graph(seed, multiplier_bits=hardware.multiplier_bits, rounding=hardware.rounding)
+        try:
+            network = compile_network(with_all_outputs(graph) if all_outputs else graph, hardware)
+        except CapacityError as error:  # small buffers are part of the draw; the message must say which and by how much
+            assert " too few" in str(error)
+            return
+        counts.update(kind for kind, true in _kinds(network).items() if true)
+        assert run_program(network, random_codes(network, seed), seed=interleaving) == []
+
+    check()
+    assert set(counts) == set(_kinds(compile_network(random_graph(1), PRESETS["8x8"]))) and min(counts.values()) >= 3, counts
 
 
 def test_without_a_token_some_interleaving_is_wrong_or_stuck():
