@@ -3,18 +3,24 @@
 The simulation depends on the hardware alone, so each configuration here is compiled once for all networks.
 """
 
+import contextlib
 import dataclasses
 import os
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_graphs import random_graph
 from random_hardware import check_hardware, check_network, random_hardware
-from system_support import CONFIGS, SMALL
+from system_support import CONFIGS, SMALL, check_on_rtl
 
 from hwgen.config import Bus, HardwareConfig, with_array
 from hwgen.cosim.job import MemoryModel
+from hwgen.errors import CapacityError
+from hwgen.isa.instructions import Conv
+from hwgen.schedule.compile import compile_network
 
 REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
 SEEDS = (5, 9, 11)
@@ -65,6 +71,35 @@ def test_the_seeds_draw_what_they_should():
     for field in dataclasses.fields(HardwareConfig):
         assert len({getattr(config, field.name) for config in many}) > 1, f"{field.name} is always the same"
     assert {c.out_lanes for c in many} == {1, 2, 4, 8, 16, 32} and {c.in_lanes for c in many} == {4, 8, 16, 32}
+
+
+TIGHT = replace(with_array(SMALL, "8x8"), name="tight", activation_words=256, weight_words=128, parameter_words=64)  # hardly anything fits as a whole
+
+
+def _ways(network):
+    """Which ways of the scheduler a program went: tiles, weights that stay, sums that stay between commands."""
+    return {
+        "tiled": any(len({part.view for part in layer.parts}) > 1 for layer in network.layers),
+        "resident": network.resident is not None,
+        "keep": any(isinstance(command, Conv) and command.keep for command in network.commands),
+    }
+
+
+def test_networks_larger_than_the_buffers():
+    """Both programs, the one that loads weights and the one that finds them: every word, and every cycle as predicted."""
+    counts, ran = Counter(), 0
+    for seed in range(400):
+        with contextlib.suppress(CapacityError):
+            network = compile_network(random_graph(seed, nodes=6), TIGHT)
+            ways = {way for way, taken in _ways(network).items() if taken}
+            if network.prediction.total_cycles > 20_000 or not any(counts[way] < 4 for way in ways):
+                continue
+            counts.update(ways)
+            check_on_rtl(network, MemoryModel() if ran % 3 else MemoryModel(latency_cycles=13, stall_probability=0.3 * (ran % 2), seed=seed + 1))
+            ran += 1
+        if ran >= 5 and min(counts[way] for way in ("tiled", "resident", "keep")) >= 4:
+            return
+    raise AssertionError(f"hardly any network is like that: {counts}")
 
 
 def test_stalls_change_cycles_only():
