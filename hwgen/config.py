@@ -167,7 +167,7 @@ PRESETS = {
     for config in (
         HardwareConfig(name="4x4", out_lanes=4, in_lanes=4, activation_words=16384, weight_words=16384, parameter_words=4096, accumulator_depth=64),
         HardwareConfig(name="8x8", out_lanes=8, in_lanes=8, activation_words=16384, weight_words=8192, parameter_words=2048, accumulator_depth=64),
-        HardwareConfig(name="16x16", out_lanes=16, in_lanes=16, activation_words=16384, weight_words=2048, parameter_words=1024),
+        HardwareConfig(name="16x16", out_lanes=16, in_lanes=16, activation_words=16384, weight_words=4096, parameter_words=1024),
         HardwareConfig(name="32x32", out_lanes=32, in_lanes=32, activation_words=16384, weight_words=1024, parameter_words=512),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from typing import Any
 
 COMMAND_WORDS = 32  # 32-bit words per record
@@ -48,6 +49,7 @@ def bits(word: int, lsb: int, width: int, meaning: str, *, signed: bool = False,
     return dataclasses.field(default=default, metadata={"word": word, "lsb": lsb, "width": width, "signed": signed, "meaning": meaning})
 
 
+@cache
 def fields_of(command: type) -> tuple[Field, ...]:
     """The record layout of one command class, in order of position."""
     found = [Field(name=f.name, **f.metadata) for f in dataclasses.fields(command) if f.metadata]

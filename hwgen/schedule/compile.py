@@ -159,17 +159,24 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
 
 def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes) -> tuple[Routine, Routine | None, Weights]:
     """The whole layers' weights at once where all stay in the buffers; else the share of the buffer that gives the fastest program."""
-    weights = Weights(load.config)
-    cold = _routine(load, segments, places, weights, 1)
-    if weights.resident:
-        resident = _routine(load, segments, places, weights, 1)
-        return _followed(cold, resident, load.config), resident, weights
+    if all(sum(words) <= size for words, size in _needed(load)):
+        weights = Weights(load.config)
+        cold = _routine(load, segments, places, weights, 1)
+        if weights.resident:
+            resident = _routine(load, segments, places, weights, 1)
+            return _followed(cold, resident, load.config), resident, weights
     candidates = []
     for share in SHARES:
         weights = Weights(load.config)
         candidates.append((_routine(load, segments, places, weights, share), weights))
     cold, weights = min(candidates, key=lambda candidate: candidate[0].prediction.total_cycles)
     return cold, None, weights
+
+
+def _needed(load: Workload) -> tuple[tuple[list[int], int], tuple[list[int], int]]:
+    """Words of all weights and of all parameters, each with the size of its buffer."""
+    jobs, config = [job for work in load.works for job in work.jobs], load.config
+    return ([job.weight_words(config) for job in jobs], config.weight_words), ([job.parameter_words(config) for job in jobs], config.parameter_words)
 
 
 def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weights: Weights, share: int) -> Routine:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from hwgen.config import SIDES
 from hwgen.schedule.box import Box
@@ -16,7 +16,7 @@ from hwgen.schedule.place import Views, cut_to, move, output_box
 from hwgen.schedule.segments import Segment, traffic
 from hwgen.schedule.storage import View
 from hwgen.schedule.stream import Streamer
-from hwgen.schedule.tiling import Tiling, tiles, words
+from hwgen.schedule.tiling import Tiling, tiles, weights_fit, words
 from hwgen.schedule.work import Work, Workload
 
 _CHUNK_COST = 12  # cycles that a further CONV command costs
@@ -31,6 +31,15 @@ class Written:
     layer: int
     box: Box
     view: View | None
+
+
+def _growing(rows: int, first: int, growth: float) -> list[int]:
+    """Limits of parts of 0..rows, each `growth` times as long as the one before it."""
+    limits, size = [0], float(first)
+    while limits[-1] + size < rows:
+        limits.append(limits[-1] + int(size))
+        size *= growth
+    return [*limits, rows]
 
 
 @dataclass
@@ -62,13 +71,14 @@ class Emitter:
                     view = View(address=-top * whole.columns, row_stride=whole.columns, block_stride=box.rows * whole.columns, blocks=whole.blocks)
                     self._transfer_in(value, box, view)
                     for store in stores(box, home, view, self.load.config.in_lanes):
-                        self.streamer.store(store)
+                        self.streamer.store(store, home, (box.top, box.bottom))
 
     def _transfer_in(self, root: str, box: Box, view: View) -> None:
         if box.empty:  # a window in padding only
             return
-        for command in loads(box, self.homes.of[root], view, self.load.config.in_lanes):
-            self.streamer.load(command)
+        home = self.homes.of[root]
+        for command in loads(box, home, view, self.load.config.in_lanes):
+            self.streamer.load(command, home, (box.top, box.bottom))
 
     def _transfer_out(self, leaf: str, box: Box, view: View) -> None:
         """A part of a leaf to wherever it is wanted; `view` is the leaf's."""
@@ -82,16 +92,18 @@ class Emitter:
             rows, columns, blocks = inner.row - outer.row, inner.column - outer.column, inner.block - outer.block
             offset = home.offset + blocks * home.block_bytes + rows * home.row_bytes + columns * lanes
             for command in stores(box, replace(home, offset=offset), view, lanes):
-                self.streamer.store(command)
+                self.streamer.store(command, home, (box.top + rows, box.bottom + rows))
 
-    def _compute(self, layer: int, job: Job, views: Views) -> None:
-        """`job` on nominal views, cut as the weight buffer asks, on `views`."""
-        work, config = self.load.works[layer], self.load.config
-        for piece in cut(job, work.operation.nodes[0].name, config, self.share):
-            box = output_box(piece.command, work.nominal.output, config)
-            view = None if piece.command.keep else views.output
-            self.written.append(Written(conv=len(self.written), layer=layer, box=box, view=view))
-            self.streamer.compute(replace(piece, command=move(piece.command, work.nominal, views)))
+    def _pieces(self, layer: int, job: Job) -> Iterator[Job]:
+        """`job` cut as the weight buffer asks."""
+        return cut(job, self.load.works[layer].operation.nodes[0].name, self.load.config, self.share)
+
+    def _compute(self, layer: int, piece: Job, views: Views) -> None:
+        """A command on nominal views, on `views`."""
+        work = self.load.works[layer]
+        box = output_box(piece.command, work.nominal.output, self.load.config)
+        self.written.append(Written(conv=len(self.written), layer=layer, box=box, view=None if piece.command.keep else views.output))
+        self.streamer.compute(replace(piece, command=move(piece.command, work.nominal, views)))
 
     def _jobs(self, work: Work, box: Box) -> Iterator[Job]:
         """The jobs of an operation as far as they compute `box`."""
@@ -128,8 +140,8 @@ class Emitter:
                     if last > loaded:
                         self._transfer_in(operation.input, replace(load.extent(operation.input), top=loaded, bottom=last), places.input)
                         loaded = last
-                for job in self._jobs(work, box):
-                    self._compute(layer, job, places)
+                for piece in (piece for job in self._jobs(work, box) for piece in self._pieces(layer, job)):
+                    self._compute(layer, piece, places)
             if operation.output in moved.stores:
                 self._transfer_out(operation.output, load.extent(operation.output), places.output)
 
@@ -145,13 +157,16 @@ class Emitter:
         return Views(input=at(operation.input), output=at(operation.output), residual=None if operation.residual is None else at(operation.residual))
 
     def _chunks(self, work: Work) -> list[Box]:
-        """Row ranges of the output: as many as let the first begin early, but not so many that commands cost more than that gains."""
+        """Row ranges of the output, so that the first begins early and each loads while the one before it is computed; few, because commands cost cycles."""
         load, whole = self.load, self.load.extent(work.operation.output)
         source = load.extent(work.operation.input)
         cycles = source.pixels * source.blocks * load.config.in_lanes // load.config.bus_bytes
-        count = max(1, min(whole.rows, math.isqrt(min(cycles, work.cycles) // _CHUNK_COST)))
-        limits = [whole.rows * k // count for k in range(count + 1)]
-        return [replace(whole, top=top, bottom=bottom) for top, bottom in zip(limits, limits[1:], strict=False)]
+        if not weights_fit(work, load.config):
+            return [whole]  # each part would load them again
+        growth = max(1.0, 0.9 * work.cycles / cycles)
+        candidates = [_growing(whole.rows, first, growth) for first in range(1, whole.rows + 1)]
+        limits = min(candidates, key=lambda c: _CHUNK_COST * len(c) + cycles * c[1] // whole.rows)
+        return [replace(whole, top=top, bottom=bottom) for top, bottom in pairwise(limits)]
 
     def _tiled(self, layer: int, tiling: Tiling) -> None:
         """Tile by tile, the input of the next one in the other buffer: the machine overlaps what need not wait."""
@@ -174,13 +189,14 @@ class Emitter:
 
         upcoming = bring(0)
         for index, box in enumerate(boxes):
-            views = upcoming
-            if index + 1 < len(boxes) and tiling.double:
-                upcoming = bring(index + 1)
-            for job in self._jobs(work, box):
-                self._compute(layer, job, views)
+            views, last = upcoming, index + 1 == len(boxes)
+            pieces = [piece for job in self._jobs(work, box) for piece in self._pieces(layer, job)]
+            for number, piece in enumerate(pieces):
+                self._compute(layer, piece, views)
+                if tiling.double and not last and number == 0:  # behind the weights of this tile's first command, in front of the others'
+                    upcoming = bring(index + 1)
             self._transfer_out(operation.output, box, views.output)
-            if index + 1 < len(boxes) and not tiling.double:
+            if not tiling.double and not last:
                 upcoming = bring(index + 1)
 
     def _bring(self, value: str, box: Box, view: View) -> None:

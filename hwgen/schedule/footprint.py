@@ -12,6 +12,7 @@ from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.schedule.jobs import tile_channels
 
 Interval = tuple[int, int]  # [first, end)
+MOST_INTERVALS = 64  # of one image; more only slow the compiler down
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,11 @@ def merged(intervals: Iterable[Interval], gap: int = 0) -> tuple[Interval, ...]:
 
 
 def _intervals(image: _Image, words: int) -> tuple[Interval, ...]:
-    """One interval per block, from its first word to its last; blocks that follow each other closely as one."""
+    """One interval per block, from its first word to its last; many blocks, and blocks that follow each other closely, as one."""
     length = (image.rows - 1) * image.row_stride + image.columns
+    if image.blocks > MOST_INTERVALS:
+        start = (image.address & ADDRESS_MASK) % words
+        return ((start, start + (image.blocks - 1) * image.block_stride + length),)
     starts = [(image.address + block * image.block_stride & ADDRESS_MASK) % words for block in range(image.blocks)]
     return merged(((start, start + length) for start in starts), image.row_stride)
 
@@ -98,14 +102,10 @@ def conv_writes(command: Conv, config: HardwareConfig) -> tuple[Interval, ...]:
 def buffer_words(command: Load | Store, word_bytes: int) -> tuple[Interval, ...]:
     """Words of the buffer that a transfer touches."""
     length = -(-command.row_bytes // word_bytes)
-    starts = [command.buffer_address + row * command.buffer_row_stride for row in range(command.rows)]
-    return merged((start, start + length) for start in starts)
-
-
-def memory_bytes(command: Load | Store) -> tuple[Interval, ...]:
-    """Bytes of the region that a transfer touches."""
-    starts = [command.memory_offset + row * command.memory_row_stride for row in range(command.rows)]
-    return merged((start, start + command.row_bytes) for start in starts)
+    stride, first = command.buffer_row_stride, command.buffer_address
+    if command.rows > MOST_INTERVALS or stride <= length:
+        return ((first, first + (command.rows - 1) * stride + length),)
+    return merged((first + row * stride, first + row * stride + length) for row in range(command.rows))
 
 
 def sides(intervals: Sequence[Interval], side_words: int) -> tuple[int, ...]:

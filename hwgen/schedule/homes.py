@@ -55,7 +55,7 @@ def home_of(layout: Layout, region: Region, offset: int) -> Home:
     """Rows and blocks without gaps."""
     box = extent(layout)
     row_bytes = box.columns * layout.lanes
-    return Home(region=region, offset=offset, row_bytes=row_bytes, block_bytes=box.rows * row_bytes)
+    return Home(region=region, offset=offset, row_bytes=row_bytes, block_bytes=box.rows * row_bytes, blocks=box.blocks)
 
 
 def homes(load: Workload, segments: tuple[Segment, ...], inputs: tuple[HostTensor, ...], outputs: tuple[HostTensor, ...]) -> Homes:

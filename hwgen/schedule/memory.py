@@ -21,6 +21,12 @@ class Home:
     offset: int
     row_bytes: int
     block_bytes: int
+    blocks: int
+
+    def overlaps(self, other: Home) -> bool:
+        """Whether they share bytes."""
+        ends = [home.offset + home.blocks * home.block_bytes for home in (self, other)]
+        return self.region is other.region and self.offset < ends[1] and other.offset < ends[0]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,11 +46,6 @@ def traffic(load: Workload, first: int, end: int) -> Traffic:
     return Traffic(loads=tuple(loads), stores=tuple(stores))
 
 
-def _root_words(load: Workload, root: str) -> int:
-    own = load.extent(root)
-    return words((own.rows, load.pitch[root], own.blocks))
-
-
 def _sizes(load: Workload, first: int, end: int) -> dict[str, tuple[int, Span]]:
     """Words and lifetimes of the roots that operations first..end-1 touch."""
     spans: dict[str, Span] = {}
@@ -63,7 +58,7 @@ def _sizes(load: Workload, first: int, end: int) -> dict[str, tuple[int, Span]]:
         for output in load.graph.outputs:
             root = load.origin[output.value].root
             spans[root] = (spans.get(root, (0, 0))[0], end)
-    return {root: (_root_words(load, root), span) for root, span in spans.items()}
+    return {root: (load.root_words[root], span) for root, span in spans.items()}
 
 
 def _apart(load: Workload, first: int, sizes: Mapping[str, tuple[int, Span]]) -> dict[str, int] | None:
@@ -95,18 +90,10 @@ def plan(load: Workload) -> tuple[Segment, ...]:
     whole = run(load, 0, count)
     if whole is not None:
         return (whole,)
-    banned: set[tuple[int, int]] = set()
-    tilings = [best_tiling(work, load) for work in load.works]
-    while True:
-        segments = _cheapest(load, tilings, banned)
-        checked = [segment if segment.tiling else run(load, segment.first, segment.end) for segment in segments]
-        failed = [(s.first, s.end) for s, found in zip(segments, checked, strict=True) if found is None]
-        if not failed:
-            return tuple(segment for segment in checked if segment is not None)
-        banned.update(failed)
+    return tuple(_cheapest(load, [best_tiling(work, load) for work in load.works]))
 
 
-def _cheapest(load: Workload, tilings: list[Tiling | None], banned: set[tuple[int, int]]) -> list[Segment]:
+def _cheapest(load: Workload, tilings: list[Tiling | None]) -> list[Segment]:
     """By dynamic programming over the boundaries between operations."""
     count = len(load.works)
     best: list[tuple[int, Segment | None]] = [(0, None), *((_NEVER, None) for _ in range(count))]
@@ -121,11 +108,11 @@ def _cheapest(load: Workload, tilings: list[Tiling | None], banned: set[tuple[in
             if _peak(_sizes(load, first, end)) > load.config.activation_words:
                 break
             cost = base + _run_estimate(load, first, end)
-            if (first, end) not in banned and cost < best[end][0]:
-                best[end] = (cost, Segment(first=first, end=end))
+            if cost < best[end][0] and (segment := run(load, first, end)) is not None:
+                best[end] = (cost, segment)
     segments: list[Segment] = []
     at = count
-    while at:
+    while at > 0:
         segment = best[at][1]
         if segment is None:
             raise CapacityError(_too_small(load, next(k for k in range(count) if best[k + 1][1] is None)))

@@ -12,9 +12,10 @@ from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.layout import parameter_bytes, weight_bytes
 from hwgen.schedule.cost import array_cycles
-from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, sides
+from hwgen.schedule.footprint import Interval, buffer_words, conv_reads, conv_writes, sides
 from hwgen.schedule.hazards import Hazards, latest
 from hwgen.schedule.jobs import Job
+from hwgen.schedule.memory import Home
 from hwgen.schedule.order import Plan, dispatch_order, tokens
 from hwgen.schedule.ring import Ring
 
@@ -68,25 +69,38 @@ class Streamer:
         self.config, self.weights = config, weights
         self.steps: dict[Engine, list[_Step]] = {engine: [] for engine in Engine}
         self.hazards = Hazards()
+        self.stored: set[Home] = set()
+        self.last_load: dict[Home, int] = {}
 
-    def load(self, command: Load) -> None:
-        """Activations from memory."""
+    def load(self, command: Load, home: Home, rows: Interval) -> None:
+        """Activations from memory: rows of what lies at `home`."""
         step = (Engine.LOAD, len(self.steps[Engine.LOAD]))
         words = buffer_words(command, self.config.in_lanes)
         waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=True)]
         waits += [self.hazards.access(("write port", side), _PORT, step, writes=True) for side in self._sides(words)]
-        if command.region in (Region.ARENA, Region.OUTPUT):
-            waits.append(self.hazards.access(command.region, memory_bytes(command), step, writes=False))
+        if home in self.stored:  # network inputs and weights are never written
+            waits.append(self.hazards.access(home, (rows,), step, writes=False))
+            self.last_load[home] = step[1]
         self.steps[Engine.LOAD].append(_Step(command, latest(*waits)))
 
-    def store(self, command: Store) -> None:
-        """Activations to memory."""
+    def store(self, command: Store, home: Home, rows: Interval) -> None:
+        """Activations to memory: rows of what lies at `home`."""
         step = (Engine.STORE, len(self.steps[Engine.STORE]))
         words = buffer_words(command, self.config.in_lanes)
         waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=False)]
         waits += [self.hazards.access(("read port", side), _PORT, step, writes=True) for side in self._sides(words)]
-        waits.append(self.hazards.access(command.region, memory_bytes(command), step, writes=True))
+        if home not in self.stored:
+            waits.append(self._follow_readers(home, step))
+        waits.append(self.hazards.access(home, (rows,), step, writes=True))
         self.steps[Engine.STORE].append(_Step(command, latest(*waits)))
+
+    def _follow_readers(self, home: Home, step: tuple[Engine, int]) -> dict[Engine, int]:
+        """The first store to a home follows all loads of values that have lain there before."""
+        before = [index for other, index in self.last_load.items() if other.overlaps(home)]
+        after = {Engine.LOAD: max(before)} if before else {}
+        self.hazards.must_follow(step, after)
+        self.stored.add(home)
+        return after
 
     def _sides(self, words: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
         return sides(words, self.config.activation_words // SIDES)

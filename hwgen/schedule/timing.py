@@ -81,6 +81,7 @@ class _Machine:
         self.records_there = records  # in the program region from the first command on
         self.commands, self.config, self.latency_cycles = commands, config, latency_cycles
         self.starts, self.ends = [0] * len(commands), [0] * len(commands)
+        self.signals = [command.signals for command in commands]
         self.wakeups = [0]
         self.queues: dict[Engine, deque[tuple[int, int]]] = {engine: deque() for engine in Engine}  # (command, visible from)
         self.tokens: dict[tuple[Engine, Engine], list[int]] = {(a, b): [] for a in Engine for b in Engine}  # heaps of the cycles from which they count
@@ -93,6 +94,7 @@ class _Machine:
         self.place_free = 0  # cycle from which the next record may be taken over
         self.next_command, self.record_at = 0, _NEVER
         self.bus_free = 0
+        self.read_next = _NEVER  # next cycle in which the read DMA can do something
         self.under_way: deque[int] = deque()  # last bus word of the bursts that the read DMA has accepted
         self.loads: deque[tuple[int, int]] = deque()  # (command, bursts left)
         self.compute_free, self.compute_end = 0, -1
@@ -118,7 +120,15 @@ class _Machine:
                 self._read_dma(now)
                 self._write_dma(now)
                 self._fetch(now)
+                self._stream_loads()
         raise CapacityError(f"program: command {self.next_command} can never be dispatched; tokens that nobody gives are awaited")
+
+    def _stream_loads(self) -> None:
+        """Bursts of loads one after the other, as long as nothing else can happen in between."""
+        while self.read_next < (self.wakeups[0] if self.wakeups else _NEVER) and not self.fetch.bursts:
+            self._read_dma(self.read_next)
+        if self.read_next != _NEVER:
+            self.wake(self.read_next)
 
     def _fetch(self, now: int) -> None:
         """Rows of the program: one record each, at most RECORDS_AHEAD that are not complete."""
@@ -137,14 +147,15 @@ class _Machine:
         while self.under_way and self.under_way[0] < now:
             self.under_way.popleft()
         source = self.fetch if self.fetch.offers(now) else self.load if self.load.offers(now) else None
+        self.read_next = _NEVER
         if source is not None and len(self.under_way) < latency.OUTSTANDING_BURSTS:
             self._read(source, now)
-            self.wake(now + 1)
+            self.read_next = now + 1
         elif source is not None:
-            self.wake(self.under_way[0] + 1)
+            self.read_next = self.under_way[0] + 1
         if self.load.take_row(now):
-            self.wake(now + 1)
             self.wake(self.load.row_from)
+            self.read_next = now + 1
 
     def _read(self, source: _Source, now: int) -> None:
         """A burst: its bus words follow those of the bursts before it."""
@@ -175,9 +186,8 @@ class _Machine:
                 self.store.burst_from, self.words_free = now + 1, now + beats
                 self.unconfirmed.append(now + latency.STORE_CYCLES - 1 + beats + self.latency_cycles)
                 self._burst_done(self.stores, self.unconfirmed[-1])
-            self.wake(max(now + 1, self.words_free))
-            if len(self.unconfirmed) == latency.OUTSTANDING_BURSTS:
-                self.wake(self.unconfirmed[0] + 1)
+            full = len(self.unconfirmed) == latency.OUTSTANDING_BURSTS
+            self.wake(max(now + 1, self.words_free, self.unconfirmed[0] + 1 if full else 0))
         if self.store.take_row(now):
             self.wake(now + 1)
             self.wake(self.store.row_from)
@@ -256,7 +266,7 @@ class _Machine:
         command = self.commands[index]
         assert command.engine is not None
         self.ends[index] = cycle
-        for taker in command.signals:
+        for taker in self.signals[index]:
             heapq.heappush(self.tokens[(command.engine, taker)], cycle + 1)
         self.wake(cycle + 1)
 

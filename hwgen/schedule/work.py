@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from hwgen.config import HardwareConfig
+from hwgen.config import BANKS, HardwareConfig
 from hwgen.ir.graph import Graph
 from hwgen.layout import Layout, PackedLayout, RowWindow
 from hwgen.schedule.box import Box, window_box
@@ -86,6 +86,12 @@ class Workload:
             return replace(whole, top=top, bottom=bottom)
         found = window_box(box, window, whole.rows, whole.columns)
         return found if work.lane_wise else replace(found, first_block=0, end_block=whole.blocks)
+
+    @cached_property
+    def root_words(self) -> dict[str, int]:
+        """Words of each root as a whole in the activation buffer, a multiple of the banks."""
+        sizes = {root: (self.extent(root), pitch) for root, pitch in self.pitch.items()}
+        return {root: -(-own.rows * own.blocks * pitch // BANKS) * BANKS for root, (own, pitch) in sizes.items()}
 
     @cached_property
     def produced_at(self) -> dict[str, int]:
