@@ -15,6 +15,7 @@ from hwgen.isa.machine import Memories
 from hwgen.layout import Int8Array, parameter_bytes, weight_bytes
 from hwgen.schedule.box import Box
 from hwgen.schedule.compile import _layouts
+from hwgen.schedule.footprint import merged
 from hwgen.schedule.jobs import Job
 from hwgen.schedule.operations import operations
 from hwgen.schedule.prepare import channel_positions, prepare
@@ -67,3 +68,9 @@ def intervals_of(words: set[int]) -> set[tuple[int, int]]:
     firsts = sorted(w for w in words if w - 1 not in words)
     lasts = sorted(w for w in words if w + 1 not in words)
     return {(first, last + 1) for first, last in zip(firsts, lasts, strict=True)}
+
+
+def memory_bytes(command):
+    """[first, end) of the bytes of its region that a transfer touches, sorted, those that meet as one."""
+    starts = [command.memory_offset + row * command.memory_row_stride for row in range(command.rows)]
+    return merged((start, start + command.row_bytes) for start in starts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
 from typing import Any
 
 COMMAND_WORDS = 32  # 32-bit words per record
@@ -49,9 +48,17 @@ def bits(word: int, lsb: int, width: int, meaning: str, *, signed: bool = False,
     return dataclasses.field(default=default, metadata={"word": word, "lsb": lsb, "width": width, "signed": signed, "meaning": meaning})
 
 
-@cache
+_KNOWN: dict[type, tuple[Field, ...]] = {}
+
+
 def fields_of(command: type) -> tuple[Field, ...]:
     """The record layout of one command class, in order of position."""
+    if command not in _KNOWN:
+        _KNOWN[command] = _read_fields(command)
+    return _KNOWN[command]
+
+
+def _read_fields(command: type) -> tuple[Field, ...]:
     found = [Field(name=f.name, **f.metadata) for f in dataclasses.fields(command) if f.metadata]
     return tuple(sorted(found, key=lambda f: f.bit))
 

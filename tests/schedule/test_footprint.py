@@ -8,13 +8,13 @@ import pytest
 from compute_support import clear_unused_lanes, random_conv, random_memories, tiny
 from hypothesis import given
 from hypothesis import strategies as st
-from schedule_support import intervals_of
+from schedule_support import intervals_of, memory_bytes
 
 from hwgen.isa.execute import run_conv, run_load, run_store
 from hwgen.isa.fields import Buffer, Mode, Region
 from hwgen.isa.instructions import Conv, Load, Store
 from hwgen.isa.machine import Memories
-from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, merged, sides
+from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, merged, sides
 
 SHAPES = {"4x4": tiny(4, 4), "8x4": tiny(8, 4), "4x8": tiny(4, 8), "8x16": tiny(8, 16)}
 

@@ -41,7 +41,7 @@ def _setting(shape, offset):
     memories.fill_randomly(1)
     rng = np.random.default_rng(2)
     memories.regions[Region.ARENA] = rng.integers(0, 256, offset + height * width * blocks * LANES + 40, np.uint8)
-    home = Home(region=Region.ARENA, offset=offset, row_bytes=width * LANES, block_bytes=height * width * LANES)
+    home = Home(region=Region.ARENA, offset=offset, row_bytes=width * LANES, block_bytes=height * width * LANES, blocks=blocks)
     value = memories.regions[Region.ARENA][offset : offset + height * width * blocks * LANES].view(np.int8).reshape(blocks, height, width, LANES)
     return memories, home, value
 
@@ -90,7 +90,7 @@ def test_stores_leave_the_box_and_nothing_else(case):
     ],
 )
 def test_as_few_transfers_as_will_do(box, row_stride, gap, transfers):
-    home = Home(region=Region.ARENA, offset=0, row_bytes=7 * LANES, block_bytes=box.bottom * 7 * LANES)
+    home = Home(region=Region.ARENA, offset=0, row_bytes=7 * LANES, block_bytes=box.bottom * 7 * LANES, blocks=box.end_block)
     view = View(address=0, row_stride=row_stride, block_stride=box.rows * row_stride + gap, blocks=box.blocks)
     found = list(loads(box, home, view, LANES))
     assert len(found) == transfers
@@ -100,7 +100,7 @@ def test_as_few_transfers_as_will_do(box, row_stride, gap, transfers):
 def test_more_rows_than_one_transfer_takes():
     height = MOST_ROWS + 3
     box = Box(top=0, bottom=height, left=1, right=2, first_block=0, end_block=1)
-    home = Home(region=Region.ARENA, offset=8, row_bytes=2 * LANES, block_bytes=2 * height * LANES)
+    home = Home(region=Region.ARENA, offset=8, row_bytes=2 * LANES, block_bytes=2 * height * LANES, blocks=1)
     first, second = stores(box, home, View(address=5, row_stride=3, block_stride=0, blocks=1), LANES)
     assert (first.rows, first.memory_offset, first.buffer_address) == (MOST_ROWS, 8 + LANES, 5 + 1)
     assert (second.rows, second.memory_offset, second.buffer_address) == (3, 8 + LANES + MOST_ROWS * 2 * LANES, 6 + MOST_ROWS * 3)

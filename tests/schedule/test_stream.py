@@ -6,7 +6,7 @@ from functools import cache
 
 from program_runner import random_codes, run_program
 from random_graphs import Builder, random_graph
-from schedule_support import small
+from schedule_support import memory_bytes, small
 
 from hwgen.config import PRESETS, SIDES
 from hwgen.errors import CapacityError
@@ -15,7 +15,8 @@ from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Conv, End, Load, Store
 from hwgen.ops.base import Window
 from hwgen.schedule.compile import compile_network
-from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, memory_bytes, sides
+from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, sides
+from hwgen.schedule.memory import Home
 from hwgen.schedule.stream import Streamer, Weights
 
 
@@ -144,9 +145,14 @@ def test_contents_are_resident_until_one_must_go():
     assert not weights.resident
 
 
+def _home(region, offset=0, rows=4):
+    """Rows of one word."""
+    return Home(region=region, offset=offset, row_bytes=8, block_bytes=8 * rows, blocks=1)
+
+
 def _loads(streamer, words):
     for first in words:
-        streamer.load(Load(region=Region.INPUT, buffer_address=first, row_bytes=8))
+        streamer.load(Load(region=Region.INPUT, buffer_address=first, row_bytes=8), _home(Region.INPUT), (0, 1))
 
 
 def test_a_store_follows_the_load_of_its_words_and_no_other():
@@ -154,8 +160,8 @@ def test_a_store_follows_the_load_of_its_words_and_no_other():
     config = small("8x8", activation_words=64)
     streamer = Streamer(config, Weights(config))
     _loads(streamer, (0, 40))
-    streamer.store(Store(region=Region.OUTPUT, buffer_address=0, row_bytes=8))
-    streamer.store(Store(region=Region.OUTPUT, memory_offset=8, buffer_address=41, row_bytes=8))
+    streamer.store(Store(region=Region.OUTPUT, buffer_address=0, row_bytes=8), _home(Region.OUTPUT), (0, 1))
+    streamer.store(Store(region=Region.OUTPUT, memory_offset=8, buffer_address=41, row_bytes=8), _home(Region.OUTPUT), (1, 2))
     commands = streamer.finish().commands
     assert [c.wait_load for c in commands if isinstance(c, Store)] == [1, 0]
     assert [c.signal_store for c in commands if isinstance(c, Load)] == [1, 0]
@@ -164,11 +170,22 @@ def test_a_store_follows_the_load_of_its_words_and_no_other():
 
 def test_a_load_waits_for_the_store_of_what_it_reads_or_overwrites():
     config = small("8x8", activation_words=64)
-    for region, offset, address, waits in ((Region.ARENA, 8, 3, 1), (Region.ARENA, 16, 3, 0), (Region.INPUT, 8, 3, 0), (Region.INPUT, 8, 1, 1)):
+    for region, row, address, waits in ((Region.ARENA, 1, 3, 1), (Region.ARENA, 2, 3, 0), (Region.INPUT, 1, 3, 0), (Region.INPUT, 1, 1, 1)):
         streamer = Streamer(config, Weights(config))
-        streamer.store(Store(region=Region.ARENA, memory_offset=8, buffer_address=1, row_bytes=8))
-        streamer.load(Load(region=region, memory_offset=offset, buffer_address=address, row_bytes=8))
+        streamer.store(Store(region=Region.ARENA, memory_offset=8, buffer_address=1, row_bytes=8), _home(Region.ARENA), (1, 2))
+        streamer.load(Load(region=region, memory_offset=8 * row, buffer_address=address, row_bytes=8), _home(region), (row, row + 1))
         assert [c.wait_store for c in streamer.finish().commands if isinstance(c, Load)] == [waits]
+
+
+def test_the_first_store_to_used_memory_follows_the_loads_of_what_lay_there():
+    """Another value takes the bytes: 16..40 after 0..32. Side 1 of the buffer, so that words and ports are not in common."""
+    config = small("8x8", activation_words=64)
+    for offset, waits in ((16, 1), (32, 0)):
+        streamer = Streamer(config, Weights(config))
+        streamer.store(Store(region=Region.ARENA, buffer_address=40, row_bytes=8), _home(Region.ARENA), (0, 1))
+        streamer.load(Load(region=Region.ARENA, buffer_address=0, row_bytes=8), _home(Region.ARENA), (0, 1))
+        streamer.store(Store(region=Region.ARENA, memory_offset=offset, buffer_address=41, row_bytes=8), _home(Region.ARENA, offset, 3), (0, 1))
+        assert [c.wait_load for c in streamer.finish().commands if isinstance(c, Store)] == [0, waits]
 
 
 def test_a_network_with_more_layers_than_tokens():
