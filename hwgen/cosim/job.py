@@ -163,4 +163,5 @@ class SimulationResult:
             if not inference.finished or inference.error is not None:
                 raise MismatchError(f"co-simulation, inference {index}: the accelerator must reach END, {inference.explain()}")
         if self.violations:
-            raise MismatchError(f"co-simulation: the accelerator must keep the rules of its bus, {len(self.violations)} broken; first: {self.violations[0]}")
+            count = len(self.violations)
+            raise MismatchError(f"co-simulation: the accelerator must keep the rules of its bus, {count} violations; first: {self.violations[0]}")
