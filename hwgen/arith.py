@@ -95,9 +95,10 @@ def scale_down(value: Any, amount: Any, unit: int, kind: IntType) -> tuple[Any, 
 
 
 def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
-    """Two stages: `out = value / 2**shift`, rounded and limited to 10 bits; operands named in `carry` travel along unchanged.
+    """Two stages: `out` + `up` = value / 2**shift, rounded and limited; operands named in `carry` travel along unchanged.
 
-    Limits early, rounds late: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED.
+    Limits early, rounds late: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED; `up` is added
+    together with the zero point.
     """
     window_type = IntType(_SCALED.bits + (1 << _FINE_BITS) - 1)
     to_even = rounding is Rounding.HALF_EVEN
@@ -111,9 +112,9 @@ def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Round
         doubled, dropped = scale_down(o["window"], o["shift"], 1, _SCALED)
         q, half = doubled >> 1, doubled & 1
         up = half & select(o["sticky"] != 0, 1, select(dropped != 0, 1, q)) if to_even else half
-        return {out: q + up, **{name: o[name] for name in carry}}
+        return {out: q, "up": up, **{name: o[name] for name in carry}}
 
-    return Stage(between, shift_bytes), Stage({out: _SCALED, **carry}, shift_and_round)
+    return Stage(between, shift_bytes), Stage({out: IntType(_SCALED.bits - 1), "up": IntType(1, False), **carry}, shift_and_round)
 
 
 SHIFT = IntType(6, False)
@@ -166,8 +167,8 @@ class Requantize:
         else:
             multiply = (Stage({"product": self.product, **keep}, pass_through),)
 
-        def finish(scaled: Any, zero_point: Any, low: Any, high: Any) -> dict[str, Any]:
-            return {"y": clamp(scaled + zero_point, low, high)}
+        def finish(scaled: Any, up: Any, zero_point: Any, low: Any, high: Any) -> dict[str, Any]:
+            return {"y": clamp(scaled + zero_point + up, low, high)}
 
         return (*multiply, *_shift_then_round("product", SHIFT, "scaled", self.rounding, self._tail), Stage({"y": INT8}, finish))
 
@@ -213,8 +214,8 @@ class AddRequantize:
         def add(a: Any, b: Any, offset: Any, **rest: Any) -> dict[str, Any]:
             return {"total": a + b + offset, **rest}
 
-        def finish(scaled: Any, low: Any, high: Any) -> dict[str, Any]:
-            return {"y": clamp(scaled, low, high)}
+        def finish(scaled: Any, up: Any, low: Any, high: Any) -> dict[str, Any]:
+            return {"y": clamp(scaled + up, low, high)}
 
         return (
             Stage({"a": product, "b": product, "offset": self.OFFSET, "shift": SHIFT, **tail}, multiply),
