@@ -24,7 +24,8 @@ from hwgen.rtl.parameter_set import RESCALE_LAG, ParameterSet, pick
 from hwgen.rtl.requantizer import Requantizer, ResidualAdder
 from hwgen.rtl.route import Route
 from hwgen.rtl.side_queue import SideQueue
-from hwgen.rtl.walker import CONV_LAYOUT, Walker
+from hwgen.rtl.skid import Skid
+from hwgen.rtl.walker import CONV_LAYOUT, Walker, pixel_layout
 from hwgen.rtl.weight_buffer import WeightBuffer
 from hwgen.rtl.weight_loader import WeightLoader
 from hwgen.rtl.writer import Writer
@@ -123,14 +124,18 @@ class ComputeEngine(wiring.Component):
         with m.Elif(self.done):
             m.d.sync += self.draining.eq(0)
         m.submodules.walker, m.submodules.fetch = self.walker, self.fetch
+        m.submodules.skid = skid = Skid(pixel_layout(self.config))
         m.d.comb += [
             self.walker.take.eq(take),
             self.walker.taken.eq(self.command.payload),
             self.walker.command.eq(self.front),
-            self.walker.advance.eq(self.fetch.advance),
+            skid.valid.eq(self.walker.valid),
+            skid.value.eq(self.walker.pixel),
+            self.walker.advance.eq(skid.ready),
+            skid.advance.eq(self.fetch.advance),
             self.fetch.command.eq(self.front),
-            self.fetch.valid.eq(self.walker.valid),
-            self.fetch.pixel.eq(self.walker.pixel),
+            self.fetch.valid.eq(skid.out_valid),
+            self.fetch.pixel.eq(skid.out),
             self.fetch.three_rows.eq(self.walker.three_rows),
             self.fetch.go.eq(~self.draining),
             self.activations.read.eq(self.fetch.reads),
