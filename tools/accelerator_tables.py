@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 import hwgen.isa.latency as latency
 from hwgen.build import QuantizeOptions, for_hardware
 from hwgen.config import DEFAULT_PRESET, PRESETS, Bus, HardwareConfig
-from hwgen.isa.instructions import Conv, Store
+from hwgen.isa.instructions import Command, Conv, Store
 from hwgen.isa.program import disassemble
 from hwgen.isa.registers import ErrorCode
 from hwgen.network import load_network
@@ -23,7 +23,6 @@ from hwgen.progress import Silent
 from hwgen.rtl.top import bus_ports
 from hwgen.schedule.compile import compile_network
 from hwgen.schedule.cost import array_cycles, slices_per_pixel
-from hwgen.schedule.timing import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = {
@@ -65,7 +64,6 @@ ERRORS = {
     ErrorCode.TOKENS: ("the giving engine", "0", "a 256th token was given that nobody had taken"),
 }
 # Lines of the example whose numbers follow from shapes alone: the same on every machine.
-EXCERPT = (0, 1, 2, 3, 4, 5, 11, 17, 18, 20, 21, 22)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -130,15 +128,24 @@ def errors() -> str:
     )
 
 
+def _excerpt(commands: Sequence[Command]) -> list[int]:
+    """The beginning, the first command of each kind, and the end."""
+    kinds: dict[object, int] = {}
+    for index, command in enumerate(commands):
+        kinds.setdefault((command.mode, command.reduce, command.passes > 1) if isinstance(command, Conv) else type(command), index)
+    return sorted({*range(4), *kinds.values(), *range(len(commands) - 2, len(commands))})
+
+
 def program() -> str:
     """An excerpt of the example's program at 16x16, with the cycles that the model predicts."""
     folder, config = ROOT / "examples/digits", PRESETS[DEFAULT_PRESET]
     network = load_network(folder / "model.onnx", folder / "calibration.npz", QuantizeOptions(), Silent())
     compiled = compile_network(for_hardware(network.graph, config), config)
-    prediction, lines = predict(compiled.commands, config), disassemble(compiled.commands).splitlines()
-    shown = [lines[k] for k in EXCERPT]
+    prediction, lines = compiled.prediction, disassemble(compiled.commands).splitlines()
+    excerpt = _excerpt(compiled.commands)
+    shown = [lines[k] for k in excerpt]
     costs = []
-    for index in EXCERPT:
+    for index in excerpt:
         command, span = compiled.commands[index], prediction.spans[index]
         if isinstance(command, Conv):
             work = f"pixels {command.output_rows * command.output_columns}, tiles {command.output_tiles}, passes {command.passes}"
