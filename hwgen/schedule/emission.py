@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 from hwgen.config import SIDES
 from hwgen.schedule.box import Box
@@ -42,6 +42,16 @@ def _growing(rows: int, first: int, growth: float) -> list[int]:
     return [*limits, rows]
 
 
+def _parts(whole: Box, words: int) -> Iterator[Box]:
+    """`whole` in parts of at most so many words: rows of all blocks, or stretches of a row of some blocks."""
+    rows = max(1, words // (whole.columns * whole.blocks))
+    columns = min(whole.columns, words)
+    blocks = words // columns
+    for top, left, block in product(range(0, whole.rows, rows), range(0, whole.columns, columns), range(0, whole.blocks, blocks)):
+        box = Box(top=top, bottom=top + rows, left=left, right=left + columns, first_block=block, end_block=block + blocks)
+        yield box.intersect(whole)
+
+
 @dataclass
 class Emitter:
     """Emits segments into a streamer, and notes what every command writes."""
@@ -61,14 +71,12 @@ class Emitter:
     def copy_inputs(self) -> None:
         """Network outputs that are network inputs: through the activation buffer, which nothing else uses yet."""
         inputs = {i.value for i in self.load.graph.inputs}
-        side = self.load.config.activation_words // SIDES
         for value, home in self.homes.outputs:
             if value in inputs:
-                whole = self.load.extent(value)
-                rows = max(1, side // (whole.columns * whole.blocks))
-                for top in range(0, whole.rows, rows):
-                    box = replace(whole, top=top, bottom=min(top + rows, whole.rows))
-                    view = View(address=-top * whole.columns, row_stride=whole.columns, block_stride=box.rows * whole.columns, blocks=whole.blocks)
+                for box in _parts(self.load.extent(value), self.load.config.activation_words // SIDES):
+                    block_words = box.rows * box.columns
+                    address = -(box.top * box.columns + box.left + box.first_block * block_words)
+                    view = View(address=address, row_stride=box.columns, block_stride=block_words, blocks=box.blocks)
                     self._transfer_in(value, box, view)
                     for store in stores(box, home, view, self.load.config.in_lanes):
                         self.streamer.store(store, home, (box.top, box.bottom))
