@@ -12,7 +12,9 @@ endmodule
 
 // A word that arrives is a pixel, every other cycle waits for a load; one command per run.
 module \hwgen_accelerator.activity (
-    output [8:0] trace_cause, output trace_accepted, output trace_done,
+    output [8:0] trace_cause,
+    output trace_accepted,
+    output trace_done,
     input running, input first, input valid, input last);
     assign trace_cause = !running ? 9'd0 : valid ? 9'd1 : 9'd2;
     assign trace_accepted = running && first;
