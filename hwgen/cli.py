@@ -164,13 +164,10 @@ def _synth(arguments: argparse.Namespace) -> int:
     request = SynthRequest(out=arguments.out, device=arguments.device, frequency_mhz=arguments.freq, blocks=arguments.blocks)
     with bars(_err) as progress:
         report, found = synth(request, progress=progress)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("device")
-    for column in (*NAMES.values(), "MHz", "inferences/s"):
-        table.add_column(column, justify="right")
-    for row in synthesis_rows({"synthesis": {arguments.device: report["synthesis"][arguments.device]}}):
-        table.add_row(arguments.device, row.lut, row.ff, row.dsp, row.ram, row.mhz, row.inferences)
-    _out.print(table)
+    (row,) = synthesis_rows({"synthesis": {arguments.device: report["synthesis"][arguments.device]}})
+    _out.print(row.device)
+    for label, value in (*((label, getattr(row, name)) for name, label in NAMES.items()), ("MHz", row.mhz), ("inferences/s", row.inferences)):
+        _out.print(f"  {label:22s}{value}")
     if found.mhz is not None and found.critical_path:
         begin, end, length = map(escape, found.critical_path)
         _out.print(f"slowest path: {length}, from {begin} to {end}")

@@ -33,9 +33,10 @@ def test_buffer_bits_counts_what_the_memories_hold() -> None:
 
 
 def test_too_much_memory_is_refused() -> None:
-    expected = "hardware '16x16' on up5k: buffers must fit 15 KiB of block RAM, they hold 423 KiB; take fewer activation_words, weight_words or parameter_words"
+    config = HardwareConfig(name="large", out_lanes=16, in_lanes=16, activation_words=16384, weight_words=2048, parameter_words=1024)
+    expected = "hardware 'large' on up5k: buffers must fit 15 KiB of block RAM, they hold 423 KiB; take fewer activation_words, weight_words or parameter_words"
     with pytest.raises(CapacityError, match=re.escape(expected)):
-        check_capacity(PRESETS["16x16"], DEVICES["up5k"])
+        check_capacity(config, DEVICES["up5k"])
 
 
 def test_too_many_multipliers_are_refused() -> None:

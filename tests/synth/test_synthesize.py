@@ -60,7 +60,7 @@ def test_devices_stand_beside_each_other() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "out"
     example = ROOT / "examples/digits"
-    assert main(["build", str(example / "model.onnx"), "--calibration", str(example / "calibration.npz"), "--array", "4x4", "-o", str(out)]) == 0
+    assert main(["build", str(example / "model.onnx"), "--calibration", str(example / "calibration.npz"), "--hardware", "4x4", "-o", str(out)]) == 0
     return out
 
 
@@ -68,7 +68,7 @@ def test_the_report_gets_a_section(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("hwgen.synthesize.synthesize", lambda request, stage: found())
     assert main(["synth", str(folder), "--device", "ecp5-85k", "--blocks"]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"ecp5-85k +12,000 \(14 %\) +9,000 \(11 %\) +97 \(62 %\)", shown)
+    assert re.search(r"LUTs +12,000 \(14 %\)\n +flip-flops +9,000 \(11 %\)\n +DSP blocks +97 \(62 %\)\n", shown)
     assert "slowest path: 4.0 ns logic, 5.9 ns wires, from walker.index to walker.place" in shown
     assert json.loads((folder / REPORT_JSON).read_text())["synthesis"]["ecp5-85k"]["mhz"] == 101.5
     assert "Lattice ECP5 LFE5U-85F" in (folder / REPORT_HTML).read_text()
