@@ -96,6 +96,22 @@ def test_exact_words_of_a_window_that_reaches_into_padding():
     assert conv_reads(replace(c, residual=1, residual_address=700, residual_row_stride=9), config)[-1] == (700, 711)
 
 
+def test_many_blocks_are_one_stretch_that_holds_them_all():
+    config = tiny(4, 4, activation_words=4096)
+    c = Conv(mode=Mode.DENSE, input_address=8, input_rows=2, input_columns=3, input_row_step=4, kernel_row_step=4, input_block_stride=20, input_blocks=70,
+             output_address=2048, output_rows=2, output_columns=3, output_row_stride=3, output_block_stride=9, output_blocks=70, output_tiles=70,
+             pixels_per_tile=6)  # fmt: skip
+    assert conv_reads(c, config) == ((8, 8 + 69 * 20 + 7),)
+    assert conv_writes(c, config) == ((2048, 2048 + 69 * 9 + 6),)
+    assert len(conv_reads(replace(c, input_blocks=60), config)) == 60
+
+
+def test_many_rows_are_one_stretch_that_holds_them_all():
+    load = Load(buffer_address=5, row_bytes=8, rows=70, buffer_row_stride=9)
+    assert buffer_words(load, 4) == ((5, 5 + 69 * 9 + 2),)
+    assert len(buffer_words(replace(load, rows=60), 4)) == 60
+
+
 transfers = st.fixed_dictionaries(
     {
         "memory_offset": st.integers(0, 8).map(lambda k: 4 * k),

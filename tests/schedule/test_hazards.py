@@ -1,5 +1,7 @@
 """Hazards against all pairs of accesses."""
 
+import random
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,25 +25,48 @@ def _conflict(a, b):
     return space == other and (writes or also) and met
 
 
+def _check(accesses):
+    """Every conflict is ordered by waits and the engines' own order; nobody waits for a step with which it has no conflict."""
+    hazards, steps, waits, place = Hazards(), [], [], {}
+    counts = dict.fromkeys(ENGINES, 0)
+    for engine, space, intervals, writes in accesses:
+        step = (engine, counts[engine])
+        counts[engine] += 1
+        place[step] = len(steps)
+        waits.append(hazards.access(space, tuple(intervals), step, writes=writes))
+        steps.append(step)
+    behind = []  # for every step all steps (as bits) that are surely done before it
+    last = dict.fromkeys(ENGINES, 0)
+    for j, (engine, _) in enumerate(steps):
+        assert engine not in waits[j]
+        awaited = [place[entry] for entry in waits[j].items()]
+        before = last[engine]
+        for k in awaited:
+            before |= behind[k] | 1 << k
+        behind.append(before)
+        last[engine] = before | 1 << j
+        for k in range(j):
+            if steps[k][0] is not engine and _conflict(accesses[k], accesses[j]):
+                assert before >> k & 1, (k, j)
+        assert all(_conflict(accesses[k], accesses[j]) for k in awaited)
+    return hazards
+
+
 @settings(deadline=None)
 @given(st.lists(access, max_size=25))
 def test_every_conflict_is_ordered_and_no_wait_is_in_vain(accesses):
-    hazards, steps, waits = Hazards(), [], []
-    for engine, space, intervals, writes in accesses:
-        step = (engine, sum(s[0] is engine for s in steps))
-        waits.append(hazards.access(space, tuple(intervals), step, writes=writes))
-        steps.append(step)
-    behind = []  # for every step all steps that are surely done before it
-    for j, (engine, _) in enumerate(steps):
-        own = {k for k in range(j) if steps[k][0] is engine}
-        awaited = {steps.index((giver, needed)) for giver, needed in waits[j].items()}
-        assert engine not in waits[j]
-        before = own | awaited
-        behind.append(before.union(*(behind[k] for k in before)))
-        for k in range(j):
-            if steps[k][0] is not engine and _conflict(accesses[k], accesses[j]):
-                assert k in behind[j], (k, j)
-        assert all(_conflict(accesses[k], accesses[j]) for k in awaited)
+    _check(accesses)
+
+
+def test_accesses_for_which_nobody_can_wait_any_more_are_forgotten():
+    """Of long programs: all conflicts stay ordered, and what is remembered does not grow with the program."""
+    r = random.Random(1)
+    accesses = []
+    for _ in range(1500):
+        first = r.randint(0, 400)
+        accesses.append((r.choice(ENGINES), r.choice("ab"), [(first, first + r.choice([1, 2, 60]))], r.random() < 0.3))
+    remembered = _check(accesses).spaces.values()
+    assert max(map(len, remembered)) < 300
 
 
 def test_reads_of_the_same_words_do_not_wait_for_each_other():

@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from random_graphs import random_graph
 from schedule_support import random_workload, small, with_all_outputs
 
@@ -11,6 +13,7 @@ from hwgen.errors import CapacityError
 from hwgen.isa.fields import Region
 from hwgen.layout import BlockedLayout, PackedLayout
 from hwgen.schedule.homes import home_of, homes, host_tensors
+from hwgen.schedule.memory import Home
 from hwgen.schedule.segments import plan, traffic
 
 
@@ -87,3 +90,13 @@ def test_what_fits_on_chip_needs_no_arena(bus_bits):
     for seed in range(5):
         load = random_workload(seed, small("4x8", activation_words=1 << 14, bus_bits=bus_bits))
         assert homes(load, plan(load), *host_tensors(load)).arena_bytes == 0
+
+
+@given(*[st.tuples(st.sampled_from([Region.ARENA, Region.OUTPUT]), st.integers(0, 9), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3))] * 2)
+def test_homes_overlap_where_they_share_a_byte(first, second):
+    def home(region, offset, rows, row_bytes, blocks):
+        bytes_there = {(region, offset + k) for k in range(rows * row_bytes * blocks)}
+        return Home(region=region, offset=offset, row_bytes=row_bytes, block_bytes=rows * row_bytes, blocks=blocks), bytes_there
+
+    (a, own), (b, other) = home(*first), home(*second)
+    assert a.overlaps(b) == b.overlaps(a) == bool(own & other)

@@ -6,7 +6,7 @@ from functools import cache
 
 from program_runner import random_codes, run_program
 from random_graphs import Builder, random_graph
-from schedule_support import memory_bytes, small
+from schedule_support import memory_bytes, small, with_all_outputs
 
 from hwgen.config import PRESETS, SIDES
 from hwgen.errors import CapacityError
@@ -28,7 +28,8 @@ def _programs():
         array = ("4x4", "8x8", "4x16", "16x4")[seed % 4]
         config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4)
         try:
-            found.append(compile_network(random_graph(seed), config))
+            graph = random_graph(seed, nodes=5)
+            found.append(compile_network(with_all_outputs(graph) if seed % 3 == 0 else graph, config))
         except CapacityError:
             continue
     return found
