@@ -102,6 +102,7 @@ class Walker(wiring.Component):
         self.kernel = Signal(_kernel_layout(cfg), reset_less=True)
         self.tile = Signal(_tile_layout(cfg), reset_less=True)
         self.index = Signal(16, reset_less=True)
+        self.leading = Signal(reset_less=True)  # index is 0; a flag, because much follows from it
         self.first_pass = Signal(reset_less=True)
         self.first_span = Signal(reset_less=True)  # first pixel tile of the output tile
         self.begin = Signal(reset_less=True)  # the command's first pixel
@@ -121,9 +122,9 @@ class Walker(wiring.Component):
         with m.If(self.valid & self.advance):
             m.d.sync += [self.fresh.eq(complete), self.column.eq(column + 1), self.offset.eq(offset + self.command.dilation_columns)]
         with m.If(self.valid & self.advance & complete):
-            m.d.sync += [self.begin.eq(0), self.index.eq(self.index + 1), self.place.eq(stepped)]
+            m.d.sync += [self.begin.eq(0), self.index.eq(self.index + 1), self.leading.eq(0), self.place.eq(stepped)]
             with m.If(pass_end):
-                m.d.sync += [self.index.eq(0), self.first_pass.eq(last_pass), self.kernel.eq(kernel)]
+                m.d.sync += [self.index.eq(0), self.leading.eq(1), self.first_pass.eq(last_pass), self.kernel.eq(kernel)]
                 with m.If(~last_pass):
                     m.d.sync += self.place.eq(self.start)
                 with m.Elif(~self.span_is_last):
@@ -134,7 +135,8 @@ class Walker(wiring.Component):
         with m.If(setup | (self.valid & self.advance & complete & pass_end & last_pass)):
             self._enter_span(m, setup | self.span_is_last)
         with m.If(setup):
-            m.d.sync += [self.begin.eq(1), self.fresh.eq(1), self.valid.eq(1), self.index.eq(0), self.first_pass.eq(1), self.kernel.eq(self._first_kernel(m))]
+            m.d.sync += [self.begin.eq(1), self.fresh.eq(1), self.valid.eq(1), self.index.eq(0), self.leading.eq(1), self.first_pass.eq(1)]
+            m.d.sync += self.kernel.eq(self._first_kernel(m))
             self._begin_tile(m, self._first_tile(m))
         return m
 
@@ -214,7 +216,7 @@ class Walker(wiring.Component):
 
     def _column(self) -> tuple[Value, Value]:
         """Which of its columns the pixel sees, and its distance from the first one."""
-        begin = Mux(self.place.row_start, self.kernel.skipped, Mux(self.index == 0, 0, self.seen))
+        begin = Mux(self.place.row_start, self.kernel.skipped, Mux(self.leading, 0, self.seen))
         return Mux(self.fresh, begin, self.column), Mux(self.fresh, begin, self.offset)
 
     def _window(self, m: Module, offset: Value, complete: Value) -> None:
@@ -222,7 +224,7 @@ class Walker(wiring.Component):
         m.d.comb += [
             p.column.eq(self.place.column + (self.kernel.column + offset)),
             p.rows.eq(Cat((self.kernel.rows_left > row) & (c.tap_rows > row) for row in range(BANKS))),
-            p.preset.eq(self.fresh & (self.place.row_start | (self.index == 0))),
+            p.preset.eq(self.fresh & (self.place.row_start | self.leading)),
             p.beat.eq(complete),
             p.begin.eq(self.begin & self.fresh),
         ]
@@ -326,7 +328,7 @@ class Walker(wiring.Component):
 
     def _pixel(self, m: Module, pass_end: Value, last_pass: Value) -> None:
         c, p, place, kernel, tile = self.command, self.pixel, self.place, self.kernel, self.tile
-        pass_start, last_tile = p.beat & (self.index == 0), tile.left == 1
+        pass_start, last_tile = p.beat & self.leading, tile.left == 1
         new_set = self.first_pass & self.first_span
         loads_weights = pass_start & (c.reduce == Reduce.SUM)
         next_rescale = pass_start & last_pass & self.first_span
