@@ -80,3 +80,12 @@ def test_reads_of_the_same_words_do_not_wait_for_each_other():
 def test_the_latest_of_several_waits():
     assert latest() == {}
     assert latest({Engine.LOAD: 3, Engine.STORE: 1}, {Engine.LOAD: 2, Engine.COMPUTE: 0}) == {Engine.LOAD: 3, Engine.STORE: 1, Engine.COMPUTE: 0}
+
+
+def test_the_last_step_is_not_forgotten_too_early():
+    """Two engines that follow the third at a distance of one step, for longer than accesses are remembered."""
+    hazards = Hazards()
+    for k in range(300):
+        hazards.access("a", ((k, k + 1),), (Engine.LOAD, k), writes=True)
+        for engine in (Engine.COMPUTE, Engine.STORE):
+            assert hazards.access("a", ((k - 1, k),), (engine, k), writes=False) == ({Engine.LOAD: k - 1} if k else {})
