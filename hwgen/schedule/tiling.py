@@ -92,12 +92,18 @@ def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool
     """The tiling of rows x columns x blocks, None where it does not fit."""
     operation, whole = work.operation, load.extent(work.operation.output)
     tiling = Tiling(rows=size[0], columns=size[1], blocks=size[2], double=double, input=(0, 0, 0), residual=(0, 0, 0), output=(0, 0, 0), count=0, estimate=0)
+    first = next(tiles(whole, tiling))  # as large as any; of the input it may read less than those that padding does not cut
+    output, residual = _shape(first), _shape(first) if operation.residual is not None else (0, 0, 0)
+    buffers, side = 2 if double and first != whole else 1, load.config.activation_words // SIDES
+
+    def fits(shape_in: tuple[int, int, int]) -> bool:
+        return max(buffers * (words(shape_in) + words(residual)), buffers * words(output)) <= side
+
+    if not fits(_shape_in(load.input_box(work, first), work, load)):
+        return None
     boxes = list(tiles(whole, tiling))
     shape_in = _largest(_shape_in(load.input_box(work, box), work, load) for box in boxes)
-    output = _largest(_shape(box) for box in boxes)
-    residual = _largest(_shape(box) for box in boxes) if operation.residual is not None else (0, 0, 0)
-    buffers, side = 2 if double and len(boxes) > 1 else 1, load.config.activation_words // SIDES
-    if max(buffers * (words(shape_in) + words(residual)), buffers * words(output)) > side:
+    if not fits(shape_in):
         return None
     tiling = replace(tiling, double=buffers == 2, input=shape_in, residual=residual, output=output, count=len(boxes))
     return replace(tiling, estimate=_estimate(tiling, boxes, work, load))
