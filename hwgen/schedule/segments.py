@@ -13,6 +13,7 @@ from hwgen.schedule.storage import Span, allocate, needed_words
 from hwgen.schedule.tiling import Tiling, best_tiling, words
 from hwgen.schedule.work import Workload
 
+MOST_TILES = 100_000  # of a network: 13 MB of program, a minute of compiling
 _NEVER = 1 << 62
 _LONGEST_RUN = 96  # operations in a run, where a network does not fit as a whole: bounds the time that planning takes
 
@@ -90,7 +91,14 @@ def plan(load: Workload) -> tuple[Segment, ...]:
     whole = run(load, 0, count)
     if whole is not None:
         return (whole,)
-    return tuple(_cheapest(load, [best_tiling(work, load) for work in load.works]))
+    segments = tuple(_cheapest(load, [best_tiling(work, load) for work in load.works]))
+    tiles = sum(segment.tiling.count for segment in segments if segment.tiling)
+    if tiles > MOST_TILES:
+        raise CapacityError(
+            f"activation buffer: the network falls into {tiles} tiles, more than the {MOST_TILES} that are sensible; the hardware {load.config.name!r} has "
+            f"{load.config.activation_words} words; set activation_words to {4 * load.config.activation_words} or more"
+        )
+    return segments
 
 
 def _cheapest(load: Workload, tilings: list[Tiling | None]) -> list[Segment]:

@@ -146,3 +146,10 @@ def test_an_operation_that_fits_in_no_way_says_what_it_needs():
         needed, missing = int(text.split(" needs at least ")[1].split()[0]), int(text.split("KiB): ")[1].split()[0])
         assert missing == max(needed - 64, 1)
         assert int(text.rsplit(" ", 1)[1]) >= max(needed, 128)
+
+
+def test_a_network_in_more_tiles_than_are_sensible(monkeypatch):
+    monkeypatch.setattr(segments, "MOST_TILES", 3)
+    load = random_workload(0, small("8x8", activation_words=128))
+    with pytest.raises(CapacityError, match=r"activation buffer: the network falls into \d+ tiles, more than the 3 .* has 128 words; set activation_words to 512"):
+        segments.plan(load)
