@@ -28,6 +28,11 @@ def row_layout(config: HardwareConfig) -> data.StructLayout:
     return data.StructLayout({"address": config.address_bits, "beats": beat_bits(config) + 1, "beat": beat_bits(config), "buffer": 2, "last": 1})
 
 
+def _exceeds_power(value: Value, bits: int) -> Value:
+    """value > 2**bits, without a comparator."""
+    return value[bits + 1 :].any() | (value[bits] & value[:bits].any())
+
+
 class RowGenerator(wiring.Component):
     """Turns a transfer command into its rows, and lets no row pass that leaves its region or its buffer.
 
@@ -75,8 +80,7 @@ class RowGenerator(wiring.Component):
         exceeds = C(0, 1)
         for buffer, words in buffer_words(self._config).items():
             limit = ceil_log2(words << self._shifts[buffer])
-            behind = end[limit + 1 :].any() | (end[limit] & end[:limit].any())
-            exceeds |= (row.buffer == buffer) & (word[ceil_log2(words) :].any() | behind)
+            exceeds |= (row.buffer == buffer) & (word[ceil_log2(words) :].any() | _exceeds_power(end, limit))
         return exceeds
 
     def elaborate(self, platform: Any) -> Module:
@@ -106,10 +110,8 @@ class RowGenerator(wiring.Component):
                 m.next = "CHECK"
             with m.State("CHECK"):
                 misaligned = Cat(region.base[: self._low], offset[: self._low], held.row_bytes[: self._low]).any()
-                stride_matters = held.rows > 1
-                misaligned |= held.memory_row_stride[: self._low].any() & stride_matters
-                end, space = address[self._low :] + beats, self._config.address_bits - self._low
-                wraps = end[space + 1 :].any() | (end[space] & end[:space].any())
+                misaligned |= held.memory_row_stride[: self._low].any() & (held.rows > 1)
+                wraps = _exceeds_power(address[self._low :] + beats, self._config.address_bits - self._low)
                 outside = bad_region | (end_offset > region.size) | wraps
                 m.next = "STOPPED"
                 with m.If(self._buffer(held) == len(Buffer)):
