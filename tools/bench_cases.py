@@ -66,10 +66,9 @@ def _cases() -> Iterator[Case]:
     yield _case("dscnn", "16x16", (16_000, 13_800))
     yield _case("autoencoder", "16x16", (4_500, 4_300), RESIDENT)
     yield _case("mobilenetv1_025_128", "16x16", (0.65, 0.75))
-    yield _case("squeezenet10", "16x16", (0.85, 0.88), SMALL_BUFFERS)
-    yield _case("mobilenetv2_100_224", "16x16", (0.75, 0.80), SMALL_BUFFERS)
-    yield _case("resnet18", "16x16", (0.90, 0.95), SMALL_BUFFERS)
-    yield _case("mobilenetv1_100_224", "16x16", (0.85,), SMALL_BUFFERS)
+    for network, goals in (("squeezenet10", (0.85, 0.88)), ("mobilenetv2_100_224", (0.75, 0.80)), ("resnet18", (0.90, 0.95)), ("mobilenetv1_100_224", (0.85,))):
+        yield _case(network, "16x16", goals)
+        yield _case(network, "16x16", goals, SMALL_BUFFERS)
     yield _case("resnet8", "8x16", (110_000,))
     yield _case("resnet8", "8x8")
     yield _case("mobilenetv1_025_96", "8x8", (0.70,))
