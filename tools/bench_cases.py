@@ -27,7 +27,8 @@ class Case:
     @property
     def name(self) -> str:
         array = f"{self.hardware.out_lanes}x{self.hardware.in_lanes}"
-        return self.network if array == "16x16" else f"{self.network}@{array}"
+        small = "@small" if self.hardware.activation_words == SMALL_BUFFERS["activation_words"] else ""
+        return self.network + (small if array == "16x16" else f"@{array}")
 
     @property
     def at_least_cycles(self) -> int:
