@@ -14,6 +14,7 @@ from formal.model import Model, build
 
 _SURPLUS = 8  # bits by which a shadow, which never wraps, may be wider than its register
 _QUESTION_SECONDS = 300  # after which a question about a pipeline counts as not answered
+_PADDING = 96  # bits by which a register may be wider than a value that it holds
 _SMALL = 3  # bits of a register whose values are worth telling apart, as those of a state machine
 
 
@@ -66,7 +67,7 @@ def search(model: Model, cycles: int) -> Counterexample | None:
 def _equalities(register: z3.BitVecRef, shadow: z3.BitVecRef) -> dict[str, z3.BoolRef]:
     """How a register can hold a value: at its low end with zeros above, at its low end, at its high end; or the value's low bits."""
     width, extra = shadow.size(), register.size() - shadow.size()
-    if width <= _SMALL < register.size() or extra < -_SURPLUS:
+    if width <= _SMALL < register.size() or extra < -_SURPLUS or extra > _PADDING:
         return {}
     if extra <= 0:
         return {"=": register == z3.Extract(register.size() - 1, 0, shadow)}
@@ -90,12 +91,12 @@ class Candidate:
 
 
 def candidates(model: Model, states: bool = True) -> dict[str, Candidate]:
-    """[guard or "register has this value" implies] register equals shadow, or claim, or not claim. Without `states`, values of registers are no
-    guards: where small registers are counters and not states, that is much less to decide."""
+    """[guard or "register has this value" implies] register equals shadow, or claim, or not claim. Without `states`, only the
+    values of state machines are guards: where small registers are counters and not states, that is much less to decide."""
     inside = {name: _bits(register) for name, register in model.registers.items() if name.startswith("dut.")}
     named = {prefix: {n.removeprefix(prefix): _bits(w) for n, w in model.wires.items() if n.startswith(prefix)} for prefix in (SHADOW, GUARD, CLAIM)}
     values = {f"{n} = {v}": r == v for n, r in inside.items() if r.size() <= _SMALL for v in range(1 << r.size())}
-    guards = (values if states else {}) | {name: guard == 1 for name, guard in named[GUARD].items()}
+    guards = {n: body for n, body in values.items() if states or "fsm_state" in n} | {name: guard == 1 for name, guard in named[GUARD].items()}
     bodies: dict[str, z3.BoolRef] = {}
     for register_name, register in inside.items():
         for shadow_name, shadow in named[SHADOW].items():
