@@ -88,10 +88,11 @@ _SCALED = IntType(10)  # twice a scaled value and its fraction bit; beyond, zero
 
 
 @singledispatch
-def scale_down(value: Any, amount: Any, unit: int, kind: IntType) -> tuple[Any, Any]:
-    """floor(value / 2**(unit * a)) limited to `kind`, and 1 where a remainder is left; a is the number in the low 3 bits of `amount`."""
-    shift = (amount & ((1 << _FINE_BITS) - 1)) * unit
-    return clamp(value >> shift, kind.min, kind.max), select((value & ((1 << shift) - 1)) != 0, 1, 0)
+def scale_down(value: Any, shift: Any, lowest: int, fraction: int, kind: IntType) -> tuple[Any, Any]:
+    """floor(value * 2**fraction / 2**s) limited to `kind`, and 1 where a remainder is left; s are the 3 bits of `shift` from bit `lowest` on."""
+    by = shift & (((1 << _FINE_BITS) - 1) << lowest)
+    value = value << fraction
+    return clamp(value >> by, kind.min, kind.max), select((value & ((1 << by) - 1)) != 0, 1, 0)
 
 
 def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
@@ -105,11 +106,11 @@ def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Round
     between = {"window": window_type, "shift": shift_type, **({"sticky": IntType(1, False)} if to_even else {}), **carry}
 
     def shift_bytes(**o: Any) -> dict[str, Any]:
-        window, sticky = scale_down(o[value] << 1, o["shift"] >> _FINE_BITS, 1 << _FINE_BITS, window_type)
+        window, sticky = scale_down(o[value], o["shift"], _FINE_BITS, 1, window_type)
         return {"window": window, "shift": o["shift"], **({"sticky": sticky} if to_even else {}), **{name: o[name] for name in carry}}
 
     def shift_and_round(**o: Any) -> dict[str, Any]:
-        doubled, dropped = scale_down(o["window"], o["shift"], 1, _SCALED)
+        doubled, dropped = scale_down(o["window"], o["shift"], 0, 0, _SCALED)
         q, half = doubled >> 1, doubled & 1
         up = half & select(o["sticky"] != 0, 1, select(dropped != 0, 1, q)) if to_even else half
         return {out: q, "up": up, **{name: o[name] for name in carry}}

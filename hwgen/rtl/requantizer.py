@@ -22,19 +22,20 @@ def _select_value(condition: Value, if_true: ValueLike, if_false: ValueLike) -> 
 
 
 @scale_down.register(Value)
-def _scale_down_value(value: Value, amount: Value, unit: int, kind: IntType) -> tuple[Value, Value]:
+def _scale_down_value(value: Value, shift: Value, lowest: int, fraction: int, kind: IntType) -> tuple[Value, Value]:
     """As selections between all shifted forms, each cut to the bits that can matter: no decoder, and no adder or comparison of full width."""
-    sign, bits = value[-1], range(len(value))
+    last, bits = len(value) - 1, kind.bits - 1
     overflows, windows, remainders = [], [], []
-    for position in range(0, 8 * unit, unit):
-        kept = Cat(value[bit] if bit in bits else sign for bit in range(position, position + kind.bits - 1))
-        above = value[min(position + kind.bits, len(value)) - 1 : -1]
-        windows.append(kept)
-        overflows.append((above ^ sign.replicate(len(above))).any() if len(above) else Const(0, 1))
-        remainders.append(value[:position].any() if position else Const(0, 1))
-    index = amount[:3]
-    limited = Mux(pick(overflows, index), (~sign).replicate(kind.bits - 1), pick(windows, index))
-    return Cat(limited, sign).as_signed(), pick(remainders, index)
+    for step in range(8):
+        low = (step << lowest) - fraction  # position of the result's bit 0
+        kept = Cat(Const(0, max(0, -low)), value[min(max(low, 0), last) : last])[:bits]
+        windows.append(Cat(kept, value[last].replicate(bits - len(kept))))
+        above = value[min(low + bits, last) :]  # with the sign: all are equal where the result fits
+        overflows.append(above.any() & ~above.all() if len(above) > 1 else Const(0, 1))
+        remainders.append(value[:low].any() if low > 0 else Const(0, 1))
+    index, limit = shift[lowest : lowest + 3], Mux(value[last], Const(0, bits), Const((1 << bits) - 1, bits))
+    limited = Mux(pick(overflows, index), limit, pick(windows, index))
+    return Cat(limited, value[last]).as_signed(), pick(remainders, index)
 
 
 def shape_of(kind: IntType) -> Shape:
