@@ -3,6 +3,7 @@ room for; and the records come out complete, in order, with the memory's refusal
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from hwgen.rtl.rows import beat_bits, row_layout
 CONFIG = HardwareConfig(out_lanes=16, in_lanes=32, bus_bits=256, activation_words=256, weight_words=64, parameter_words=16)
 BEATS = COMMAND_BYTES // CONFIG.bus_bytes  # bus words of a record
 PLACES = RECORDS_AHEAD * BEATS  # for bus words that were asked for and belong to no record yet
+slow = pytest.mark.skipif(not os.environ.get("HWGEN_REGRESS"), reason="half a minute; HWGEN_REGRESS=1 runs it")
 
 
 class Fetch:
@@ -189,10 +191,12 @@ def record_harness(**faults: Any) -> Harness:
     return h
 
 
+@slow
 def test_fetch_asks_for_the_records_of_the_region_in_order() -> None:
     prove(request_harness(), states=False)
 
 
+@slow
 def test_records_come_out_complete_and_in_order() -> None:
     prove(record_harness(), states=False)
 
