@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +35,6 @@ TITLES = {
     "squeezenet10_imagenet": "SqueezeNet 1.0, ImageNet",
 }
 FLOAT_MODELS = tuple(TITLES)
-ACTIVATION_WORDS = {"squeezenet10_imagenet": 1 << 17}  # larger activations than the preset holds
 CALIBRATION_INPUTS, FEW_CALIBRATION_INPUTS = 128, 48  # few: where they are taken from a small evaluation set
 FRAMES_PER_CLIP = 196  # of the anomaly detection network: one label for so many inputs
 
@@ -68,9 +67,6 @@ def from_open_set(module: ModuleType, name: str) -> Network:
     x, y = module.load(case)
     x, y = x.astype(np.float32), np.asarray(y)
     calibration, x, y = _apart(module, case, x, y)
-    hardware = PRESETS[DEFAULT_PRESET]
-    if name in ACTIVATION_WORDS:
-        hardware = replace(hardware, name=f"{hardware.name} with {ACTIVATION_WORDS[name]} activation words", activation_words=ACTIVATION_WORDS[name])
     return Network(
         title=TITLES[name],
         model=Path(module.model_path(case)),
@@ -78,7 +74,6 @@ def from_open_set(module: ModuleType, name: str) -> Network:
         inputs=x,
         score=lambda outputs, inputs: float(module.score(case, outputs, y, inputs)),
         metric=case.metric,
-        hardware=hardware,
     )
 
 
