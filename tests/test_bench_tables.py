@@ -36,7 +36,7 @@ def test_every_goal_of_the_list_has_its_row() -> None:
     assert goals["resnet8@8x16"] == (110_000, None)
     assert goals["resnet18"] == (at_utilization("resnet18", CASES["resnet18"].hardware, 0.90), at_utilization("resnet18", CASES["resnet18"].hardware, 0.95))
     large = ("squeezenet10", "mobilenetv2_100_224", "resnet18", "mobilenetv1_100_224")
-    assert LARGE == tuple(name + buffers for name in large for buffers in ("", "@small"))
+    assert list(LARGE) == [name + buffers for name in large for buffers in ("", "@small")]
     assert {case.hardware.multipliers for case in CASES.values()} == {64, 128, 256, 1024}
     assert set(TRAINED.values()) <= set(FLOAT_MODELS)
     assert set(TRAINED) <= set(SHAPES)

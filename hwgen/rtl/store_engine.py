@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -71,30 +71,23 @@ class StoreEngine(wiring.Component):
         with m.If(self.error):
             m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
 
-        # The burst whose words are read, and the one behind it: whether bursts are taken follows from a register, not from the buffer's port.
-        place = data.StructLayout({"beat": beat_bits(self._config), "left": LENGTH_BITS})
-        active, current, waits, waiting = Signal(), Signal(place), Signal(), Signal(place)
-        requested, free, taken, burst = Signal(), Signal(), Signal(), Signal(place)
+        active, beat, left = Signal(), Signal(beat_bits(self._config)), Signal(LENGTH_BITS)
+        requested, free = Signal(), Signal()
         m.d.comb += [
             requested.eq(self.read.valid & self.read.ready),
-            free.eq(~active | (requested & (current.left == 0))),
-            burst.eq(Cat(splitter.bursts.payload.beat, splitter.bursts.payload.length)),
+            free.eq(~active | (requested & (left == 0))),
             self.bursts.payload.eq(splitter.bursts.payload),
-            self.bursts.valid.eq(splitter.bursts.valid & ~waits),
-            splitter.bursts.ready.eq(self.bursts.ready & ~waits),
-            taken.eq(self.bursts.valid & self.bursts.ready),
+            self.bursts.valid.eq(splitter.bursts.valid & free),
+            splitter.bursts.ready.eq(self.bursts.ready & free),
         ]
-        m.d.sync += waits.eq((waits | taken) & ~free)
-        with m.If(~waits):
-            m.d.sync += waiting.eq(burst)
         with m.If(free):
-            m.d.sync += [active.eq(waits | taken), current.eq(Mux(waits, waiting.as_value(), burst.as_value()))]
+            m.d.sync += [active.eq(self.bursts.valid & self.bursts.ready), beat.eq(splitter.bursts.payload.beat), left.eq(splitter.bursts.payload.length)]
         with m.Elif(requested):
-            m.d.sync += [current.beat.eq(current.beat + 1), current.left.eq(current.left - 1)]
-        self._read_words(m, active, current.beat, requested)
+            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
+        self._read_words(m, active, beat, requested)
         return m
 
-    def _read_words(self, m: Module, active: Signal, beat: Value, requested: Signal) -> None:
+    def _read_words(self, m: Module, active: Signal, beat: Signal, requested: Signal) -> None:
         """The buffer's words, cut into bus words."""
         chunks = buffer_chunks(self._config)[Buffer.ACTIVATION]
         shift, arriving = ceil_log2(chunks), Signal()

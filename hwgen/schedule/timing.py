@@ -156,6 +156,8 @@ class _Machine:
         if self.load.take_row(now):
             self.wake(self.load.row_from)
             self.read_next = now + 1
+            if not self.load.rows:
+                self.wake(self.load.accept_from)  # the engine takes its next command
 
     def _read(self, source: _Source, now: int) -> None:
         """A burst: its bus words follow those of the bursts before it."""
