@@ -125,7 +125,7 @@ def first_catch(job: SimulationJob, network: CompiledNetwork, codes: dict[str, I
 
 def test_weights_overwritten_between_two_runs_are_caught() -> None:
     """By a LOAD behind the cold program's last CONV; the cold run itself is right."""
-    network = several_outputs_and_residuals(CONFIG)
+    network = compile_network(several_outputs_and_residuals(CONFIG).graph, CONFIG)  # both programs
     assert network.resident is not None
     job, codes = job_of(network, 2)
     cold = list(network.cold.commands)
