@@ -14,7 +14,7 @@ from hwgen.isa.latency import OUTSTANDING_BURSTS
 from hwgen.isa.registers import REGISTER_SPACE_BYTES
 from hwgen.rtl.axi import LENGTH_BITS, address_channel, axi_lite_signature, byte_bits, read_channel, response_channel, write_channel
 
-WORDS_UNDER_WAY = 32  # hides a memory's latency up to this many cycles
+WORDS_UNDER_WAY = 64  # hides a memory's latency up to this many cycles
 _TAG = data.StructLayout({"write": 1, "last": 1})
 
 
