@@ -31,10 +31,12 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """One span per command, and what the cycle counter shows after one inference."""
+    """One span per command, and what the cycle counter shows after one inference. The last bus word that is read comes before cycle
+    `reads_until`: on Wishbone, stores that begin before it share the bus with reads, which takes cycles that are not counted here."""
 
     spans: tuple[Span, ...]
     total_cycles: int
+    reads_until: int
 
 
 def _bursts(first_beat: int, beats: int) -> Iterator[int]:
@@ -278,4 +280,5 @@ def predict(commands: Sequence[Command], config: HardwareConfig, latency_cycles:
     holds after the last command; the first few are fetched in vain, and END waits for them."""
     machine = _Machine(commands, config, latency_cycles, len(commands) + records_behind)
     total = machine.run() + 1
-    return Prediction(spans=tuple(Span(start=a, end=b) for a, b in zip(machine.starts, machine.ends, strict=True)), total_cycles=total)
+    spans = tuple(Span(start=a, end=b) for a, b in zip(machine.starts, machine.ends, strict=True))
+    return Prediction(spans=spans, total_cycles=total, reads_until=machine.bus_free)
