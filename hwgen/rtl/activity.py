@@ -27,7 +27,8 @@ class Activity(wiring.Component):
     idle : it has nothing unfinished
     done : its oldest command is finished
     lacks : the engines whose tokens the next CONV, which is at the compute engine, still lacks
-    held, held_for : the sequencer has a command that cannot leave, and its engine (none: END, which waits for all)
+    held_for : the sequencer has a command that cannot leave, of that engine
+    ending : it has END, which waits for all
     storing, loading : that engine has something queued or unfinished
     trace_cause : the cause, one bit of CAUSE_LAYOUT while `running`, else none
     trace_accepted, trace_done : `accepted` and `done`, for the co-simulation bench
@@ -38,7 +39,7 @@ class Activity(wiring.Component):
     """
 
     def __init__(self) -> None:
-        flags = ("running", "entered", "accepted", "occupied", "idle", "done", "held", "storing", "loading")
+        flags = ("running", "entered", "accepted", "occupied", "idle", "done", "ending", "storing", "loading")
         super().__init__(
             {
                 **dict.fromkeys(flags, In(1)),
@@ -54,7 +55,7 @@ class Activity(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """The first that holds: what keeps a command out counts more than that the one before it drains meanwhile."""
         m = Module()
-        cause, lost, ending = self.trace_cause, self.lost, self.held & ~self.held_for.any()
+        cause, lost = self.trace_cause, self.lost
         m.d.comb += [self.trace_accepted.eq(self.accepted & self.running), self.trace_done.eq(self.done & self.running)]
         with m.If(~self.running):
             pass
@@ -64,15 +65,15 @@ class Activity(wiring.Component):
             m.d.comb += [getattr(cause, f"lost_{name}").eq(lost[name]) for name, _ in LOST_LAYOUT]
         with m.Elif(self.accepted | self.occupied):
             m.d.comb += cause.lost_setup.eq(1)
-        with m.Elif(self.lacks[Engine.LOAD] | (self.idle & self.held & self.held_for[Engine.LOAD])):
+        with m.Elif(self.lacks[Engine.LOAD] | (self.idle & self.held_for[Engine.LOAD])):
             m.d.comb += cause.wait_load.eq(1)
-        with m.Elif(self.lacks[Engine.STORE] | (self.idle & self.held & self.held_for[Engine.STORE])):
+        with m.Elif(self.lacks[Engine.STORE] | (self.idle & self.held_for[Engine.STORE])):
             m.d.comb += cause.wait_store.eq(1)
         with m.Elif(~self.idle):
             m.d.comb += cause.lost_drain.eq(1)
-        with m.Elif(ending & self.storing):
+        with m.Elif(self.ending & self.storing):
             m.d.comb += cause.wait_store.eq(1)
-        with m.Elif(ending & self.loading):
+        with m.Elif(self.ending & self.loading):
             m.d.comb += cause.wait_load.eq(1)
         with m.Else():
             m.d.comb += cause.lost_program.eq(1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.registers import ALWAYS_COUNTED, COUNTERS, ErrorCode
 from hwgen.rtl.command import INDEX_BITS
-from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER, report
+from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER
 
 EVENTS = tuple(name for name in COUNTERS if name != "cycles")  # each register counts the cycles in which the event of its name is high
 
@@ -51,12 +51,15 @@ class Control(wiring.Component):
 
     Timing
     ------
-    `halt` falls in the cycle after `start` and rises in the cycle after the end or the first fault; `cycles` counts the cycles between.
-    `status.failed` and the interrupt come at once with a fault, `status.busy` falls when `drained`: if a bus never answers, it stays.
+    `halt` falls in the cycle after `start` and rises in the cycle after `finished` or the first fault: nothing that a fault leaves behind
+    can move on, and none is overtaken by the end. `cycles` counts the cycles between, that of the end or fault included. One cycle after
+    the rise `status` and what else `state` says of the end change at once, with the interrupt. `status.busy` falls then after END, and
+    after a fault when `drained`: if a bus never answers, it stays. `faults` may change after the cycle in which they are valid. An event is
+    counted a cycle late, but before `busy` falls.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
-        self._events = tuple(name for name in counted(config) if name != "cycles")
+        self._events = tuple(name for name in counted(config) if name not in ALWAYS_COUNTED)
         super().__init__(
             {
                 "start": In(1),
@@ -74,38 +77,58 @@ class Control(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        state, first, engine = self.state, Signal(FAULT_LAYOUT), Signal(2)
-        self._choose_fault(m, first, engine)
-        m.d.comb += self.halt.eq(1)
+        state, counting, over, failed = self.state, Signal(), Signal(), Signal()
+        self._count(m, counting)
         with m.FSM():
-            with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [state.eq(0), state.status.busy.eq(1)]
-                m.next = "RUN"
+            with m.State("IDLE"):
+                m.d.comb += self.halt.eq(1)
+                with m.If(self.start):
+                    m.d.sync += [state.eq(0), state.status.busy.eq(1)]
+                    m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += [self.halt.eq(0), self.ended.eq(Cat(self.finished & ~first.valid, first.valid))]
+                m.d.comb += counting.eq(1)
                 m.d.sync += state.cycles.eq(state.cycles + 1)
-                with m.If(first.valid):
-                    m.d.sync += [state.status.failed.eq(1), state.error.code.eq(first.code), state.error.engine.eq(engine)]
-                    m.d.sync += [state.error_command.eq(first.index), state.error_address.eq(first.address)]
-                    m.next = "DRAIN"
-                with m.Elif(self.finished):
-                    m.d.sync += [state.status.busy.eq(0), state.status.done.eq(1)]
-                    m.next = "IDLE"
-            with m.State("DRAIN"), m.If(self.drained):
-                m.d.sync += state.status.busy.eq(0)
+                with m.If(self.events.commands):
+                    m.d.sync += state.commands.eq(state.commands + 1)
+                with m.If(over):
+                    m.next = "END"
+            with m.State("END"):
+                m.d.comb += [self.halt.eq(1), counting.eq(failed), self.ended.eq(Cat(~failed, failed))]
+                m.d.sync += [state.status.done.eq(~failed), state.status.failed.eq(failed), state.status.busy.eq(failed)]
                 m.next = "IDLE"
-        with m.If(state.status.busy):
-            for name in self._events:
-                m.d.sync += state[name].eq(state[name] + self.events[name])
+                with m.If(failed):
+                    m.next = "DRAIN"
+            with m.State("DRAIN"):
+                m.d.comb += [self.halt.eq(1), counting.eq(1)]
+                with m.If(self.drained):
+                    m.d.sync += state.status.busy.eq(0)
+                    m.next = "IDLE"
+        self._judge(m, over, failed)
         return m
 
-    def _choose_fault(self, m: Module, first: data.View[Any], engine: Signal) -> None:
-        """Watchdog and abort come last: a fault that the machine itself has found tells more."""
-        position = self.state.commands
+    def _count(self, m: Module, counting: Signal) -> None:
+        """What long conditions raise is counted from registers; `commands`, a position, at once."""
+        happened = Signal(len(self._events))
+        m.d.sync += happened.eq(Mux(counting, Cat(self.events[name] for name in self._events), 0))
+        for name, event in zip(self._events, happened, strict=True):
+            with m.If(event):
+                m.d.sync += self.state[name].eq(self.state[name] + 1)
+
+    def _judge(self, m: Module, over: Signal, failed: Signal) -> None:
+        """`over` ends a run; a cycle later `failed` says how, and the first fault goes to the registers. Watchdog and abort come last: a
+        fault that the machine itself has found tells more."""
+        state, late, next_cycles = self.state, Signal(), Signal(32)
+        found, told = Signal(SEQUENCER + 3), Signal(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1), reset_less=True)
+        own = Cat(fault.valid for fault in self.faults)
+        m.d.comb += [next_cycles.eq(state.cycles + 1), over.eq(self.finished | own.any() | late | self.abort), failed.eq(found.any())]
+        m.d.sync += [late.eq(~self.halt & (self.watchdog != 0) & (next_cycles >= self.watchdog)), found.eq(Cat(own, late, self.abort)), told.eq(self.faults)]
+        first, engine = Signal(FAULT_LAYOUT), Signal(2)
+        m.d.comb += [first.index.eq(told[SEQUENCER].index), engine.eq(SEQUENCER)]  # the next command's, also for the last two
         for number in range(SEQUENCER + 1):
-            with m.If(self.faults[number].valid) if number == 0 else m.Elif(self.faults[number].valid):
-                m.d.comb += [first.eq(self.faults[number]), engine.eq(number)]
-        with m.Elif((self.watchdog != 0) & (self.state.cycles >= self.watchdog)):
-            m.d.comb += [*report(first, ErrorCode.WATCHDOG, position, 0), engine.eq(SEQUENCER)]
-        with m.Elif(self.abort):
-            m.d.comb += [*report(first, ErrorCode.ABORTED, position, 0), engine.eq(SEQUENCER)]
+            with m.If(found[number]) if number == 0 else m.Elif(found[number]):
+                m.d.comb += [first.eq(told[number]), engine.eq(number)]
+        with m.Else():
+            m.d.comb += first.code.eq(Mux(found[SEQUENCER + 1], ErrorCode.WATCHDOG, ErrorCode.ABORTED))
+        with m.If(failed & self.ended.any()):
+            m.d.sync += [state.error.code.eq(first.code), state.error.engine.eq(engine)]
+            m.d.sync += [state.error_command.eq(first.index), state.error_address.eq(first.address)]

@@ -36,7 +36,7 @@ class RegisterFile(wiring.Component):
     axil : AXI4-Lite slave; address bits 1..0 do not matter, byte strobes count
     settings : the read-write registers
     state : the read-only registers
-    start, abort : strobes of register `control`
+    start, abort : strobes of register `control`, in the cycle after the write
     ended : strobes that set the bits of `interrupt_status`, stronger than a write that clears them
     irq : an enabled interrupt is pending
 
@@ -86,6 +86,7 @@ class RegisterFile(wiring.Component):
 
         mask = Signal(32)
         m.d.comb += mask.eq(Cat(bit.replicate(8) for bit in strobes))
+        m.d.sync += [self.start.eq(0), self.abort.eq(0)]
         with m.If(execute), m.Switch(address[2:]):
             for register in REGISTERS:
                 with m.Case(register.offset // 4):
@@ -99,7 +100,7 @@ class RegisterFile(wiring.Component):
             case Access.WRITE_ONE_TO_CLEAR:
                 m.d.comb += clear.eq(word & mask)
             case Access.SELF_CLEARING:
-                m.d.comb += [getattr(self, field.name).eq((word & mask)[field.lsb]) for field in register.fields]
+                m.d.sync += [getattr(self, field.name).eq((word & mask)[field.lsb]) for field in register.fields]
             case Access.READ_ONLY:
                 pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import C, Const, Module, Signal
+from amaranth.hdl import C, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,7 +13,7 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Region
 from hwgen.isa.instructions import COMMANDS, Conv, End, Load, Store
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import FAULT_ADDRESS_BITS, regions_layout
+from hwgen.rtl.axi import regions_layout
 from hwgen.rtl.command import INDEX_BITS, buffer_words, dispatch_layout, dispatch_of, record_bits
 from hwgen.rtl.faults import CODE_BITS, FAULT_LAYOUT, report
 
@@ -53,8 +53,10 @@ class Sequencer(wiring.Component):
     load, compute, store : to the engines' queues
     all_idle : queues, engines and DMAs have nothing left to do
     dispatched : a command (also END) was decoded and left in this cycle
+    held_for : a command of that engine waits for room in its queue
+    ending : END waits, or leaves
     finished : END was reached and `all_idle`
-    fault : UNKNOWN_COMMAND, or `fetch_fault`, with the record's memory address
+    fault : UNKNOWN_COMMAND, or `fetch_fault`, with the record's memory address; `index` is always that of the next command
 
     Timing
     ------
@@ -72,6 +74,8 @@ class Sequencer(wiring.Component):
                 "index": In(INDEX_BITS),
                 "all_idle": In(1),
                 "dispatched": Out(1),
+                "held_for": Out(len(Engine)),
+                "ending": Out(1),
                 "finished": Out(1),
                 "fault": Out(FAULT_LAYOUT),
                 **{engine.name.lower(): Out(stream.Signature(dispatch_layout(command))) for engine, command in COMMAND_OF_ENGINE.items()},
@@ -80,7 +84,7 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        record, valid, known, ended = self.record.payload, Signal(), C(0, 1), Signal()
+        record, valid, known = self.record.payload, Signal(), C(0, 1)
         opcode = record[:_OPCODE_BITS]
         m.d.comb += valid.eq(self.record.valid & (self.fetch_fault == ErrorCode.NONE))
         leaves = self.finished
@@ -88,18 +92,17 @@ class Sequencer(wiring.Component):
             queue = getattr(self, engine.name.lower())
             mine = opcode == command.opcode
             m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index) & _kept(command, self._config))]
+            m.d.comb += self.held_for[engine].eq(queue.valid & ~queue.ready)
             leaves |= queue.valid & queue.ready
             known |= mine
         m.d.comb += [
-            ended.eq(opcode == End.opcode),
-            self.finished.eq(valid & ended & self.all_idle),
+            self.ending.eq(valid & (opcode == End.opcode)),
+            self.finished.eq(self.ending & self.all_idle),
             self.dispatched.eq(leaves),
             self.record.ready.eq(self.dispatched),
         ]
-        address = Signal(FAULT_ADDRESS_BITS)
-        m.d.comb += address.eq(self.regions[Region.PROGRAM].base + self.entry + self.index * COMMAND_BYTES)
-        with m.If(self.fetch_fault != ErrorCode.NONE):
-            m.d.comb += report(self.fault, self.fetch_fault, self.index, address)
-        with m.Elif(valid & ~known & ~ended):
-            m.d.comb += report(self.fault, ErrorCode.UNKNOWN_COMMAND, self.index, address)
+        address = self.regions[Region.PROGRAM].base + self.entry + self.index * COMMAND_BYTES
+        fetched = self.fetch_fault == ErrorCode.NONE
+        m.d.comb += report(self.fault, Mux(fetched, ErrorCode.UNKNOWN_COMMAND, self.fetch_fault), self.index, address)
+        m.d.comb += self.fault.valid.eq(~fetched | (valid & ~known & ~self.ending))
         return m

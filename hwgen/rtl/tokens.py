@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Shape, ShapeLike, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from hwgen.isa.fields import TOKEN_LIMIT, Engine
 from hwgen.rtl.command import INDEX_BITS, command_layout, dispatch_layout
@@ -24,11 +26,11 @@ class TokenCounters(wiring.Component):
     -------
     give[e] : engine e gives a token to each engine whose bit is set
     take[e] : engine e takes a token of each engine whose bit is set; allowed where `available[e]` has the bit
-    overflow : bit e: engine e gives a token to a counter that is full
+    overflow : bit e: engine e has given a token to a counter that was full
 
     Timing
     ------
-    A token given in cycle t is available from cycle t + 1.
+    A token given in cycle t is available from cycle t + 1, and `overflow` then tells that it had no place. All outputs are registers.
     """
 
     def __init__(self) -> None:
@@ -38,13 +40,72 @@ class TokenCounters(wiring.Component):
         m = Module()
         for giver in Engine:
             for taker in Engine:
-                count = Signal(TOKEN_BITS, name=f"from_{giver.name.lower()}_to_{taker.name.lower()}")
+                name = f"from_{giver.name.lower()}_to_{taker.name.lower()}"
+                count, some = Signal(TOKEN_BITS + 1, name=name), Signal(name=f"{name}_some")  # the highest bit: one too many
                 give, take = self.give[giver][taker], self.take[taker][giver]
-                m.d.sync += count.eq(count + give - take)
-                m.d.comb += self.available[taker][giver].eq(count.any())
-                with m.If(give & ~take & count.all()):
+                with m.If(give ^ take):
+                    m.d.sync += count.eq(count + Cat(1, take.replicate(TOKEN_BITS)))
+                m.d.sync += some.eq(give | (some & ~(take & (count == 1))))
+                m.d.comb += self.available[taker][giver].eq(some)
+                with m.If(count[-1]):
                     m.d.comb += self.overflow[giver].eq(1)
         return m
+
+
+class HeadQueue(wiring.Component):
+    """A queue whose oldest entry is in a register; the others wait in a LUT memory, a single one in a register too.
+
+    Members
+    -------
+    source : what comes in
+    head : what goes out
+
+    Timing
+    ------
+    An entry that enters an empty queue in cycle t is offered from t + 1 on, one behind another from the cycle after that one was taken.
+    `source.ready` depends on no input: a full queue takes nothing in the cycle in which an entry leaves.
+    """
+
+    def __init__(self, shape: ShapeLike, depth: int) -> None:
+        self._shape, self._depth = shape, depth
+        super().__init__({"source": In(stream.Signature(shape)), "head": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        source, head, width = self.source, self.head, Shape.cast(self._shape).width
+        payload, behind = Signal(width, reset_less=True), Signal(width)
+        enters, leaves, waits = Signal(), Signal(), Signal()
+        m.d.comb += [head.payload.eq(payload), enters.eq(source.valid & source.ready & (waits | (head.valid & ~head.ready))), leaves.eq(waits & head.ready)]
+        with m.If(~head.valid | head.ready):
+            m.d.sync += [head.valid.eq(waits | (source.valid & source.ready)), payload.eq(Mux(waits, behind, source.payload))]
+        self._level(m, enters, leaves, waits)
+        if self._depth == 2:
+            waiting = Signal(width, reset_less=True)
+            m.d.comb += behind.eq(waiting)
+            with m.If(~waits):
+                m.d.sync += waiting.eq(source.payload)
+        else:
+            self._ring(m, behind, enters, leaves)
+        return m
+
+    def _level(self, m: Module, enters: Value, leaves: Value, waits: Signal) -> None:
+        """How many entries wait behind the head; `waits` and `source.ready` are prepared a cycle ahead."""
+        most, room = self._depth - 1, Signal(init=1)
+        level = Signal(range(most + 1))
+        with m.If(enters ^ leaves):
+            m.d.sync += level.eq(Mux(enters, level + 1, level - 1))
+        m.d.sync += [waits.eq(enters | (waits & ~(leaves & (level == 1)))), room.eq(leaves | (room & ~(enters & (level == most - 1))))]
+        m.d.comb += self.source.ready.eq(room)
+
+    def _ring(self, m: Module, behind: Value, enters: Value, leaves: Value) -> None:
+        """Writes in every cycle, to a place that is always free: what has not entered is overwritten."""
+        m.submodules.memory = memory = Memory(shape=len(behind), depth=1 << ceil_log2(self._depth), init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += [write.en.eq(1), write.data.eq(self.source.payload), behind.eq(read.data)]
+        with m.If(enters):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(leaves):
+            m.d.sync += read.addr.eq(read.addr + 1)
 
 
 class TokenGate(wiring.Component):
@@ -54,7 +115,7 @@ class TokenGate(wiring.Component):
     -------
     source : commands in program order
     command, index : next command for the engine, and its position in the program
-    done : the engine has finished its oldest command; oldest : that command's position
+    done : the engine has finished its oldest command; oldest : that command's position; before : what `oldest` was a cycle ago
     available, take, give : to the token counters
     waiting, lacks : a command waits for a token; of these engines
     busy : the engine has a command that is not done
@@ -66,8 +127,9 @@ class TokenGate(wiring.Component):
     command are given in the cycle of `done`, so they are available 1 cycle later.
     """
 
-    def __init__(self, command: type, depth: int) -> None:
-        self._command, self._depth = command, depth
+    def __init__(self, command: type, depth: int, running: int = COMMANDS_IN_ENGINE) -> None:
+        """`running`: most commands in the engine."""
+        self._command, self._depth, self._running = command, depth, running
         flags = len(Engine)
         super().__init__(
             {
@@ -76,6 +138,7 @@ class TokenGate(wiring.Component):
                 "index": Out(INDEX_BITS),
                 "done": In(1),
                 "oldest": Out(INDEX_BITS),
+                "before": Out(INDEX_BITS),
                 "available": In(flags),
                 "take": Out(flags),
                 "give": Out(flags),
@@ -88,32 +151,30 @@ class TokenGate(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        queue_layout = dispatch_layout(self._command)
         running_layout = data.StructLayout({"signal": len(Engine), "index": INDEX_BITS})
-        m.submodules.queue = queue = fifo.SyncFIFO(width=queue_layout.size, depth=self._depth)
-        m.submodules.running = running = fifo.SyncFIFO(width=running_layout.size, depth=COMMANDS_IN_ENGINE)
-        head, oldest = data.View(queue_layout, queue.r_data), data.View(running_layout, running.r_data)
-        missing, accepted = Signal(), Signal()
+        m.submodules.queue = queue = HeadQueue(dispatch_layout(self._command), self._depth)
+        m.submodules.running = running = HeadQueue(running_layout, self._running)
+        wiring.connect(m, wiring.flipped(self.source), queue.source)
+        head, oldest = queue.head.payload, running.head.payload
+        lacks, accepted = Signal(len(Engine)), Signal()
         m.d.comb += [
-            self.source.ready.eq(queue.w_rdy),
-            queue.w_en.eq(self.source.valid),
-            queue.w_data.eq(self.source.payload),
-            missing.eq((head.wait & ~self.available).any()),
-            self.command.valid.eq(queue.r_rdy & running.w_rdy & ~missing),
+            lacks.eq(head.wait & ~self.available),
+            self.command.valid.eq(queue.head.valid & running.source.ready & ~lacks.any()),
             self.command.payload.eq(head.operands),
             self.index.eq(head.index),
             accepted.eq(self.command.valid & self.command.ready),
             self.take.eq(Mux(accepted, head.wait, 0)),
-            queue.r_en.eq(accepted),
-            running.w_en.eq(accepted),
-            running.w_data[: len(Engine)].eq(head.signal),
-            running.w_data[len(Engine) :].eq(head.index),
-            running.r_en.eq(self.done),
+            queue.head.ready.eq(accepted),
+            running.source.valid.eq(accepted),
+            running.source.payload.signal.eq(head.signal),
+            running.source.payload.index.eq(head.index),
+            running.head.ready.eq(self.done),
             self.oldest.eq(oldest.index),
             self.give.eq(Mux(self.done, oldest.signal, 0)),
-            self.waiting.eq(queue.r_rdy & missing),
-            self.lacks.eq(Mux(queue.r_rdy, head.wait & ~self.available, 0)),
-            self.busy.eq(running.r_rdy),
-            self.idle.eq(~queue.r_rdy & ~running.r_rdy),
+            self.waiting.eq(queue.head.valid & lacks.any()),
+            self.lacks.eq(Mux(queue.head.valid, lacks, 0)),
+            self.busy.eq(running.head.valid),
+            self.idle.eq(~queue.head.valid & ~running.head.valid),
         ]
+        m.d.sync += self.before.eq(oldest.index)
         return m

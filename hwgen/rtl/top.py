@@ -167,7 +167,7 @@ class Accelerator(wiring.Component):
         ]
         for engine, gate in self.gates.items():
             with m.If(self.tokens.overflow[engine]):
-                m.d.comb += report(control.faults[engine], ErrorCode.TOKENS, gate.oldest, 0)
+                m.d.comb += report(control.faults[engine], ErrorCode.TOKENS, gate.before, 0)
 
     def _connect_activity(self, m: Module) -> None:
         """Why the array waits, cycle by cycle."""
@@ -182,8 +182,8 @@ class Accelerator(wiring.Component):
             activity.done.eq(compute.done),
             activity.lost.eq(compute.lost),
             activity.lacks.eq(self.gates[Engine.COMPUTE].lacks),
-            activity.held.eq(sequencer.record.valid & ~sequencer.record.ready),
-            activity.held_for.eq(Cat(queue.valid for queue in (sequencer.load, sequencer.compute, sequencer.store))),
+            activity.held_for.eq(sequencer.held_for),
+            activity.ending.eq(sequencer.ending),
             activity.storing.eq(~self.gates[Engine.STORE].idle),
             activity.loading.eq(~self.gates[Engine.LOAD].idle),
             *(self.control.events[name].eq(activity.trace_cause[name]) for name in CAUSES),

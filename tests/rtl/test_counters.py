@@ -17,7 +17,7 @@ from hwgen.rtl.activity import LOST_LAYOUT, Activity
 from hwgen.rtl.control import Control
 from hwgen.rtl.registers import RegisterFile
 
-FLAGS = ("running", "entered", "accepted", "occupied", "idle", "done", "held", "storing", "loading")
+FLAGS = ("running", "entered", "accepted", "occupied", "idle", "done", "ending", "storing", "loading")
 
 
 def simulate(dut: Any, bench: Callable[[Any], Any], *, clocked: bool = True) -> None:
@@ -34,7 +34,7 @@ def cause_of(now: dict[str, Any]) -> str:
         return "array_busy"
     if now["occupied"] or now["accepted"]:
         return f"lost_{now['lost']}" if now["occupied"] and now["lost"] else "lost_setup"
-    behind = {e for e in Engine if now["idle"] and now["held"] and now["held_for"] >> e & 1}  # a CONV may stand behind that command
+    behind = {e for e in Engine if now["idle"] and now["held_for"] >> e & 1}  # a CONV may stand behind that command
     missing = {e for e in Engine if now["lacks"] >> e & 1} | behind
     if Engine.LOAD in missing:
         return "wait_load"
@@ -42,8 +42,7 @@ def cause_of(now: dict[str, Any]) -> str:
         return "wait_store"
     if not now["idle"]:
         return "lost_drain"
-    at_end = now["held"] and not now["held_for"]
-    return "wait_store" if at_end and now["storing"] else "wait_load" if at_end and now["loading"] else "lost_program"
+    return "wait_store" if now["ending"] and now["storing"] else "wait_load" if now["ending"] and now["loading"] else "lost_program"
 
 
 def test_every_running_cycle_has_exactly_one_cause() -> None:
