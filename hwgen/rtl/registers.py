@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal, Value, ValueLike
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.registers import IDENTITY, REGISTERS, VERSION, Access, Register
+from hwgen.isa.registers import IDENTITY, REGISTER_SPACE_BYTES, REGISTERS, VERSION, Access, Register
 from hwgen.rtl.axi import axi_lite_signature
 from hwgen.rtl.control import state_layout
+from hwgen.rtl.parameter_set import pick
 
 
 def _stored_bits(register: Register, config: HardwareConfig) -> int:
@@ -43,7 +45,7 @@ class RegisterFile(wiring.Component):
     Timing
     ------
     All outputs but irq are registers. A write takes effect in the cycle after both its address and its data were taken, and is answered
-    then; one write per 2 cycles. A read is answered in the next cycle; one read per 2 cycles.
+    then; one write per 3 cycles. A read is answered 3 cycles after its address was taken; one read per 4 cycles.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -74,7 +76,7 @@ class RegisterFile(wiring.Component):
         axil = self.axil
         address, word, strobes = Signal.like(axil.awaddr), Signal(32), Signal(4)
         has_address, has_word, execute = Signal(), Signal(), Signal()
-        m.d.comb += [axil.awready.eq(~has_address), axil.wready.eq(~has_word), execute.eq(has_address & has_word & ~axil.bvalid)]
+        m.d.comb += [axil.awready.eq(~has_address), axil.wready.eq(~has_word & ~axil.bvalid), execute.eq(has_address & has_word)]
         with m.If(axil.awready):
             m.d.sync += [has_address.eq(axil.awvalid), address.eq(axil.awaddr)]
         with m.If(axil.wready):
@@ -90,31 +92,42 @@ class RegisterFile(wiring.Component):
         with m.If(execute), m.Switch(address[2:]):
             for register in REGISTERS:
                 with m.Case(register.offset // 4):
-                    self._write_one(m, register, word, mask, clear)
+                    self._write_one(m, register, word & mask, clear)
+        for register in REGISTERS:
+            if register.access is Access.READ_WRITE:
+                self._store(m, self.settings[register.name], word, Mux(execute & (address[2:] == register.offset // 4), strobes, 0))
 
-    def _write_one(self, m: Module, register: Register, word: Signal, mask: Signal, clear: Signal) -> None:
+    def _write_one(self, m: Module, register: Register, word: Value, clear: Signal) -> None:
         match register.access:
-            case Access.READ_WRITE:
-                stored = self.settings[register.name]
-                m.d.sync += stored.eq((stored & ~mask) | (word & mask))
             case Access.WRITE_ONE_TO_CLEAR:
-                m.d.comb += clear.eq(word & mask)
+                m.d.comb += clear.eq(word)
             case Access.SELF_CLEARING:
-                m.d.sync += [getattr(self, field.name).eq((word & mask)[field.lsb]) for field in register.fields]
-            case Access.READ_ONLY:
+                m.d.sync += [getattr(self, field.name).eq(word[field.lsb]) for field in register.fields]
+            case Access.READ_WRITE | Access.READ_ONLY:
                 pass
 
+    def _store(self, m: Module, stored: Value, word: Signal, strobes: Value) -> None:
+        """Bytes by enables: masks would take a LUT per bit."""
+        for number in range(-(-len(stored) // 8)):
+            part = stored[8 * number : 8 * (number + 1)]
+            with m.If(strobes[number]):
+                m.d.sync += part.eq(word.word_select(number, 8))
+
     def _read(self, m: Module, pending: Signal) -> None:
-        axil = self.axil
-        m.d.comb += axil.arready.eq(~axil.rvalid)
+        """The address, one word of each row of eight, the word of the row: each into registers."""
+        axil, row = self.axil, 8
+        address, asked, looked = Signal.like(axil.araddr), Signal(), Signal()
+        values = {register.offset // 4: Value.cast(self._value(register, pending)) for register in REGISTERS}
+        words = [values.get(number, Const(0, 32)) for number in range(REGISTER_SPACE_BYTES // 4)]
+        columns = [Signal(32, name=f"column_{first}", reset_less=True) for first in range(0, len(words), row)]
+        column, rest = address[2 : 2 + ceil_log2(row)], address[2 + ceil_log2(row) :]
+        m.d.comb += axil.arready.eq(~(asked | looked | axil.rvalid))
+        m.d.sync += [asked.eq(axil.arready & axil.arvalid), looked.eq(asked)]
+        m.d.sync += [chosen.eq(pick(words[row * k : row * (k + 1)], column)) for k, chosen in enumerate(columns)]
         with m.If(axil.arready):
-            m.d.sync += axil.rvalid.eq(axil.arvalid)
-            with m.If(axil.arvalid):
-                m.d.sync += axil.rdata.eq(0)
-                with m.Switch(axil.araddr[2:]):
-                    for register in REGISTERS:
-                        with m.Case(register.offset // 4):
-                            m.d.sync += axil.rdata.eq(self._value(register, pending))
+            m.d.sync += address.eq(axil.araddr)
+        with m.If(looked):
+            m.d.sync += [axil.rvalid.eq(1), axil.rdata.eq(pick(columns, rest))]
         with m.Elif(axil.rready):
             m.d.sync += axil.rvalid.eq(0)
 

@@ -150,7 +150,7 @@ class WishboneRegisters(wiring.Component):
 
     Timing
     ------
-    A word that is taken in cycle t is answered in t + 1 (read) or t + 2 (write) and stalls all others up to that cycle, so that a
+    A word that is taken in cycle t is answered in t + 3 (read) or t + 2 (write) and stalls all others up to that cycle, so that a
     classic master, which offers its word until the answer, is not heard twice. A master that drops `cyc_i` gets no answer.
     """
 
