@@ -117,11 +117,12 @@ class Control(wiring.Component):
     def _judge(self, m: Module, over: Signal, failed: Signal) -> None:
         """`over` ends a run; a cycle later `failed` says how, and the first fault goes to the registers. Watchdog and abort come last: a
         fault that the machine itself has found tells more."""
-        state, late, next_cycles = self.state, Signal(), Signal(32)
+        state, late, watched, limit = self.state, Signal(), Signal(), Signal(32)
         found, told = Signal(SEQUENCER + 3), Signal(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1), reset_less=True)
         own = Cat(fault.valid for fault in self.faults)
-        m.d.comb += [next_cycles.eq(state.cycles + 1), over.eq(self.finished | own.any() | late | self.abort), failed.eq(found.any())]
-        m.d.sync += [late.eq(~self.halt & (self.watchdog != 0) & (next_cycles >= self.watchdog)), found.eq(Cat(own, late, self.abort)), told.eq(self.faults)]
+        m.d.comb += [over.eq(self.finished | own.any() | late | self.abort), failed.eq(found.any())]
+        m.d.sync += [watched.eq(self.watchdog != 0), limit.eq(self.watchdog - 1), late.eq(~self.halt & watched & (state.cycles >= limit))]
+        m.d.sync += [found.eq(Cat(own, late, self.abort)), told.eq(self.faults)]
         first, engine = Signal(FAULT_LAYOUT), Signal(2)
         m.d.comb += [first.index.eq(told[SEQUENCER].index), engine.eq(SEQUENCER)]  # the next command's, also for the last two
         for number in range(SEQUENCER + 1):

@@ -74,38 +74,42 @@ class HeadQueue(wiring.Component):
         m = Module()
         source, head, width = self.source, self.head, Shape.cast(self._shape).width
         payload, behind = Signal(width, reset_less=True), Signal(width)
-        enters, leaves, waits = Signal(), Signal(), Signal()
-        m.d.comb += [head.payload.eq(payload), enters.eq(source.valid & source.ready & (waits | (head.valid & ~head.ready))), leaves.eq(waits & head.ready)]
+        put, got, waits = Signal(), Signal(), Signal()
+        m.d.comb += [head.payload.eq(payload), put.eq(source.valid & source.ready), got.eq(head.valid & head.ready)]
         with m.If(~head.valid | head.ready):
-            m.d.sync += [head.valid.eq(waits | (source.valid & source.ready)), payload.eq(Mux(waits, behind, source.payload))]
-        self._level(m, enters, leaves, waits)
+            m.d.sync += payload.eq(Mux(waits, behind, source.payload))
+        self._flags(m, put, got, waits)
         if self._depth == 2:
             waiting = Signal(width, reset_less=True)
             m.d.comb += behind.eq(waiting)
             with m.If(~waits):
                 m.d.sync += waiting.eq(source.payload)
         else:
-            self._ring(m, behind, enters, leaves)
+            self._ring(m, behind, put, got)
         return m
 
-    def _level(self, m: Module, enters: Value, leaves: Value, waits: Signal) -> None:
-        """How many entries wait behind the head; `waits` and `source.ready` are prepared a cycle ahead."""
-        most, room = self._depth - 1, Signal(init=1)
-        level = Signal(range(most + 1))
-        with m.If(enters ^ leaves):
-            m.d.sync += level.eq(Mux(enters, level + 1, level - 1))
-        m.d.sync += [waits.eq(enters | (waits & ~(leaves & (level == 1)))), room.eq(leaves | (room & ~(enters & (level == most - 1))))]
+    def _flags(self, m: Module, put: Signal, got: Signal, waits: Signal) -> None:
+        """How many entries there are, and what follows from it (`waits`: one behind the head) a cycle ahead; `got` comes late."""
+        count, room, valid = Signal(range(self._depth + 1)), Signal(init=1), self.head.valid
+        with m.If(put ^ got):
+            m.d.sync += count.eq(Mux(put, count + 1, count - 1))
+        m.d.sync += [
+            valid.eq(put | (valid & ~(got & (count == 1)))),
+            waits.eq(Mux(got, (count > 2) | (put & (count == 2)), (count > 1) | (put & (count == 1)))),
+            room.eq(got | (room & ~(put & (count == self._depth - 1)))),
+        ]
         m.d.comb += self.source.ready.eq(room)
 
-    def _ring(self, m: Module, behind: Value, enters: Value, leaves: Value) -> None:
-        """Writes in every cycle, to a place that is always free: what has not entered is overwritten."""
+    def _ring(self, m: Module, behind: Value, put: Signal, got: Signal) -> None:
+        """Every entry has a place, also that in the head's register. What stands at the next free place, or is the head's, may be anything:
+        so a write needs no condition."""
         m.submodules.memory = memory = Memory(shape=len(behind), depth=1 << ceil_log2(self._depth), init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
-        m.d.comb += [write.en.eq(1), write.data.eq(self.source.payload), behind.eq(read.data)]
-        with m.If(enters):
+        write, read, second = memory.write_port(), memory.read_port(domain="comb"), Signal(ceil_log2(self._depth), init=1)
+        m.d.comb += [write.en.eq(1), write.data.eq(self.source.payload), read.addr.eq(second), behind.eq(read.data)]
+        with m.If(put):
             m.d.sync += write.addr.eq(write.addr + 1)
-        with m.If(leaves):
-            m.d.sync += read.addr.eq(read.addr + 1)
+        with m.If(got):
+            m.d.sync += second.eq(second + 1)
 
 
 class TokenGate(wiring.Component):
@@ -127,9 +131,8 @@ class TokenGate(wiring.Component):
     command are given in the cycle of `done`, so they are available 1 cycle later.
     """
 
-    def __init__(self, command: type, depth: int, running: int = COMMANDS_IN_ENGINE) -> None:
-        """`running`: most commands in the engine."""
-        self._command, self._depth, self._running = command, depth, running
+    def __init__(self, command: type, depth: int) -> None:
+        self._command, self._depth = command, depth
         flags = len(Engine)
         super().__init__(
             {
@@ -153,7 +156,7 @@ class TokenGate(wiring.Component):
         m = Module()
         running_layout = data.StructLayout({"signal": len(Engine), "index": INDEX_BITS})
         m.submodules.queue = queue = HeadQueue(dispatch_layout(self._command), self._depth)
-        m.submodules.running = running = HeadQueue(running_layout, self._running)
+        m.submodules.running = running = HeadQueue(running_layout, COMMANDS_IN_ENGINE)
         wiring.connect(m, wiring.flipped(self.source), queue.source)
         head, oldest = queue.head.payload, running.head.payload
         lacks, accepted = Signal(len(Engine)), Signal()
