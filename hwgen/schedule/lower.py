@@ -15,20 +15,19 @@ from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.layout import Int64Array, Layout, PackedLayout
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code, unit_stage
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.schedule.box import whole
 from hwgen.schedule.dense import dense_jobs, packed_jobs
 from hwgen.schedule.jobs import Job, parameter_sets, pixels_per_tile
 from hwgen.schedule.operations import Operation
+from hwgen.schedule.place import rectangle
 from hwgen.schedule.prepare import Positions
 from hwgen.schedule.storage import View
 from hwgen.schedule.window import as_window, held_ones, window_sets
-
-POINT = Window(kernel=(1, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +79,15 @@ def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
     if node is None:
         assert operation.add is not None
         source = place.graph.values[operation.input]
-        return (_maximum_job(operation, place, POINT, unit_stage(source.type.channels, place.graph.arithmetic), INT8.min),)
+        return (_maximum_job(operation, place, unit_stage(source.type.channels, place.graph.arithmetic), INT8.min),)
     op = node.op
     if isinstance(op, Conv):
         return _conv_jobs(node, op, operation, place)
     if isinstance(op, AveragePool):
-        return _average_jobs(node, op, operation, place)
-    stage = identity_stage(node, place.graph)
-    if isinstance(op, MaxPool):
-        return (_maximum_job(operation, place, op.window, stage, INT8.min),)
-    if isinstance(op, Pad):
-        return (_maximum_job(operation, place, Window(kernel=(1, 1), pads=op.pads), stage, pad_code(node, place.graph)),)
-    assert isinstance(op, Clamp)
-    return (_maximum_job(operation, place, POINT, stage, INT8.min),)
+        return _average_jobs(node, operation, place)
+    assert isinstance(op, MaxPool | Pad | Clamp)
+    fill = pad_code(node, place.graph) if isinstance(op, Pad) else INT8.min
+    return (_maximum_job(operation, place, identity_stage(node, place.graph), fill),)
 
 
 def stage_columns(stage: OutputStage, bias: Int64Array, config: HardwareConfig) -> dict[str, Int64Array]:
@@ -101,10 +96,11 @@ def stage_columns(stage: OutputStage, bias: Int64Array, config: HardwareConfig) 
     return {"bias": bias, "shift": np.minimum(stage.shift, config.requantize.product.bits), **columns}
 
 
-def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand:
+def _geometry(operation: Operation, place: Place) -> ConvCommand:
     """The fields that describe the images, for dense and depthwise modes."""
     source, target = place.views[operation.input], place.views[operation.output]
     source_type, target_type = (place.graph.values[name].type for name in (operation.input, operation.output))
+    window = operation.window
     top, left = window.pads[:2]
     return ConvCommand(
         input_address=(source.address - top * source.row_stride) & ADDRESS_MASK,
@@ -130,9 +126,9 @@ def _geometry(operation: Operation, window: Window, place: Place) -> ConvCommand
     )
 
 
-def _maximum_job(operation: Operation, place: Place, window: Window, stage: OutputStage, fill: int) -> Job:
+def _maximum_job(operation: Operation, place: Place, stage: OutputStage, fill: int) -> Job:
     """Pooling, padding, clamping, copying: the maximum over a window; every channel has the same stage."""
-    command = replace(_geometry(operation, window, place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
+    command = replace(_geometry(operation, place), reduce=Reduce.MAX, pad_value=fill, parameters_held=1)
     columns = stage_columns(stage, np.full(len(stage.multiplier), INT8.min, np.int64), place.config)
     return Job(command=as_window(command, place.config), weights=None, parameters=_held_parameters(columns, place.config))
 
@@ -145,7 +141,7 @@ def _held_parameters(columns: dict[str, Int64Array], config: HardwareConfig) -> 
 
 def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tuple[Job, ...]:
     zero_point = place.graph.values[operation.input].quantized.zero_point
-    command = replace(_geometry(operation, op.window, place), pad_value=zero_point)
+    command = replace(_geometry(operation, place), pad_value=zero_point)
     columns = stage_columns(output_stage(node, place.graph), folded_bias(node, place.graph), place.config)
     layout = place.layouts.get(operation.input)
     if isinstance(layout, PackedLayout):
@@ -173,31 +169,19 @@ def _runs(values: Int64Array) -> list[tuple[int, int]]:
     return list(zip(cuts, cuts[1:], strict=False))
 
 
-def _average_jobs(node: Node, op: AveragePool, operation: Operation, place: Place) -> tuple[Job, ...]:
+def _average_jobs(node: Node, operation: Operation, place: Place) -> tuple[Job, ...]:
     """One job per rectangle of output pixels whose windows have one divisor."""
     zero_point = place.graph.values[operation.input].quantized.zero_point
-    whole = as_window(replace(_geometry(operation, op.window, place), pad_value=zero_point, weights_held=1, parameters_held=1), place.config)
+    command = as_window(replace(_geometry(operation, place), pad_value=zero_point, weights_held=1, parameters_held=1), place.config)
+    own = whole(command.output_rows, command.output_columns, command.output_blocks)
     counts, stages = average_stages(node, place.graph)
     bias = folded_bias(node, place.graph)
-    weights = held_ones(whole, place.config)
+    weights = held_ones(command, place.config)
     jobs = []
     for top, bottom in _runs(np.asarray(counts[:, 0], np.int64)):
         for left, right in _runs(np.asarray(counts[top], np.int64)):
             columns = stage_columns(stages[int(counts[top, left])], bias, place.config)
-            command = _rectangle(whole, (top, left, bottom, right))
-            jobs.append(Job(command=command, weights=weights, parameters=_held_parameters(columns, place.config)))
+            box = replace(own, top=top, bottom=bottom, left=left, right=right)
+            part = rectangle(command, box, own, place.config)
+            jobs.append(Job(command=part, weights=weights, parameters=_held_parameters(columns, place.config)))
     return tuple(jobs)
-
-
-def _rectangle(command: ConvCommand, box: tuple[int, int, int, int]) -> ConvCommand:
-    """The part of a command that computes output rows top..bottom-1 and columns left..right-1."""
-    top, left, bottom, right = box
-    return replace(
-        command,
-        output_rows=bottom - top,
-        output_columns=right - left,
-        output_address=command.output_address + top * command.output_row_stride + left,
-        origin_row=command.origin_row + top * command.stride_rows,
-        origin_column=command.origin_column + left * command.stride_columns,
-        input_address=(command.input_address + top * command.input_row_step) & ADDRESS_MASK,
-    )

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
+from hwgen.ops.base import Window
 from hwgen.ops.concat import Concat
+from hwgen.schedule.storage import window_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,11 @@ class Operation:
     @property
     def nodes(self) -> tuple[Node, ...]:
         return tuple(node for node in (self.main, self.add) if node is not None)
+
+    @property
+    def window(self) -> Window:
+        """What is read of the input around each output pixel."""
+        return window_of(self.main.op if self.main else None)
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.schedule.box import Box
+from hwgen.schedule.footprint import blocks_written
 from hwgen.schedule.jobs import Job, pixels_per_tile, tile_channels, tile_range
 from hwgen.schedule.storage import View
 
@@ -30,7 +31,7 @@ def output_box(command: Conv, output: View, config: HardwareConfig) -> Box:
     """The part of its value that a command writes; `output` is where that lies."""
     block, rest = divmod(command.output_address - output.address, output.block_stride)
     top, left = divmod(rest, output.row_stride)
-    blocks = min(command.output_blocks, -(-command.output_tiles * tile_channels(command, config) // config.in_lanes))
+    blocks = blocks_written(command, config)
     return Box(top=top, bottom=top + command.output_rows, left=left, right=left + command.output_columns, first_block=block, end_block=block + blocks)
 
 

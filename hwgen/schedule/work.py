@@ -16,7 +16,7 @@ from hwgen.schedule.lower import Place, lower
 from hwgen.schedule.operations import Operation
 from hwgen.schedule.place import Views, output_box
 from hwgen.schedule.prepare import Positions, is_lane_wise
-from hwgen.schedule.storage import Origin, View, extent, origins, pitches, window_of
+from hwgen.schedule.storage import Origin, View, extent, origins, pitches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,7 @@ class Workload:
         """What an operation reads of its input to compute `box` of its output."""
         name = work.operation.input
         layout, whole = self.layouts[name], self.extent(name)
-        main = work.operation.main
-        window = window_of(main.op if main else None)
+        window = work.operation.window
         if isinstance(layout, PackedLayout):
             rows = RowWindow(
                 outputs=self.extent(work.operation.output).rows,
