@@ -14,7 +14,7 @@ from hwgen.schedule.jobs import Job
 from hwgen.schedule.memory import loads, stores
 from hwgen.schedule.place import Views, cut_to, move, output_box
 from hwgen.schedule.segments import Segment, traffic
-from hwgen.schedule.storage import View
+from hwgen.schedule.storage import View, view_of_part
 from hwgen.schedule.stream import Streamer
 from hwgen.schedule.tiling import Tiling, tiles, weights_fit, words
 from hwgen.schedule.work import Work, Workload
@@ -74,9 +74,7 @@ class Emitter:
         for value, home in self.homes.outputs:
             if value in inputs:
                 for box in _parts(self.load.extent(value), self.load.config.activation_words // SIDES):
-                    block_words = box.rows * box.columns
-                    address = -(box.top * box.columns + box.left + box.first_block * block_words)
-                    view = View(address=address, row_stride=box.columns, block_stride=block_words, blocks=box.blocks)
+                    view = view_of_part(box, 0, (box.rows, box.columns), box.blocks)
                     self._transfer_in(value, box, view)
                     for store in stores(box, home, view, self.load.config.in_lanes):
                         self.streamer.store(store, home, (box.top, box.bottom))
@@ -124,7 +122,7 @@ class Emitter:
         load = self.load
         assert segment.addresses is not None
         moved = traffic(load, segment.first, segment.end)
-        views = {root: self._root_view(root, address) for root, address in segment.addresses.items()}
+        views = {root: load.view_at(root, address) for root, address in segment.addresses.items()}
         there: set[str] = set()
         for layer in range(segment.first, segment.end):
             work = load.works[layer]
@@ -153,10 +151,6 @@ class Emitter:
             if operation.output in moved.stores:
                 self._transfer_out(operation.output, load.extent(operation.output), places.output)
 
-    def _root_view(self, root: str, address: int) -> View:
-        own, stride = self.load.extent(root), self.load.pitch[root]
-        return View(address=address, row_stride=stride, block_stride=own.rows * stride, blocks=own.blocks)
-
     def _places(self, work: Work, views: dict[str, View]) -> Views:
         def at(name: str) -> View:
             return self.load.view_in_root(name, views[self.load.origin[name].root])
@@ -168,7 +162,7 @@ class Emitter:
         """Row ranges of the output, so that the first begins early and each loads while the one before it is computed; few, because commands cost cycles."""
         load, whole = self.load, self.load.extent(work.operation.output)
         source = load.extent(work.operation.input)
-        cycles = source.pixels * source.blocks * load.config.in_lanes // load.config.bus_bytes
+        cycles = load.bus_words(source)
         if not weights_fit(work, load.config):
             return [whole]  # each part would load them again
         growth = max(1.0, 0.9 * work.cycles / cycles)
@@ -220,15 +214,12 @@ class Emitter:
         side = self.load.config.activation_words // SIDES
         inputs, residuals = words(tiling.input), words(tiling.residual)
 
-        def view(base: int, shape: tuple[int, int, int], part: Box, blocks: int) -> View:
-            block_stride = shape[0] * shape[1]
-            return View(
-                address=base - part.top * shape[1] - part.left - part.first_block * block_stride, row_stride=shape[1], block_stride=block_stride, blocks=blocks
-            )
+        def view(value: str, part: Box, base: int, shape: tuple[int, int, int]) -> View:
+            return view_of_part(part, base, shape[:2], self.load.extent(value).blocks)
 
         operation = work.operation
         residual = None
         if operation.residual is not None:
-            residual = view(tiling.buffers * inputs + buffer * residuals, tiling.residual, box, self.load.extent(operation.residual).blocks)
-        output = view(side + buffer * words(tiling.output), tiling.output, box, self.load.extent(operation.output).blocks)
-        return Views(input=view(buffer * inputs, tiling.input, source, self.load.extent(operation.input).blocks), output=output, residual=residual), source
+            residual = view(operation.residual, box, tiling.buffers * inputs + buffer * residuals, tiling.residual)
+        output = view(operation.output, box, side + buffer * words(tiling.output), tiling.output)
+        return Views(input=view(operation.input, source, buffer * inputs, tiling.input), output=output, residual=residual), source

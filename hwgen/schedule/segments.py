@@ -145,14 +145,10 @@ def _peak(sizes: Mapping[str, tuple[int, Span]]) -> int:
 def _run_estimate(load: Workload, first: int, end: int) -> int:
     config = load.config
     moved = traffic(load, first, end)
-
-    def volume(box: Box) -> int:
-        return box.pixels * box.blocks * (config.in_lanes // config.bus_bytes)
-
     works = load.works[first:end]
     compute = sum(work.cycles for work in works) + 16 * len(works)
     weights = sum(work.weight_bytes for work in works) // config.bus_bytes
-    return max(compute, weights) + sum(volume(load.extent(name)) for name in (*moved.loads, *moved.stores))
+    return max(compute, weights) + sum(load.bus_words(load.extent(name)) for name in (*moved.loads, *moved.stores))
 
 
 def _too_small(load: Workload, index: int) -> str:

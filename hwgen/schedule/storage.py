@@ -14,10 +14,15 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
-from hwgen.schedule.box import Box
+from hwgen.schedule.box import Box, whole
 from hwgen.schedule.prepare import CHANNELS, is_lane_wise
 
 POINT = Window(kernel=(1, 1))
+
+
+def whole_banks(words: int) -> int:
+    """So many words or a few more: a multiple of the banks."""
+    return -(-words // BANKS) * BANKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,13 @@ class View:
 
     def moved(self, words: int, blocks: int) -> View:
         return View(address=self.address + words, row_stride=self.row_stride, block_stride=self.block_stride, blocks=blocks)
+
+
+def view_of_part(part: Box, base: int, pitch: tuple[int, int], blocks: int) -> View:
+    """A value of so many blocks of which only `part` lies in the buffer, from word `base` on; `pitch`: rows from block to block, words from row to row."""
+    row_stride, block_stride = pitch[1], pitch[0] * pitch[1]
+    address = base - part.top * row_stride - part.left - part.first_block * block_stride
+    return View(address=address, row_stride=row_stride, block_stride=block_stride, blocks=blocks)
 
 
 def window_of(op: Operator | None) -> Window:
@@ -73,8 +85,8 @@ def origins(graph: Graph, layouts: Mapping[str, Layout]) -> dict[str, Origin]:
 def extent(layout: Layout) -> Box:
     """Rows, columns (packed: words of a row) and blocks of a value."""
     if isinstance(layout, BlockedLayout):
-        return Box(top=0, bottom=layout.height, left=0, right=layout.width, first_block=0, end_block=layout.blocks)
-    return Box(top=0, bottom=layout.rows, left=0, right=layout.row_words, first_block=0, end_block=1)
+        return whole(layout.height, layout.width, layout.blocks)
+    return whole(layout.rows, layout.row_words, 1)
 
 
 def _rows_at_once(node: Node) -> tuple[int, int]:
@@ -113,7 +125,7 @@ def allocate(sizes: Mapping[str, tuple[int, Span]], fixed: Mapping[str, int] | N
         others = sorted((placed[o], placed[o] + sizes[o][0]) for o in placed if sizes[o][1][0] <= last and first <= sizes[o][1][1])
         for begin, end in others:
             if address + words > begin:
-                address = max(address, -(-end // BANKS) * BANKS)
+                address = max(address, whole_banks(end))
         placed[name] = address
     return placed
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.layout import PackedLayout
 from hwgen.schedule.box import Box
+from hwgen.schedule.storage import whole_banks
 from hwgen.schedule.work import Work, Workload
 
 COMMAND_CYCLES = 24  # of an additional command, its dispatch and its transfers, beside the work itself
@@ -38,7 +39,7 @@ class Tiling:
 
 def words(shape: tuple[int, int, int]) -> int:
     """Of rows x words x blocks, as a multiple of the banks."""
-    return -(-shape[0] * shape[1] * shape[2] // BANKS) * BANKS
+    return whole_banks(shape[0] * shape[1] * shape[2])
 
 
 def tiles(whole: Box, tiling: Tiling) -> Iterator[Box]:
@@ -112,13 +113,8 @@ def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool
 def _estimate(tiling: Tiling, boxes: list[Box], work: Work, load: Workload) -> int:
     """Cycles, roughly: what decides between tilings."""
     config = load.config
-    beats = config.in_lanes // config.bus_bytes
-
-    def volume(box: Box) -> int:
-        return box.pixels * box.blocks * beats
-
-    reads = [volume(load.input_box(work, box)) + (volume(box) if work.operation.residual is not None else 0) for box in boxes]
-    stored = sum(volume(box) for box in boxes)
+    reads = [load.bus_words(load.input_box(work, box)) + (load.bus_words(box) if work.operation.residual is not None else 0) for box in boxes]
+    stored = sum(load.bus_words(box) for box in boxes)
     spatial = max(1, len(boxes) // -(-load.extent(work.operation.output).blocks // tiling.blocks))
     weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
     compute = work.cycles + len(boxes) * COMMAND_CYCLES * len(work.jobs)

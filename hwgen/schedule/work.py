@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import HardwareConfig
 from hwgen.ir.graph import Graph
 from hwgen.layout import Layout, PackedLayout, RowWindow
 from hwgen.schedule.box import Box, window_box
@@ -16,7 +16,7 @@ from hwgen.schedule.lower import Place, lower
 from hwgen.schedule.operations import Operation
 from hwgen.schedule.place import Views, output_box
 from hwgen.schedule.prepare import Positions, is_lane_wise
-from hwgen.schedule.storage import Origin, View, extent, origins, pitches
+from hwgen.schedule.storage import Origin, View, extent, origins, pitches, view_of_part, whole_banks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,15 @@ class Workload:
             end_block=box.end_block + o.block,
         )
 
+    def bus_words(self, box: Box) -> int:
+        """Of a part of a value, on its way to or from memory."""
+        return box.pixels * box.blocks * (self.config.in_lanes // self.config.bus_bytes)
+
+    def view_at(self, value: str, address: int) -> View:
+        """Where all of a value lies, from `address` on; rows are as far apart as in its root."""
+        own = self.extent(value)
+        return view_of_part(own, address, (own.rows, self.pitch[self.origin[value].root]), own.blocks)
+
     def view_in_root(self, value: str, root: View) -> View:
         """Where a value lies when its root lies at `root`."""
         o = self.origin[value]
@@ -90,7 +99,7 @@ class Workload:
     def root_words(self) -> dict[str, int]:
         """Words of each root as a whole in the activation buffer, a multiple of the banks."""
         sizes = {root: (self.extent(root), pitch) for root, pitch in self.pitch.items()}
-        return {root: -(-own.rows * own.blocks * pitch // BANKS) * BANKS for root, (own, pitch) in sizes.items()}
+        return {root: whole_banks(own.rows * own.blocks * pitch) for root, (own, pitch) in sizes.items()}
 
     @cached_property
     def produced_at(self) -> dict[str, int]:
@@ -120,15 +129,9 @@ class Workload:
         return last | {leaf: len(self.works) for output in self.graph.outputs for leaf in self.leaves[output.value]}
 
 
-def _nominal(name: str, load: Workload) -> View:
-    own = load.extent(name)
-    stride = load.pitch[load.origin[name].root]
-    return View(address=0, row_stride=stride, block_stride=own.rows * stride, blocks=own.blocks)
-
-
 def _work(operation: Operation, load: Workload) -> Work:
     names = {operation.input, operation.output, *operation.reads}
-    views = {name: _nominal(name, load) for name in names}
+    views = {name: load.view_at(name, 0) for name in names}
     place = Place(graph=load.graph, config=load.config, positions=load.positions, layouts=load.layouts, views=views)
     jobs = lower(operation, place)
     residual = views[operation.residual] if operation.residual is not None else None
