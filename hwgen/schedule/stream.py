@@ -75,9 +75,7 @@ class Streamer:
     def load(self, command: Load, home: Home, rows: Interval) -> None:
         """Activations from memory: rows of what lies at `home`."""
         step = (Engine.LOAD, len(self.steps[Engine.LOAD]))
-        words = buffer_words(command, self.config.in_lanes)
-        waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=True)]
-        waits += [self.hazards.access(("write port", side), _PORT, step, writes=True) for side in self._sides(words)]
+        waits = [self._touch(buffer_words(command, self.config.in_lanes), step, writes=True)]
         if home in self.stored:  # network inputs and weights are never written
             waits.append(self.hazards.access(home, (rows,), step, writes=False))
             self.last_load[home] = step[1]
@@ -86,9 +84,7 @@ class Streamer:
     def store(self, command: Store, home: Home, rows: Interval) -> None:
         """Activations to memory: rows of what lies at `home`."""
         step = (Engine.STORE, len(self.steps[Engine.STORE]))
-        words = buffer_words(command, self.config.in_lanes)
-        waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=False)]
-        waits += [self.hazards.access(("read port", side), _PORT, step, writes=True) for side in self._sides(words)]
+        waits = [self._touch(buffer_words(command, self.config.in_lanes), step, writes=False)]
         if home not in self.stored:
             waits.append(self._follow_readers(home, step))
         waits.append(self.hazards.access(home, (rows,), step, writes=True))
@@ -102,8 +98,12 @@ class Streamer:
         self.stored.add(home)
         return after
 
-    def _sides(self, words: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-        return sides(words, self.config.activation_words // SIDES)
+    def _touch(self, words: tuple[Interval, ...], step: tuple[Engine, int], *, writes: bool) -> dict[Engine, int]:
+        """What `step` must follow because of these words of the activation buffer and the ports through which it reads or writes them."""
+        waits = [self.hazards.access(Buffer.ACTIVATION, words, step, writes=writes)]
+        for side in sides(words, self.config.activation_words // SIDES):
+            waits.append(self.hazards.access(("write port" if writes else "read port", side), _PORT, step, writes=True))
+        return latest(*waits)
 
     def compute(self, job: Job) -> None:
         """A CONV, and before it the loads of what it needs and the buffers do not hold."""
@@ -113,11 +113,10 @@ class Streamer:
         places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
         command = replace(job.command, weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
         step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))
-        reads, writes = conv_reads(command, self.config), conv_writes(command, self.config)
-        waits = [self.hazards.access(Buffer.ACTIVATION, reads, step, writes=False)]
-        waits.append(self.hazards.access(Buffer.ACTIVATION, writes, step, writes=True))
-        waits += [self.hazards.access(("read port", side), _PORT, step, writes=True) for side in self._sides(reads)]
-        waits += [self.hazards.access(("write port", side), _PORT, step, writes=True) for side in self._sides(writes)]
+        waits = [
+            self._touch(conv_reads(command, self.config), step, writes=False),
+            self._touch(conv_writes(command, self.config), step, writes=True),
+        ]
         for buffer, (_, words) in images.items():
             waits.append(self.hazards.access(buffer, ((places[buffer], places[buffer] + words),), step, writes=False))
         self.steps[Engine.COMPUTE].append(_Step(command, latest(*waits)))
