@@ -100,9 +100,13 @@ class Emitter:
             for command in stores(box, replace(home, offset=offset), view, lanes):
                 self.streamer.store(command, home, (box.top + rows, box.bottom + rows))
 
-    def _pieces(self, layer: int, job: Job) -> Iterator[Job]:
-        """`job` cut as the weight buffer asks."""
-        return cut(job, self.load.works[layer].operation.nodes[0].name, self.load.config, self.share)
+    def _pieces(self, layer: int, box: Box) -> Iterator[Job]:
+        """The jobs of an operation as far as they compute `box`, cut as the weight buffer asks."""
+        work, config = self.load.works[layer], self.load.config
+        for job, own in zip(work.jobs, work.boxes, strict=True):
+            part = own.intersect(box)
+            if not part.empty:
+                yield from cut(cut_to(job, part, own, config), work.operation.nodes[0].name, config, self.share)
 
     def _compute(self, layer: int, piece: Job, views: Views) -> None:
         """A command on nominal views, on `views`."""
@@ -111,45 +115,44 @@ class Emitter:
         self.written.append(Written(conv=len(self.written), layer=layer, box=box, view=None if piece.command.keep else views.output))
         self.streamer.compute(replace(piece, command=move(piece.command, work.nominal, views)))
 
-    def _jobs(self, work: Work, box: Box) -> Iterator[Job]:
-        """The jobs of an operation as far as they compute `box`."""
-        for job, own in zip(work.jobs, work.boxes, strict=True):
-            part = own.intersect(box)
-            if not part.empty:
-                yield cut_to(job, part, own, self.load.config)
-
     def _run(self, segment: Segment) -> None:
+        """What lies on chip from the first operation that needs it to the last one."""
         load = self.load
         assert segment.addresses is not None
         moved = traffic(load, segment.first, segment.end)
         views = {root: load.view_at(root, address) for root, address in segment.addresses.items()}
         there: set[str] = set()
         for layer in range(segment.first, segment.end):
-            work = load.works[layer]
-            operation = work.operation
-            chunks = [load.extent(operation.output)]
-            fresh = [leaf for name in operation.reads for leaf in load.leaves[name] if leaf in moved.loads and leaf not in there]
-            if segment.chunked and layer == segment.first and fresh:
-                chunks = self._chunks(work)
-                there.update(fresh)
-            for leaf in fresh:
-                if leaf not in there:
+            operation = load.works[layer].operation
+            places = self._places(load.works[layer], views)
+            leaves = dict.fromkeys(leaf for name in operation.reads for leaf in load.leaves[name])
+            fresh = [leaf for leaf in leaves if leaf in moved.loads and leaf not in there]
+            there.update(fresh)
+            if fresh and segment.chunked and layer == segment.first:
+                self._chunked(layer, places)
+            else:
+                for leaf in fresh:
                     root = load.origin[leaf].root
                     self._transfer_in(root, load.root_box(leaf, load.extent(leaf)), views[root])
-                    there.add(leaf)
-            places = self._places(work, views)
-            loaded = 0
-            for box in chunks:
-                if len(chunks) > 1 or (segment.chunked and layer == segment.first and fresh):
-                    source = load.input_box(work, box)
-                    last = load.extent(operation.input).bottom if box is chunks[-1] else source.bottom
-                    if last > loaded:
-                        self._transfer_in(operation.input, replace(load.extent(operation.input), top=loaded, bottom=last), places.input)
-                        loaded = last
-                for piece in (piece for job in self._jobs(work, box) for piece in self._pieces(layer, job)):
-                    self._compute(layer, piece, places)
+                self._compute_box(layer, load.extent(operation.output), places)
             if operation.output in moved.stores:
                 self._transfer_out(operation.output, load.extent(operation.output), places.output)
+
+    def _chunked(self, layer: int, places: Views) -> None:
+        """An operation that begins before all of its input is there."""
+        work, name = self.load.works[layer], self.load.works[layer].operation.input
+        source, loaded = self.load.extent(name), 0
+        chunks = self._chunks(work)
+        for box in chunks:
+            needed = source.bottom if box is chunks[-1] else self.load.input_box(work, box).bottom
+            if needed > loaded:
+                self._transfer_in(name, replace(source, top=loaded, bottom=needed), places.input)
+                loaded = needed
+            self._compute_box(layer, box, places)
+
+    def _compute_box(self, layer: int, box: Box, views: Views) -> None:
+        for piece in self._pieces(layer, box):
+            self._compute(layer, piece, views)
 
     def _places(self, work: Work, views: dict[str, View]) -> Views:
         def at(name: str) -> View:
@@ -192,8 +195,7 @@ class Emitter:
         upcoming = bring(0)
         for index, box in enumerate(boxes):
             views, last = upcoming, index + 1 == len(boxes)
-            pieces = [piece for job in self._jobs(work, box) for piece in self._pieces(layer, job)]
-            for number, piece in enumerate(pieces):
+            for number, piece in enumerate(self._pieces(layer, box)):
                 self._compute(layer, piece, views)
                 if tiling.double and not last and number == 0:  # behind the weights of this tile's first command, in front of the others'
                     upcoming = bring(index + 1)
