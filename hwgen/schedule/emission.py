@@ -132,8 +132,7 @@ class Emitter:
                 self._chunked(layer, places)
             else:
                 for leaf in fresh:
-                    root = load.origin[leaf].root
-                    self._transfer_in(root, load.root_box(leaf, load.extent(leaf)), views[root])
+                    self._bring(leaf, load.extent(leaf), load.view_in_root(leaf, views[load.origin[leaf].root]))
                 self._compute_box(layer, load.extent(operation.output), places)
             if operation.output in moved.stores:
                 self._transfer_out(operation.output, load.extent(operation.output), places.output)
@@ -146,7 +145,7 @@ class Emitter:
         for box in chunks:
             needed = source.bottom if box is chunks[-1] else self.load.input_box(work, box).bottom
             if needed > loaded:
-                self._transfer_in(name, replace(source, top=loaded, bottom=needed), places.input)
+                self._bring(name, replace(source, top=loaded, bottom=needed), places.input)
                 loaded = needed
             self._compute_box(layer, box, places)
 
