@@ -22,7 +22,7 @@ from hwgen.network import load_network
 from hwgen.progress import Silent
 from hwgen.rtl.top import bus_ports
 from hwgen.schedule.compile import compile_network
-from hwgen.schedule.cost import array_cycles, slices_per_pixel
+from hwgen.schedule.cost import command_cycles, slices_per_pixel
 
 ROOT = Path(__file__).resolve().parents[1]
 PARAMETERS = {
@@ -149,7 +149,7 @@ def program() -> str:
         command, span = compiled.commands[index], prediction.spans[index]
         if isinstance(command, Conv):
             work = f"pixels {command.output_rows * command.output_columns}, tiles {command.output_tiles}, passes {command.passes}"
-            costs.append([index, work, array_cycles(command, config), span.start, span.end])
+            costs.append([index, work, command_cycles(command, config), span.start, span.end])
         elif command.engine is not None:
             words = command.rows * command.row_bytes // config.bus_bytes
             costs.append([index, f"{words} bus words {'out' if isinstance(command, Store) else 'in'}", "", span.start, span.end])

@@ -40,9 +40,6 @@ def command_cycles(command: Conv, config: HardwareConfig) -> int:
     return _total(np.tile(before, c.output_tiles), ends.reshape(-1), 1)
 
 
-array_cycles = command_cycles
-
-
 def _total(before: Int64Array, during: Int64Array, tiles: int) -> int:
     """Of `tiles` output tiles with these passes each: f and g (passes,)."""
     spans = np.maximum(during + np.roll(before, -1), PASS_CYCLES)

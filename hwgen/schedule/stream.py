@@ -11,7 +11,7 @@ from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.layout import parameter_bytes, weight_bytes
-from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.cost import command_cycles
 from hwgen.schedule.footprint import Interval, buffer_words, conv_reads, conv_writes, sides
 from hwgen.schedule.hazards import Hazards, latest
 from hwgen.schedule.jobs import Job
@@ -143,7 +143,7 @@ class Streamer:
 
     def _cycles(self, command: Command) -> int:
         if isinstance(command, Conv):
-            return array_cycles(command, self.config)
+            return command_cycles(command, self.config)
         assert isinstance(command, Load | Store)
         return command.rows * max(command.row_bytes // self.config.bus_bytes, 3)
 

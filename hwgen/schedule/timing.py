@@ -16,7 +16,7 @@ from hwgen.errors import CapacityError
 from hwgen.isa import latency
 from hwgen.isa.fields import COMMAND_BYTES, Engine
 from hwgen.isa.instructions import Command, Conv, Load, Store
-from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.cost import command_cycles
 
 _NEVER = 1 << 62
 
@@ -256,7 +256,7 @@ class _Machine:
             assert isinstance(command, Conv)
             write = latency.write_cycles(self.config, bool(command.residual))
             first = max(now + latency.SETUP_CYCLES, self.compute_end + 1)
-            self.compute_end = first + array_cycles(command, self.config) - 1 + write
+            self.compute_end = first + command_cycles(command, self.config) - 1 + write
             self.compute_free = self.compute_end - write + 1
             self.wake(self.compute_free)
             self._done(index, self.compute_end)

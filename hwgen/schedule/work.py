@@ -10,7 +10,7 @@ from hwgen.config import HardwareConfig
 from hwgen.ir.graph import Graph
 from hwgen.layout import Layout, PackedLayout, RowWindow
 from hwgen.schedule.box import Box, window_box
-from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.cost import command_cycles
 from hwgen.schedule.jobs import Job
 from hwgen.schedule.lower import Place, lower
 from hwgen.schedule.operations import Operation
@@ -140,7 +140,7 @@ def _work(operation: Operation, load: Workload) -> Work:
         jobs=jobs,
         boxes=tuple(output_box(job.command, views[operation.output], load.config) for job in jobs),
         nominal=Views(input=views[operation.input], output=views[operation.output], residual=residual),
-        cycles=sum(array_cycles(job.command, load.config) for job in jobs),
+        cycles=sum(command_cycles(job.command, load.config) for job in jobs),
         weight_bytes=sum(
             job.weight_words(load.config) * load.config.weight_word_bytes + job.parameter_words(load.config) * load.config.parameter_word_bytes for job in jobs
         ),

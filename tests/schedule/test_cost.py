@@ -13,7 +13,7 @@ from hwgen.ir.types import TensorType
 from hwgen.isa.fields import Mode
 from hwgen.ops.base import Window
 from hwgen.schedule.compile import compile_network
-from hwgen.schedule.cost import array_cycles
+from hwgen.schedule.cost import command_cycles
 
 SHAPES = {"4x4": tiny(4, 4), "8x4": tiny(8, 4, requantize_lanes=1), "4x8": tiny(4, 8, requantize_lanes=2), "8x16": tiny(8, 16, requantize_lanes=2)}
 
@@ -24,7 +24,7 @@ def test_cycles_of_random_commands(config):
     commands = [random_conv(config, rng, (0, half)) for _ in range(300)]
     # Pixels that lie on words need one word only, and keep the other bank free for the residual.
     commands += [replace(c, stride_columns=config.in_lanes, origin_column=config.in_lanes, residual=1) for c in commands if c.mode == Mode.PACKED]
-    assert [array_cycles(c, config) for c in commands] == [passes_cycles(c, config) for c in commands]
+    assert [command_cycles(c, config) for c in commands] == [passes_cycles(c, config) for c in commands]
 
 
 def test_larger_arrays_are_faster():
