@@ -179,7 +179,7 @@ def _listing(compiled: CompiledNetwork) -> str:
     if compiled.resident is None:
         return disassemble(compiled.commands)
     titles = "entry 0, loads the weights:\n", f"\nentry {compiled.resident_entry}, finds them in the buffers:\n"
-    return "".join(title + disassemble(routine.commands) for title, routine in zip(titles, (compiled.cold, compiled.resident), strict=True))
+    return "".join(title + disassemble(routine.commands) for title, routine in zip(titles, compiled.routines, strict=True))
 
 
 def _onnx_files(network: QuantizedNetwork) -> dict[str, bytes]:

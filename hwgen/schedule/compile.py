@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -64,6 +65,16 @@ class Routine:
     layers: tuple[Layer, ...]
     prediction: Prediction
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its records."""
+        return len(self.commands) * COMMAND_BYTES
+
+    @cached_property
+    def records(self) -> bytes:
+        """What the machine reads. Raises CapacityError where a number does not fit its field."""
+        return encode(self.commands)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledNetwork:
@@ -101,13 +112,18 @@ class CompiledNetwork:
         return self.cold.prediction
 
     @property
+    def routines(self) -> tuple[Routine, ...]:
+        """As they follow each other in the program region."""
+        return (self.cold,) if self.resident is None else (self.cold, self.resident)
+
+    @property
     def program(self) -> bytes:
-        return encode(self.cold.commands) + (encode(self.resident.commands) if self.resident else b"")
+        return b"".join(routine.records for routine in self.routines)
 
     @property
     def resident_entry(self) -> int | None:
         """Byte offset of the resident program in the program region."""
-        return len(self.cold.commands) * COMMAND_BYTES if self.resident else None
+        return self.cold.size_bytes if self.resident else None
 
     def predict(self, latency_cycles: int, *, resident: bool = False) -> Prediction:
         """When each command of a program runs with a memory of that latency."""
@@ -123,7 +139,7 @@ class CompiledNetwork:
     def region_bytes(self) -> dict[Region, int]:
         """Size of every region."""
         ends = {region: max((t.offset + t.size_bytes for t in (*self.inputs, *self.outputs) if t.region is region), default=0) for region in Region}
-        return ends | {Region.PROGRAM: len(self.program), Region.WEIGHTS: len(self.weights), Region.ARENA: self.arena_bytes}
+        return ends | {Region.PROGRAM: sum(routine.size_bytes for routine in self.routines), Region.WEIGHTS: len(self.weights), Region.ARENA: self.arena_bytes}
 
 
 def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
@@ -142,6 +158,7 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     places = homes(load, segments, inputs, outputs)
     try:
         cold, resident, weights = _routines(load, segments, places)
+        _check_fields(cold, resident)
     except CapacityError as error:
         raise CapacityError(f"network {graph.name!r}: {error}") from error
     return CompiledNetwork(
@@ -180,13 +197,12 @@ def _needed(load: Workload) -> tuple[tuple[list[int], int], tuple[list[int], int
 
 
 def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weights: Weights, share: int) -> Routine:
-    """Raises CapacityError where a number does not fit its field."""
+    """Raises CapacityError where a layer's weights do not fit a buffer."""
     emitter = Emitter(load, places, Streamer(load.config, weights), share)
     emitter.copy_inputs()
     for segment in segments:
         emitter.emit(segment)
     stream = emitter.streamer.finish()
-    encode(stream.commands)
     layers = tuple(_layer(index, load, emitter.written, stream) for index in range(len(load.works)))
     return Routine(commands=stream.commands, layers=layers, prediction=predict(stream.commands, load.config))
 
@@ -194,6 +210,12 @@ def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weigh
 def _followed(routine: Routine, following: Routine, config: HardwareConfig) -> Routine:
     """`routine` with another one behind it in the program region."""
     return replace(routine, prediction=predict(routine.commands, config, records_behind=len(following.commands)))
+
+
+def _check_fields(*routines: Routine | None) -> None:
+    """Raises CapacityError where a number does not fit its field."""
+    for routine in routines:
+        assert routine is None or len(routine.records) == routine.size_bytes
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:

@@ -92,7 +92,7 @@ def _done_before(commands):
 def test_tokens_order_every_pair_of_commands_that_touch_the_same_words():
     pairs, kinds = 0, Counter()
     for network in _programs():
-        for routine in filter(None, (network.cold, network.resident)):
+        for routine in network.routines:
             commands = [c for c in routine.commands if not isinstance(c, End)]
             accesses = [list(_accesses(c, network.config)) for c in commands]
             before = _done_before(commands)
