@@ -7,7 +7,7 @@ in `wait_*`, and gives one token to each engine named in `signal_*` when the com
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from hwgen.config import BANKS
 from hwgen.isa.fields import Buffer, Engine, Mode, Opcode, Reduce, Region, bits
@@ -24,6 +24,13 @@ class _Tokens:
     signal_load: int = bits(0, 12, 1, "give a token to the load engine when done")
     signal_compute: int = bits(0, 13, 1, "give a token to the compute engine when done")
     signal_store: int = bits(0, 14, 1, "give a token to the store engine when done")
+
+    def altered(self, **changes: int) -> Self:
+        """As dataclasses.replace, a tenth of the time: the compiler alters every command several times."""
+        assert changes.keys() <= self.__dict__.keys()
+        result = object.__new__(type(self))
+        result.__dict__.update(self.__dict__, **changes)
+        return result
 
     @property
     def waits(self) -> tuple[Engine, ...]:

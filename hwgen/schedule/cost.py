@@ -31,9 +31,9 @@ def command_cycles(command: Conv, config: HardwareConfig) -> int:
     c = command
     bounds = tuple(_bounds(c).tolist())
     slices = slices_per_pixel(c, config)
-    before, during = _passes(bounds, c.output_columns, slices, c.row_groups, c.input_blocks, _walk(c))
     if not c.residual or c.keep:
-        return _total(before, during, c.output_tiles)
+        return _alike(c.output_tiles, bounds, c.output_columns, slices, c.row_groups, c.input_blocks, _walk(c))
+    before, during = _passes(bounds, c.output_columns, slices, c.row_groups, c.input_blocks, _walk(c))
     ends = np.stack([during] * c.output_tiles).reshape(c.output_tiles, len(bounds) - 1, c.passes)
     for tile in range(c.output_tiles):
         ends[tile, :, -1] += conflicts(c, config, tile)
@@ -44,6 +44,12 @@ def _total(before: Int64Array, during: Int64Array, tiles: int) -> int:
     """Of `tiles` output tiles with these passes each: f and g (passes,)."""
     spans = np.maximum(during + np.roll(before, -1), PASS_CYCLES)
     return int(before[0] + tiles * spans.sum() - spans[-1] + during[-1])
+
+
+@lru_cache(maxsize=1024)
+def _alike(tiles: int, bounds: tuple[int, ...], columns: int, slices: int, row_groups: int, input_blocks: int, walk: _Walk) -> int:
+    """Of `tiles` output tiles without conflicts."""
+    return _total(*_passes(bounds, columns, slices, row_groups, input_blocks, walk), tiles)
 
 
 def _bounds(c: Conv) -> Int64Array:

@@ -66,7 +66,7 @@ def _by_input_blocks(job: Job, name: str, config: HardwareConfig) -> Iterator[Jo
     parts = -(-command.input_blocks // count)
     limits = [command.input_blocks * k // parts for k in range(parts + 1)]
     for box in _pixel_boxes(command.output_rows, command.output_columns, config.accumulator_depth):
-        part = replace(job, command=replace(rectangle(command, box, whole(command.output_rows, command.output_columns, 1), config), pixels_per_tile=box.pixels))
+        part = replace(job, command=rectangle(command, box, whole(command.output_rows, command.output_columns, 1), config).altered(pixels_per_tile=box.pixels))
         for first, end in zip(limits, limits[1:], strict=False):
             piece = _block_range(part, _Blocks(first, end, command.input_blocks), config)
             _check_fits(piece, name, config)
@@ -88,8 +88,7 @@ def _block_range(job: Job, blocks: _Blocks, config: HardwareConfig) -> Job:
     command = job.command
     assert job.weights is not None
     sets = job.weights.reshape(-1, blocks.total, config.out_lanes, config.in_lanes)[:, blocks.first : blocks.end]
-    part = replace(
-        command,
+    part = command.altered(
         input_blocks=blocks.end - blocks.first,
         input_address=(command.input_address + blocks.first * command.input_block_stride) & ADDRESS_MASK,
         resume=int(blocks.first > 0),

@@ -11,7 +11,7 @@ from hwgen.schedule.footprint import Interval
 _MANY = 48  # accesses after which those are forgotten for which nobody can wait any more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Access:
     first: int
     end: int
@@ -34,20 +34,20 @@ class Hazards:
     def access(self, space: Hashable, intervals: tuple[Interval, ...], step: tuple[Engine, int], *, writes: bool) -> dict[Engine, int]:
         """Record that `step` (engine, index in its order) reads or writes `intervals`; returns the last step of each other engine that it must follow."""
         engine, index = step
-        entries = self.spaces.setdefault(space, [])
+        entries = self.spaces.get(space, [])
         after: dict[Engine, int] = {}
         for first, end in intervals:
-            covered = []
+            staying = []
             for entry in entries:
                 if entry.first < end and first < entry.end:
                     if (writes or entry.writes) and entry.engine is not engine:
                         after[entry.engine] = max(after.get(entry.engine, -1), entry.index)
                     inside = first <= entry.first and entry.end <= end
                     if inside and (writes or (not entry.writes and entry.engine is engine)):
-                        covered.append(entry)  # who waits for this step has waited for that one
-            for entry in covered:
-                entries.remove(entry)
-            entries.append(_Access(first, end, engine, index, writes))
+                        continue  # who waits for this step has waited for that one
+                staying.append(entry)
+            entries = [*staying, _Access(first, end, engine, index, writes)]
+        self.spaces[space] = entries
         self.must_follow(step, after)
         if len(entries) > self.limits.get(space, _MANY):
             self.spaces[space] = [entry for entry in entries if self._matters(entry)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,8 +66,7 @@ def tile_range(job: Job, first: int, end: int, config: HardwareConfig) -> Job:
     block, rest = divmod(first * channels, config.in_lanes)
     assert rest == 0, "tile ranges begin at block boundaries"
     moved_input = block * command.input_block_stride if command.mode == Mode.DEPTHWISE else 0
-    part = replace(
-        command,
+    part = command.altered(
         output_tiles=end - first,
         output_blocks=command.output_blocks - block,
         output_address=command.output_address + block * command.output_block_stride,

@@ -50,8 +50,7 @@ def cut_to(job: Job, box: Box, own: Box, config: HardwareConfig) -> Job:
 def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv:
     """Rows and columns of `box` out of those of `own`, all of its channels."""
     top, left = box.top - own.top, box.left - own.left
-    part = replace(
-        command,
+    part = command.altered(
         output_rows=box.rows,
         output_columns=box.columns,
         output_address=command.output_address + top * command.output_row_stride + left,
@@ -60,7 +59,7 @@ def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv
         origin_column=command.origin_column + left * command.stride_columns,
         input_address=(command.input_address + top * command.input_row_step) & ADDRESS_MASK,
     )
-    return replace(part, pixels_per_tile=pixels_per_tile(part, config))
+    return part.altered(pixels_per_tile=pixels_per_tile(part, config))
 
 
 def _moved(address: int, nominal: View, actual: View) -> int:
@@ -89,4 +88,4 @@ def move(command: Conv, nominal: Views, actual: Views) -> Conv:
         assert nominal.residual is not None and actual.residual is not None
         changes["residual_address"] = _moved(command.residual_address, nominal.residual, actual.residual)
         changes["residual_row_stride"], changes["residual_block_stride"] = actual.residual.row_stride, actual.residual.block_stride
-    return replace(command, **changes)
+    return command.altered(**changes)

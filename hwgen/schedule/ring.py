@@ -12,20 +12,20 @@ class Ring:
 
     size: int
     head: int = 0
-    live: list[tuple[int, int, Hashable]] = field(default_factory=list)  # first, end, key
+    live: dict[Hashable, tuple[int, int]] = field(default_factory=dict)  # first word and end of each content
     evicted: bool = False  # something had to go: not everything fits at once
 
     def find(self, key: Hashable) -> int | None:
         """Address of what is still there."""
-        return next((first for first, _, known in self.live if known == key), None)
+        return self.live[key][0] if key in self.live else None
 
     def place(self, words: int, key: Hashable) -> int:
         """Address of new content; what lies there is forgotten."""
         if self.head + words > self.size:
             self.head = 0
         first, end = self.head, self.head + words
-        staying = [entry for entry in self.live if entry[1] <= first or end <= entry[0]]
+        staying = {known: place for known, place in self.live.items() if place[1] <= first or end <= place[0]}
         self.evicted |= len(staying) < len(self.live)
-        self.live = [*staying, (first, end, key)]
+        self.live = staying | {key: (first, end)}
         self.head = end
         return first

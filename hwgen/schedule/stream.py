@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
 
 from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
@@ -111,7 +111,7 @@ class Streamer:
         if job.weights is not None:
             images[Buffer.WEIGHT] = (weight_bytes(job.weights), job.weight_words(self.config))
         places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
-        command = replace(job.command, weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
+        command = job.command.altered(weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
         step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))
         waits = [
             self._touch(conv_reads(command, self.config), step, writes=False),
@@ -148,13 +148,11 @@ class Streamer:
         return command.rows * max(command.row_bytes // self.config.bus_bytes, 3)
 
 
-def _flagged(command: Command, flag: str) -> Command:
-    changes: dict[str, Any] = {flag: 1}
-    return replace(command, **changes)
-
-
 def _assign_tokens(steps: dict[Engine, list[_Step]], plans: Mapping[Engine, Sequence[Plan]]) -> None:
+    flags: dict[tuple[Engine, int], dict[str, int]] = defaultdict(dict)
     for token in tokens(plans):
-        waiter, target = steps[token.taker][token.taken], steps[token.giver][token.given]
-        waiter.command = _flagged(waiter.command, f"wait_{token.giver.name.lower()}")
-        target.command = _flagged(target.command, f"signal_{token.taker.name.lower()}")
+        flags[token.taker, token.taken][f"wait_{token.giver.name.lower()}"] = 1
+        flags[token.giver, token.given][f"signal_{token.taker.name.lower()}"] = 1
+    for (engine, index), changes in flags.items():
+        step = steps[engine][index]
+        step.command = step.command.altered(**changes)
