@@ -9,6 +9,7 @@ from functools import lru_cache
 from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.layout import PackedLayout
 from hwgen.schedule.box import Box
+from hwgen.schedule.box import whole as whole_box
 from hwgen.schedule.storage import whole_banks
 from hwgen.schedule.work import Work, Workload
 
@@ -102,25 +103,39 @@ def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool
 
     if not fits(_shape_in(load.input_box(work, first), work, load)):
         return None
-    boxes = list(tiles(whole, tiling))
-    shape_in = _largest(_shape_in(load.input_box(work, box), work, load) for box in boxes)
+    lines = _lines(whole, first, tiling)
+    sources = [[load.input_box(work, box) for box in line] for line in lines]
+    shapes = [_largest(_shape_in(source, work, load) for source in line) for line in sources]
+    shape_in = shapes[0][0], shapes[1][1], shapes[2][2]
     if not fits(shape_in):
         return None
-    tiling = replace(tiling, double=buffers == 2, input=shape_in, residual=residual, output=output, count=len(boxes))
-    return replace(tiling, estimate=_estimate(tiling, boxes, work, load))
+    count = len(lines[0]) * len(lines[1]) * len(lines[2])
+    tiling = replace(tiling, double=buffers == 2, input=shape_in, residual=residual, output=output, count=count)
+    read = whole_box(sum(box.rows for box in sources[0]), sum(box.columns for box in sources[1]), sum(box.blocks for box in sources[2]))
+    return replace(tiling, estimate=_estimate(tiling, first, read, work, load))
 
 
-def _estimate(tiling: Tiling, boxes: list[Box], work: Work, load: Workload) -> int:
-    """Cycles, roughly: what decides between tilings."""
-    config = load.config
-    reads = [load.bus_words(load.input_box(work, box)) + (load.bus_words(box) if work.operation.residual is not None else 0) for box in boxes]
-    stored = sum(load.bus_words(box) for box in boxes)
-    spatial = max(1, len(boxes) // -(-load.extent(work.operation.output).blocks // tiling.blocks))
+def _lines(whole: Box, first: Box, tiling: Tiling) -> tuple[list[Box], ...]:
+    """The tiles below the first one, beside it and behind it (in other blocks), itself included. All others are combinations of these: which
+    rows a tile reads depends on its rows alone, and likewise columns and blocks. A network may fall into a hundred thousand tiles."""
+    below = replace(whole, right=first.right, end_block=first.end_block)
+    beside = replace(whole, bottom=first.bottom, end_block=first.end_block)
+    behind = replace(whole, bottom=first.bottom, right=first.right)
+    return tuple(list(tiles(part, tiling)) for part in (below, beside, behind))
+
+
+def _estimate(tiling: Tiling, first: Box, read: Box, work: Work, load: Workload) -> int:
+    """Cycles, roughly: what decides between tilings. `first` tile; `read`: as much as all tiles read together."""
+    config, output = load.config, load.extent(work.operation.output)
+    begin, loaded, stored = load.bus_words(load.input_box(work, first)), load.bus_words(read), load.bus_words(output)
+    if work.operation.residual is not None:
+        begin, loaded = begin + load.bus_words(first), loaded + stored
+    spatial = max(1, tiling.count // -(-output.blocks // tiling.blocks))
     weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
-    compute = work.cycles + len(boxes) * COMMAND_CYCLES * len(work.jobs)
+    compute = work.cycles + tiling.count * COMMAND_CYCLES * len(work.jobs)
     if tiling.double:
-        return max(compute, sum(reads) + weights, stored) + reads[0] + stored // len(boxes)
-    return max(compute, weights) + sum(reads) + stored
+        return max(compute, loaded + weights, stored) + begin + stored // tiling.count
+    return max(compute, weights) + loaded + stored
 
 
 def weights_fit(work: Work, config: HardwareConfig) -> bool:

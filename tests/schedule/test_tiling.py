@@ -10,7 +10,7 @@ from hwgen.config import SIDES
 from hwgen.isa.instructions import in_different_banks
 from hwgen.layout import PackedLayout
 from hwgen.schedule.box import Box, whole
-from hwgen.schedule.tiling import Tiling, best_tiling, tiles, weights_fit, words
+from hwgen.schedule.tiling import COMMAND_CYCLES, Tiling, best_tiling, tiles, weights_fit, words
 
 NOTHING = (0, 0, 0)
 
@@ -105,3 +105,23 @@ def test_weights_fit_where_all_jobs_do():
         assert weights_fit(work, small("8x8", weight_words=max(16, 1 << (needed - 1).bit_length()) if needed else 16))
         if needed > 16:
             assert not weights_fit(work, small("8x8", weight_words=1 << (needed - 1).bit_length() - 1))
+
+
+def test_estimates_count_what_every_tile_reads():
+    """Rows, columns and blocks are added up apart; here tile by tile."""
+    kinds = set()
+    for load, work in _works(128):
+        tiling, output = best_tiling(work, load), load.extent(work.operation.output)
+        if tiling is None:
+            continue
+        boxes = list(tiles(output, tiling))
+        own = [load.bus_words(box) for box in boxes]
+        reads = [load.bus_words(load.input_box(work, box)) + (words_out if work.operation.residual else 0) for box, words_out in zip(boxes, own, strict=True)]
+        spatial = max(1, len(boxes) // -(-output.blocks // tiling.blocks))
+        weights = work.weight_bytes // load.config.bus_bytes * (1 if weights_fit(work, load.config) else spatial)
+        compute = work.cycles + len(boxes) * COMMAND_CYCLES * len(work.jobs)
+        overlapped = max(compute, sum(reads) + weights, sum(own)) + reads[0] + sum(own) // len(boxes)
+        assert tiling.estimate == (overlapped if tiling.double else max(compute, weights) + sum(reads) + sum(own))
+        assert tiling.count == len(boxes)
+        kinds.add((tiling.double, len(boxes) > 1, work.operation.residual is not None))
+    assert len(kinds) >= 5
