@@ -49,6 +49,17 @@ def response_channel() -> stream.Signature:
     return stream.Signature(data.StructLayout({"error": 1}))
 
 
+def memory_channels(config: HardwareConfig) -> dict[str, wiring.Member]:
+    """The DMA engines' channels, as members of what connects them to a bus."""
+    return {
+        "ar": In(address_channel(config)),
+        "r": Out(read_channel(config)),
+        "aw": In(address_channel(config)),
+        "w": In(write_channel(config)),
+        "b": Out(response_channel()),
+    }
+
+
 # name, width, driven by the master
 _AXI_LITE = (
     ("awaddr", ceil_log2(REGISTER_SPACE_BYTES), True), ("awprot", 3, True), ("awvalid", 1, True), ("awready", 1, False),

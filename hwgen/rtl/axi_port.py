@@ -6,10 +6,10 @@ from typing import Any
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Out
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.axi import address_channel, axi_master_signature, byte_bits, read_channel, response_channel, write_channel
+from hwgen.rtl.axi import axi_master_signature, byte_bits, memory_channels
 
 _INCREMENT, _BUFFERABLE, _UNPRIVILEGED_SECURE_DATA = 1, 0b0011, 0b000
 _ERROR_BIT = 1  # of SLVERR and DECERR
@@ -30,16 +30,7 @@ class AxiPort(wiring.Component):
 
     def __init__(self, config: HardwareConfig) -> None:
         self._config = config
-        super().__init__(
-            {
-                "ar": In(address_channel(config)),
-                "r": Out(read_channel(config)),
-                "aw": In(address_channel(config)),
-                "w": In(write_channel(config)),
-                "b": Out(response_channel()),
-                "bus": Out(axi_master_signature(config)),
-            }
-        )
+        super().__init__({**memory_channels(config), "bus": Out(axi_master_signature(config))})
 
     def elaborate(self, platform: Any) -> Module:
         m, bus = Module(), self.bus

@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 from hwgen.config import HardwareConfig
 from hwgen.isa.latency import OUTSTANDING_BURSTS
 from hwgen.isa.registers import REGISTER_SPACE_BYTES
-from hwgen.rtl.axi import LENGTH_BITS, address_channel, axi_lite_signature, byte_bits, read_channel, response_channel, write_channel
+from hwgen.rtl.axi import LENGTH_BITS, axi_lite_signature, byte_bits, memory_channels
 
 WORDS_UNDER_WAY = 64  # hides a memory's latency up to this many cycles
 _TAG = data.StructLayout({"write": 1, "last": 1})
@@ -56,16 +56,7 @@ class WishbonePort(wiring.Component):
 
     def __init__(self, config: HardwareConfig) -> None:
         self._config = config
-        super().__init__(
-            {
-                "ar": In(address_channel(config)),
-                "r": Out(read_channel(config)),
-                "aw": In(address_channel(config)),
-                "w": In(write_channel(config)),
-                "b": Out(response_channel()),
-                "bus": Out(wishbone_master_signature(config)),
-            }
-        )
+        super().__init__({**memory_channels(config), "bus": Out(wishbone_master_signature(config))})
 
     def elaborate(self, platform: Any) -> Module:
         m, bus = Module(), self.bus
