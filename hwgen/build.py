@@ -102,9 +102,11 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     check_replaceable(request.out, force=request.force)
     digest = model_sha256(request.model)
     network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress)
-    progress.stage("compile the program")
+    progress.stage("write and read the quantized model")
     models = _onnx_files(network)
-    compiled = compile_network(for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware), request.hardware)
+    graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware)
+    progress.stage("compile the program", total=100)
+    compiled = compile_network(graph, request.hardware, progress=progress.step)
     progress.stage("write Verilog")
     files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")

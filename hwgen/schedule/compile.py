@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,12 +25,14 @@ from hwgen.schedule.inputs import packed_layout
 from hwgen.schedule.operations import operations
 from hwgen.schedule.prepare import blocks_of, channel_positions, prepare
 from hwgen.schedule.segments import Segment, plan
+from hwgen.schedule.share import Report, between, silent
 from hwgen.schedule.storage import View
 from hwgen.schedule.stream import Stream, Streamer, Weights
 from hwgen.schedule.timing import Prediction, predict
 from hwgen.schedule.work import Workload, workload
 
 SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
+_PLANNING, _EMISSION = 0.1, 0.4  # shares of the time that planning takes, and commands of one program before their prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,22 +144,23 @@ class CompiledNetwork:
         return ends | {Region.PROGRAM: sum(routine.size_bytes for routine in self.routines), Region.WEIGHTS: len(self.weights), Region.ARENA: self.arena_bytes}
 
 
-def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
-    """Compile a quantized graph.
+def compile_network(graph: Graph, config: HardwareConfig, *, progress: Callable[[int], None] | None = None) -> CompiledNetwork:
+    """Compile a quantized graph. `progress` is told how many percent are done: a large network in small buffers takes half a minute.
 
     Raises ConfigError where graph and hardware disagree on arithmetic, CapacityError where a buffer or the accumulator is too
     small (which, where, by how much).
     """
+    report: Report = silent if progress is None else lambda share: progress(round(100 * share))
     _check_arithmetic(graph, config)
     graph = prepare(graph, config.in_lanes)
     _check_accumulators(graph, config)
     positions = channel_positions(graph, config.in_lanes)
     load = workload(graph, operations(graph), positions, _layouts(graph, positions, config), config)
     inputs, outputs = host_tensors(load)
-    segments = plan(load)
+    segments = plan(load, between(report, 0, _PLANNING))
     places = homes(load, segments, inputs, outputs)
     try:
-        cold, resident, weights = _routines(load, segments, places)
+        cold, resident, weights = _routines(load, segments, places, between(report, _PLANNING, 1))
         _check_fields(cold, resident)
     except CapacityError as error:
         raise CapacityError(f"network {graph.name!r}: {error}") from error
@@ -174,18 +177,22 @@ def compile_network(graph: Graph, config: HardwareConfig) -> CompiledNetwork:
     )
 
 
-def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes) -> tuple[Routine, Routine | None, Weights]:
+def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, report: Report) -> tuple[Routine, Routine | None, Weights]:
     """The whole layers' weights at once where all stay in the buffers; else the share of the buffer that gives the fastest program."""
+
+    def emitted(weights: Weights, share: int, report: Report) -> Routine:
+        return _routine(Emitter(load, places, Streamer(load.config, weights), share), segments, report)
+
     if all(sum(words) <= size for words, size in _needed(load)):
         weights = Weights(load.config)
-        cold = _routine(load, segments, places, weights, 1)
+        cold = emitted(weights, 1, between(report, 0, 0.5))
         if weights.resident:
-            resident = _routine(load, segments, places, weights, 1)
+            resident = emitted(weights, 1, between(report, 0.5, 1))
             return _followed(cold, resident, load.config), resident, weights
     candidates = []
-    for share in SHARES:
+    for index, share in enumerate(SHARES):
         weights = Weights(load.config)
-        candidates.append((_routine(load, segments, places, weights, share), weights))
+        candidates.append((emitted(weights, share, between(report, index / len(SHARES), (index + 1) / len(SHARES))), weights))
     cold, weights = min(candidates, key=lambda candidate: candidate[0].prediction.total_cycles)
     return cold, None, weights
 
@@ -196,15 +203,18 @@ def _needed(load: Workload) -> tuple[tuple[list[int], int], tuple[list[int], int
     return ([job.weight_words(config) for job in jobs], config.weight_words), ([job.parameter_words(config) for job in jobs], config.parameter_words)
 
 
-def _routine(load: Workload, segments: tuple[Segment, ...], places: Homes, weights: Weights, share: int) -> Routine:
+def _routine(emitter: Emitter, segments: tuple[Segment, ...], report: Report) -> Routine:
     """Raises CapacityError where a layer's weights do not fit a buffer."""
-    emitter = Emitter(load, places, Streamer(load.config, weights), share)
+    load = emitter.load
     emitter.copy_inputs()
-    for segment in segments:
+    for index, segment in enumerate(segments):
         emitter.emit(segment)
+        report(_EMISSION * (index + 1) / len(segments))
     stream = emitter.streamer.finish()
     layers = tuple(_layer(index, load, emitter.written, stream) for index in range(len(load.works)))
-    return Routine(commands=stream.commands, layers=layers, prediction=predict(stream.commands, load.config))
+    prediction = predict(stream.commands, load.config)
+    report(1)
+    return Routine(commands=stream.commands, layers=layers, prediction=prediction)
 
 
 def _followed(routine: Routine, following: Routine, config: HardwareConfig) -> Routine:

@@ -9,6 +9,7 @@ from hwgen.config import SIDES
 from hwgen.errors import CapacityError
 from hwgen.layout import PackedLayout
 from hwgen.schedule.box import Box
+from hwgen.schedule.share import Report, silent
 from hwgen.schedule.storage import Span, allocate, needed_words
 from hwgen.schedule.tiling import Tiling, best_tiling, words
 from hwgen.schedule.work import Workload
@@ -85,13 +86,17 @@ def run(load: Workload, first: int, end: int) -> Segment | None:
     return Segment(first=first, end=end, addresses=addresses) if needed_words(sizes, addresses) <= load.config.activation_words else None
 
 
-def plan(load: Workload) -> tuple[Segment, ...]:
+def plan(load: Workload, report: Report = silent) -> tuple[Segment, ...]:
     """All operations on chip where they fit, else the cheapest division. Raises CapacityError where one operation fits in no way."""
     count = len(load.works)
     whole = run(load, 0, count)
     if whole is not None:
         return (whole,)
-    segments = tuple(_cheapest(load, [best_tiling(work, load) for work in load.works]))
+    tilings = []
+    for index, work in enumerate(load.works):
+        tilings.append(best_tiling(work, load))
+        report((index + 1) / count)
+    segments = tuple(_cheapest(load, tilings))
     tiles = sum(segment.tiling.count for segment in segments if segment.tiling)
     if tiles > MOST_TILES:
         raise CapacityError(

@@ -97,6 +97,14 @@ def test_compiling_twice_gives_the_same_bytes():
     assert (first.program, first.weights) == (second.program, second.weights)
 
 
+@pytest.mark.parametrize("weight_words", [4096, 64])
+def test_progress_goes_up_to_all(weight_words):
+    percents = []
+    network = compile_network(random_graph(11, nodes=6), replace(PRESETS["16x16"], weight_words=weight_words), progress=percents.append)
+    assert (network.resident is not None) == (weight_words == 4096)
+    assert percents == sorted(percents) and percents[-1] == 100 and len(percents) >= 4
+
+
 def test_activation_buffer_too_small_says_by_how_much():
     config = replace(PRESETS["4x4"], activation_words=64)
     with pytest.raises(CapacityError, match=r"activation buffer: layer 'n\d+' needs at least \d+ words .* \d+ words too few; set activation_words to \d+"):
