@@ -12,18 +12,11 @@ import pytest
 from openset_support import model_path, session
 
 from hwgen.frontend.onnx import load_float_graph
+from tools.bench_cases import TRAINED
 from tools.network_writer import same_pads
 from tools.seeded_networks import SHAPES, inputs, main, network, write
 
 SMALL = ("resnet8", "mobilenetv1_025_96", "dscnn", "autoencoder")
-IN_OPEN_SET = {
-    "resnet8": "resnet8_cifar10_nhwc",
-    "mobilenetv1_025_96": "vww_mobilenetv1_025",
-    "dscnn": "kws_dscnn",
-    "autoencoder": "ad_autoencoder",
-    "mobilenetv1_025_128": "mobilenetv1_025_128_imagenet",
-    "squeezenet10": "squeezenet10_imagenet",
-}
 
 
 def macs_of(model: onnx.ModelProto) -> int:
@@ -48,10 +41,10 @@ def test_macs_are_those_of_the_source(name: str) -> None:
     assert macs_of(network(name)) == SHAPES[name].macs
 
 
-@pytest.mark.parametrize("name", IN_OPEN_SET)
+@pytest.mark.parametrize("name", TRAINED)
 def test_shape_is_that_of_the_trained_network(name: str) -> None:
     """Convolutions of the seeded network have the kernels of the trained one's; a 1x1 convolution of one pixel may be a Gemm here."""
-    trained, seeded = (kernels(model) for model in (onnx.load(model_path(IN_OPEN_SET[name])), network(name)))
+    trained, seeded = (kernels(model) for model in (onnx.load(model_path(TRAINED[name])), network(name)))
     assert trained == seeded + ([(1001, 256, 1, 1)] if name == "mobilenetv1_025_128" else [])
 
 
