@@ -225,7 +225,9 @@ def _followed(routine: Routine, following: Routine, config: HardwareConfig) -> R
 def _check_fields(*routines: Routine | None) -> None:
     """Raises CapacityError where a number does not fit its field."""
     for routine in routines:
-        assert routine is None or len(routine.records) == routine.size_bytes
+        if routine is not None:
+            size_bytes = len(routine.records)
+            assert size_bytes == routine.size_bytes
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
