@@ -54,7 +54,7 @@ class ActivationBuffer(wiring.Component):
     DMA, `store` is the DMA's request, answered on `store_data`.
     Timing: data follow a read by one cycle and stay until the bank's next read. A read in the cycle of a write to the same word
     gets the old content, a cycle later the new. The compute engine always comes first: `load.ready` and `store.ready` are low in
-    a cycle in which it uses the write or read port of the same bank of the same side.
+    a cycle in which it uses the write or read port of the same bank of the same side; it may read again and again what it waits to take.
     """
 
     def __init__(self, config: HardwareConfig) -> None:

@@ -136,7 +136,7 @@ class ComputeEngine(wiring.Component):
             self.fetch.command.eq(self.front),
             self.fetch.valid.eq(skid.out_valid),
             self.fetch.pixel.eq(skid.out),
-            self.fetch.three_rows.eq(self.walker.three_rows),
+            self.fetch.distances.eq(self.walker.distances),
             self.fetch.go.eq(~self.draining),
             self.activations.read.eq(self.fetch.reads),
             self.array_busy.eq(self.fetch.enter),

@@ -10,9 +10,9 @@ from amaranth.utils import ceil_log2
 from hwgen.config import BANKS, SIDES, HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.latency import PASS_CYCLES
-from hwgen.rtl.activation_buffer import BANK_BITS, PORT_BITS, SIDE_BITS, address_bits, port_of, port_reads_layout, row_of
+from hwgen.rtl.activation_buffer import BANK_BITS, PORT_BITS, PORTS, SIDE_BITS, address_bits, port_of, port_reads_layout, row_of
 from hwgen.rtl.activity import LOST_LAYOUT
-from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, pixel_layout
+from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, distances_layout, pixel_layout
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:
@@ -35,21 +35,25 @@ def result_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def _located_layout(config: HardwareConfig) -> data.StructLayout:
-    """A column with the addresses of its words: word 0 and 1 (packed) or one word per kernel row."""
-    words = {"words": data.ArrayLayout(address_bits(config), BANKS), "used": BANKS, "route": route_layout(config)}
-    return data.StructLayout({"pixel": pixel_layout(config), **words})
+    """A column with its words: word 0 and 1 (packed) or one word per kernel row. counts: they are needed, if they lie inside; row: that of
+    each word; column_inside: all of them lie between the image's left and right edge."""
+    words = {"words": data.ArrayLayout(address_bits(config), BANKS), "rows": data.ArrayLayout(signed(POSITION_BITS), BANKS)}
+    return data.StructLayout({"pixel": pixel_layout(config), **words, "counts": BANKS, "column_inside": 1, "route": route_layout(config)})
 
 
 def _read_layout(config: HardwareConfig) -> data.StructLayout:
-    banks = data.StructLayout({"enable": BANKS, "address": data.ArrayLayout(address_bits(config) - BANK_BITS, BANKS)})
-    return data.StructLayout({"pixel": pixel_layout(config), "banks": banks, "route": route_layout(config), "group": result_layout(config)["group"].shape})
+    """operand, residual: the ports at which the column's words, and the residual word of the next slice, are read; conflict: both at one.
+    write: the slice's block lies in the output. slices: the pixel's sums are complete."""
+    ports = {"operand": PORTS, "address": data.ArrayLayout(address_bits(config) - PORT_BITS, BANKS), "residual": PORTS}
+    flags = {"conflict": 1, "write": 1, "slices": 1}
+    return data.StructLayout({"pixel": pixel_layout(config), **ports, **flags, "route": route_layout(config), "group": result_layout(config)["group"].shape})
 
 
 class Fetch(wiring.Component):
     """Three registers behind the walker, the last of which holds a pixel until all its cycles are over.
 
-    Members: `command` and `three_rows` are constant while `valid`; `go` allows the first column of a command (the one before has
-    drained), which `begins` reports. In one cycle, `reads`; with `walk`, a column's `route`; with `enter`, a complete pixel's `beat`;
+    Members: `command` and `distances` are constant while `valid`; `go` allows the first column of a command (the one before has
+    drained), which `begins` reports. In one cycle, `reads` (also of a column that waits); with `walk`, its `route`; with `enter`, a complete pixel's `beat`;
     with `emitting`, one slice of Q sums: its number `slice`, the `residual_port` that is read for it, and where its `result` goes.
     `pass_start` with `current` tells the weight loader; `finished` is the cycle of the command's last slice. `lost`: in a cycle without
     `enter`, why.
@@ -66,7 +70,7 @@ class Fetch(wiring.Component):
                 "valid": In(1),
                 "pixel": In(pixel_layout(config)),
                 "advance": Out(1),
-                "three_rows": In(data.StructLayout({"rows": 10, "words": address_bits(config)})),
+                "distances": In(distances_layout(config)),
                 "go": In(1),
                 "begins": Out(1),
                 "reads": Out(port_reads_layout(config)),
@@ -106,8 +110,8 @@ class Fetch(wiring.Component):
         word_column = Mux(c.mode == Mode.PACKED, pixel.column >> ceil_log2(n), pixel.column)
         first_word = Signal(address_bits(self.config))
         column_inside = (pixel.column >= 0) & (pixel.column < c.input_columns)
-        row_distances: list[ValueLike] = [0, c.dilation_rows, c.dilation_rows << 1, self.three_rows.rows]
-        word_distances: list[ValueLike] = [0, c.kernel_row_step, c.kernel_row_step << 1, self.three_rows.words]
+        row_distances: list[ValueLike] = [0, c.dilation_rows, c.dilation_rows << 1, self.distances.three_rows]
+        word_distances: list[ValueLike] = [0, self.distances.words, self.distances.words << 1, self.distances.three_words]
         m.d.comb += [
             first_word.eq(pixel.address + word_column),
             out.pixel.eq(pixel),
@@ -116,68 +120,70 @@ class Fetch(wiring.Component):
             out.route.preset.eq(pixel.preset),
         ]
         for k in range(BANKS):
-            row = Signal(signed(POSITION_BITS), name=f"row_{k}")
-            row_inside = (row >= 0) & (row < c.input_rows)
-            word = Signal(address_bits(self.config), name=f"word_{k}")
-            m.d.comb += [row.eq(pixel.row + row_distances[k]), word.eq(first_word + word_distances[k])]
-            m.d.comb += [out.words[k].eq(word), out.route.bank[k].eq(word[:BANK_BITS])]
-            with m.Switch(c.mode):
-                with m.Case(Mode.DEPTHWISE):
-                    inside = row_inside & column_inside & pixel.rows[k]
-                    m.d.comb += [out.route.inside[k].eq(inside), out.route.counts[k].eq(pixel.rows[k]), out.used[k].eq(inside)]
-                with m.Case(Mode.PACKED):
-                    used = 1 if k == 0 else pixel.column[: ceil_log2(n)].any() if k == 1 else 0
-                    m.d.comb += [row.eq(pixel.row), word.eq(first_word + k), out.route.counts[k].eq(1)]
-                    m.d.comb += [out.route.inside[k].eq(row_inside), out.used[k].eq(row_inside & used)]
-                with m.Default():
-                    inside = row_inside & column_inside
-                    m.d.comb += [out.route.counts[k].eq(1), out.route.inside[k].eq(inside), out.used[k].eq(inside if k == 0 else 0)]
+            m.d.comb += [out.words[k].eq(first_word + word_distances[k]), out.route.bank[k].eq(out.words[k][:BANK_BITS])]
+            m.d.comb += out.rows[k].eq(pixel.row + Mux(c.mode == Mode.PACKED, 0, row_distances[k]))
+        with m.Switch(c.mode):
+            with m.Case(Mode.DEPTHWISE):
+                m.d.comb += [out.counts.eq(pixel.rows), out.route.counts.eq(pixel.rows), out.column_inside.eq(column_inside)]
+            with m.Case(Mode.PACKED):
+                m.d.comb += [out.counts.eq(Cat(1, pixel.column[: ceil_log2(n)].any())), out.route.counts.eq(-1), out.column_inside.eq(1)]
+            with m.Default():
+                m.d.comb += [out.counts.eq(1), out.route.counts.eq(-1), out.column_inside.eq(column_inside)]
         return out
 
     def _bank(self, m: Module, located: data.View) -> data.View:
-        """Sort the words by bank: those that are read lie in different ones."""
-        c = self.config
+        """Sort the words by bank: those that count lie in different ones."""
+        c, command, pixel = self.config, self.command, located.pixel
         out = Signal(_read_layout(c), name="next_held")
-        m.d.comb += [out.pixel.eq(located.pixel), out.route.eq(located.route), out.group.eq(located.pixel.chunk * c.slices if c.tiles_per_word > 1 else 0)]
+        m.d.comb += [out.pixel.eq(pixel), out.route.eq(located.route), out.group.eq(pixel.chunk * c.slices if c.tiles_per_word > 1 else 0)]
+        inside = [Signal(name=f"inside_{k}") for k in range(BANKS)]
+        for k, word in enumerate(inside):
+            row = located.rows[k]
+            m.d.comb += [word.eq(located.column_inside & ~row[-1] & (row[:-1] < command.input_rows)), out.route.inside[k].eq(word & located.route.counts[k])]
         for b in range(BANKS):
-            here = [located.used[k] & (located.words[k][:BANK_BITS] == b) for k in range(BANKS)]
+            here = [located.counts[k] & (located.words[k][:BANK_BITS] == b) for k in range(BANKS)]
             address = located.words[0][BANK_BITS:]
             for k in range(1, BANKS):
                 address = Mux(here[k], located.words[k][BANK_BITS:], address)
-            m.d.comb += [out.banks.enable[b].eq(Cat(here).any()), out.banks.address[b].eq(address), out.route.side[b].eq(address[-SIDE_BITS:])]
+            m.d.comb += [out.address[b].eq(address), out.route.side[b].eq(address[-SIDE_BITS:])]
+        used = [Signal(PORTS, name=f"used_{k}") for k in range(BANKS)]
+        for k, ports in enumerate(used):
+            m.d.comb += ports.eq(Mux(located.counts[k], 1 << port_of(located.words[k]), 0))
+        residual = Signal(PORTS, name="next_residual")
+        write = ~command.keep & (pixel.block < command.output_blocks)
+        m.d.comb += [
+            residual.eq(Mux(command.residual, 1 << port_of(pixel.residual), 0)),
+            out.residual.eq(Mux(write & pixel.beat & pixel.last, residual, 0)),
+            out.operand.eq(Cat(Cat(used[k][p] & inside[k] for k in range(BANKS)).any() for p in range(PORTS))),
+            out.conflict.eq(write & Cat((used[k] & residual).any() & inside[k] for k in range(BANKS)).any()),
+            out.write.eq(write),
+            out.slices.eq(pixel.beat & pixel.last),
+        ]
         return out
 
     def _slots(self, m: Module, valid: Value) -> None:
         """One cycle of the column in the last register: walk on, and with a complete pixel enter the array, emit a slice, or both."""
-        c, pixel = self.command, self.held.pixel
-        walked, gap = Signal(), Signal(range(PASS_CYCLES))
-        slice_index = self.slice
-        may = Signal()
-        m.d.comb += may.eq(valid & (walked | ((~pixel.pass_start | (gap == 0)) & (~pixel.begin | self.go))))
-        write = ~c.keep & (pixel.block < c.output_blocks)
-        reads_residual = Signal()
-        port = Signal(PORT_BITS)
-        conflict = Signal()
-        done = Signal()
-        last_slice = Mux(c.mode == Mode.DEPTHWISE, self.config.depthwise_lanes // self.config.requantize_lanes - 1, self.config.slices - 1)
+        c, held, pixel = self.command, self.held, self.held.pixel
+        walked, gap, spaced = Signal(), Signal(range(PASS_CYCLES)), Signal(init=1)  # the last pass began PASS_CYCLES ago
+        slice_index, last_slice = self.slice, Signal()
+        may, done, finishes, ready = Signal(), Signal(), Signal(), Signal()
+        depthwise, slices = self.config.depthwise_lanes // self.config.requantize_lanes, self.config.slices
         m.d.comb += [
-            reads_residual.eq(c.residual & write),
-            port.eq(port_of(pixel.residual)),
-            conflict.eq(reads_residual & Cat(self._used(port) for port in range(SIDES * BANKS)).bit_select(port, 1)),
-            self.walk.eq(may & ~walked),
+            last_slice.eq(slice_index == Mux(c.mode == Mode.DEPTHWISE, depthwise - 1, slices - 1)),
+            ready.eq((~pixel.pass_start | spaced) & (~pixel.begin | self.go)),
+            may.eq(valid & (walked | ready)),
+            finishes.eq(~held.slices | (last_slice & (walked | ~held.conflict))),
+            self.walk.eq(valid & ready & ~walked),
             self.begins.eq(self.walk & pixel.begin),
             self.enter.eq(self.walk & pixel.beat),
-            self.emitting.eq(may & pixel.beat & pixel.last & (walked | ~conflict)),
-            done.eq(Mux(pixel.beat & pixel.last, self.emitting & (slice_index == last_slice), may)),
-            self.advance.eq(~valid | done),
-            self.pass_start.eq(self.enter & pixel.pass_start),
+            self.emitting.eq(may & (held.slices & (walked | ~held.conflict))),
+            done.eq(may & finishes),
+            self.advance.eq(~valid | ((walked | ready) & finishes)),
+            self.pass_start.eq(self.walk & (pixel.beat & pixel.pass_start)),
             self.current.eq(pixel),
             self.finished.eq(done & pixel.final),
         ]
-        with m.If(self.pass_start):
-            m.d.sync += gap.eq(PASS_CYCLES - 1)
-        with m.Elif(gap != 0):
-            m.d.sync += gap.eq(gap - 1)
+        m.d.sync += [gap.eq(Mux(self.pass_start, PASS_CYCLES - 1, gap - ~spaced)), spaced.eq(~self.pass_start & (spaced | (gap == 1)))]
         with m.If(self.walk):
             m.d.sync += walked.eq(1)
         with m.If(self.emitting & ~done):
@@ -185,8 +191,8 @@ class Fetch(wiring.Component):
             self._next_slice(m)
         with m.If(self.advance):
             m.d.sync += [walked.eq(0), slice_index.eq(0)]
-        self._lost(m, valid, walked, gap != 0)
-        self._outputs(m, write, reads_residual, port, done)
+        self._lost(m, valid, walked, ~spaced)
+        self._outputs(m, valid, walked, done)
 
     def _lost(self, m: Module, valid: Value, walked: Value, gap: Value) -> None:
         pixel = self.held.pixel
@@ -204,37 +210,36 @@ class Fetch(wiring.Component):
     def _next_slice(self, m: Module) -> None:
         """The place of the next slice; crosses to the next block at the end of a word."""
         c, held = self.command, self.held
+        residual, block = Signal(address_bits(self.config), name="further_residual"), Signal(17, name="further_block")
+        m.d.comb += [residual.eq(held.pixel.residual + c.residual_block_stride), block.eq(held.pixel.block + 1)]
+        write = ~c.keep & (block < c.output_blocks)
         m.d.sync += held.group.eq(held.group + 1)
         with m.If(held.group == self.config.in_lanes // self.config.requantize_lanes - 1):
             m.d.sync += [
                 held.group.eq(0),
-                held.pixel.block.eq(held.pixel.block + 1),
+                held.pixel.block.eq(block),
+                held.write.eq(write),
                 held.pixel.output.eq(held.pixel.output + c.output_block_stride),
-                held.pixel.residual.eq(held.pixel.residual + c.residual_block_stride),
+                held.pixel.residual.eq(residual),
+                held.residual.eq(Mux(c.residual & write, 1 << port_of(residual), 0)),
             ]
 
-    def _used(self, port: int) -> Value:
-        """Whether an operand of the pixel is read at `port`."""
-        side, bank = divmod(port, BANKS)
-        return self.held.banks.enable[bank] & (self.held.route.side[bank] == side)
-
-    def _outputs(self, m: Module, write: Value, reads_residual: Value, residual_port: Value, done: Value) -> None:
+    def _outputs(self, m: Module, valid: Value, walked: Value, done: Value) -> None:
         held, pixel, result = self.held, self.held.pixel, self.result
         m.d.comb += [
             self.beat.index.eq(pixel.index),
             self.route.eq(held.route),
             *(self.beat[name].eq(pixel[name]) for name in ("first", "new_weights", "new_bias", "new_rescale")),
             self.beat.last.eq(pixel.last & ~self.command.keep),
-            self.residual_port.eq(residual_port),
+            self.residual_port.eq(port_of(pixel.residual)),
             result.address.eq(pixel.output),
             result.group.eq(held.group),
-            result.write.eq(write),
+            result.write.eq(held.write),
             result.final.eq(done & pixel.final),
         ]
         for port in range(SIDES * BANKS):
-            residual_here = self.emitting & reads_residual & (residual_port == port)
-            fetch_here = self.walk & self._used(port)
+            operand = held.operand[port] & ~walked
             m.d.comb += [
-                self.reads.enable[port].eq(fetch_here | residual_here),
-                self.reads.address[port].eq(Mux(fetch_here, held.banks.address[port % BANKS][:-SIDE_BITS], row_of(pixel.residual))),
+                self.reads.enable[port].eq(valid & (operand | held.residual[port])),
+                self.reads.address[port].eq(Mux(operand, held.address[port % BANKS], row_of(pixel.residual))),
             ]
