@@ -46,24 +46,23 @@ class WeightLoader(wiring.Component):
         c, pixel = self.command, self.pixel
         tile_base = Signal(self.weight_bits, reset_less=True)
         following = Signal(self.weight_bits)
-        m.d.comb += following.eq(self.weights.address + self.weights_valid)
+        load, rewind = Signal(), Signal()
+        m.d.comb += [
+            following.eq(self.weights.address + self.weights_valid),
+            load.eq(Mux(self.start, c.reduce == Reduce.SUM, self.pass_start & pixel.next_weights)),
+            rewind.eq(self.pass_start & (pixel.next_weights & pixel.rewind_weights)),
+        ]
         with m.If(self.start):
             m.d.sync += tile_base.eq(c.weight_address)
-        with m.Elif(self.pass_start & pixel.next_weights & pixel.next_tile):
+        with m.Elif(self.pass_start & (pixel.next_weights & pixel.next_tile)):
             m.d.sync += tile_base.eq(following)
-        load = Mux(self.start, c.reduce == Reduce.SUM, self.pass_start & pixel.next_weights)
-        address = Mux(self.start, c.weight_address, Mux(pixel.rewind_weights, tile_base, following))
-        self._sequence(m, load, address, self.weights_valid, self.weights)
-
-        next_parameters = self.parameters.address + self.parameters_valid
-        load = self.start | (self.pass_start & pixel.next_parameters)
-        self._sequence(m, load, Mux(self.start, c.parameter_address, next_parameters), self.parameters_valid, self.parameters)
+        self._sequence(m, load, self.weights_valid, self.weights)
+        m.d.sync += self.weights.address.eq(Mux(self.start, c.weight_address, Mux(rewind, tile_base, following)))
+        self._sequence(m, self.start | (self.pass_start & pixel.next_parameters), self.parameters_valid, self.parameters)
+        m.d.sync += self.parameters.address.eq(Mux(self.start, c.parameter_address, self.parameters.address + self.parameters_valid))
         return m
 
-    def _sequence(self, m: Module, load: Value, address: Value, valid: Value, step: data.View) -> None:
-        """The steps of one set from `address` on, beginning in the cycle after `load`."""
+    def _sequence(self, m: Module, load: Value, valid: Value, step: data.View) -> None:
+        """The steps of one set, beginning in the cycle after `load`; the address goes on with each, and stays behind the last."""
         last = self.config.weight_load_cycles - 1
-        with m.If(load):
-            m.d.sync += [valid.eq(1), step.address.eq(address), step.group.eq(0)]
-        with m.Elif(valid):
-            m.d.sync += [valid.eq(step.group != last), step.address.eq(step.address + 1), step.group.eq(step.group + 1)]
+        m.d.sync += [valid.eq(load | (valid & (step.group != last))), step.group.eq(Mux(load, 0, step.group + valid))]
