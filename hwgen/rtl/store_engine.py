@@ -20,6 +20,7 @@ from hwgen.rtl.faults import FAULT_LAYOUT, report
 from hwgen.rtl.rows import RowGenerator, beat_bits
 
 DATA_DEPTH = 8  # bus words between buffer and W
+_IN_FLIGHT = 2  # of them, asked for in this cycle and the one before: not in the queue when it is asked whether there is room
 
 
 class StoreEngine(wiring.Component):
@@ -72,30 +73,34 @@ class StoreEngine(wiring.Component):
             m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
 
         active, beat, left = Signal(), Signal(beat_bits(self._config)), Signal(LENGTH_BITS)
-        requested, free = Signal(), Signal()
+        can, free, final = Signal(), Signal(), Signal()  # `can`: one more word may be asked for; `final`: `left` is 0
+        burst = splitter.bursts.payload
         m.d.comb += [
-            requested.eq(self.read.valid & self.read.ready),
-            free.eq(~active | (requested & (left == 0))),
-            self.bursts.payload.eq(splitter.bursts.payload),
+            free.eq(~active | (can & final)),
+            self.bursts.payload.eq(burst),
             self.bursts.valid.eq(splitter.bursts.valid & free),
             splitter.bursts.ready.eq(self.bursts.ready & free),
         ]
         with m.If(free):
-            m.d.sync += [active.eq(self.bursts.valid & self.bursts.ready), beat.eq(splitter.bursts.payload.beat), left.eq(splitter.bursts.payload.length)]
-        with m.Elif(requested):
-            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
-        self._read_words(m, active, beat, requested)
+            m.d.sync += [active.eq(self.bursts.valid & self.bursts.ready), beat.eq(burst.beat), left.eq(burst.length), final.eq(burst.length == 0)]
+        with m.Elif(can):
+            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1), final.eq(left == 1)]
+        self._read_words(m, active, beat, can)
         return m
 
-    def _read_words(self, m: Module, active: Signal, beat: Signal, requested: Signal) -> None:
-        """The buffer's words, cut into bus words."""
+    def _read_words(self, m: Module, active: Signal, beat: Signal, can: Signal) -> None:
+        """The buffer's words, cut into bus words. One that the compute engine keeps from the port waits, so that whether the next one is asked
+        for, which is in `can`, hangs on nothing of the same cycle. It has its place in the queue, whatever those before it meet."""
         chunks = buffer_chunks(self._config)[Buffer.ACTIVATION]
         shift, arriving = ceil_log2(chunks), Signal()
         chunk = Signal(range(max(2, chunks)))
+        waits, asks, waiting, asked = Signal(), Signal(), Signal.like(beat), Signal.like(beat)
         m.submodules.words = words = fifo.SyncFIFO(width=self._config.bus_bits, depth=DATA_DEPTH)
         m.d.comb += [
-            self.read.valid.eq(active & (words.level + arriving < DATA_DEPTH)),
-            self.read.payload.address.eq(beat >> shift),
+            asks.eq(waits | (active & can)),
+            asked.eq(Mux(waits, waiting, beat)),
+            self.read.valid.eq(asks),
+            self.read.payload.address.eq(asked >> shift),
             words.w_en.eq(arriving),
             self.data.valid.eq(words.r_rdy),
             self.data.payload.eq(words.r_data),
@@ -105,6 +110,7 @@ class StoreEngine(wiring.Component):
             for number in range(chunks):
                 with m.Case(number):
                     m.d.comb += words.w_data.eq(self.read_data.word_select(number, self._config.bus_bits))
-        m.d.sync += arriving.eq(requested)
-        with m.If(requested):
-            m.d.sync += chunk.eq(Mux(shift > 0, beat[: max(1, shift)], 0))
+        m.d.sync += [arriving.eq(asks & self.read.ready), chunk.eq(Mux(shift > 0, asked[: max(1, shift)], 0))]
+        m.d.sync += [waits.eq(asks & ~self.read.ready), can.eq(~(asks & ~self.read.ready) & (words.level < DATA_DEPTH - _IN_FLIGHT))]
+        with m.If(~waits):
+            m.d.sync += waiting.eq(beat)
