@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,7 +26,7 @@ class BurstSplitter(wiring.Component):
 
     Members
     -------
-    rows : what to transfer
+    rows : what to transfer, from an address that is a multiple of the bus word
     bursts : the pieces, in order
 
     Timing
@@ -35,30 +35,36 @@ class BurstSplitter(wiring.Component):
     cycle in which the last burst is.
     """
 
-    def __init__(self, config: HardwareConfig) -> None:
+    def __init__(self, config: HardwareConfig, words: int | None = None) -> None:
+        """Rows of at most `words` bus words: see `row_layout`."""
         self._config = config
-        super().__init__({"rows": In(stream.Signature(row_layout(config))), "bursts": Out(stream.Signature(burst_layout(config)))})
+        super().__init__({"rows": In(stream.Signature(row_layout(config, words))), "bursts": Out(stream.Signature(burst_layout(config)))})
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         low = byte_bits(self._config)
-        row, burst, busy = Signal(row_layout(self._config)), self.bursts.payload, Signal()
-        position = row.address[low : low + LENGTH_BITS]
-        page = row.address[low + LENGTH_BITS :]
-        to_boundary, count, final = Signal(LENGTH_BITS + 1), Signal(LENGTH_BITS + 1), Signal()
+        row, burst = self.rows.payload, self.bursts.payload
+        row_position, row_page = row.address[low : low + LENGTH_BITS], row.address[low + LENGTH_BITS :]
+        row_tail, row_end_page = row.end[:LENGTH_BITS], row.end[LENGTH_BITS:]
+        position, page = Signal(LENGTH_BITS), Signal.like(row_page)
+        tail, tail_length = Signal(LENGTH_BITS), Signal(LENGTH_BITS)  # the row's end in its last page, and from there back to `position`
+        before_end, beat, buffer, last = Signal.like(row_end_page), Signal.like(row.beat), Signal(2), Signal()
+        busy, final = Signal(), Signal(init=1)  # `final`: the row ends in this page, or there is none; known a cycle before
+        free = Signal()
 
         m.d.comb += [
-            to_boundary.eq(BURST_BEATS - position),
-            final.eq(~row.beats[LENGTH_BITS + 1 :].any() & (row.beats[: LENGTH_BITS + 1] <= to_boundary)),
-            count.eq(Mux(final, row.beats, to_boundary)),
-            burst.eq(Cat(row.address, (count - 1)[:LENGTH_BITS], row.beat, row.buffer, row.last & final)),
+            burst.eq(Cat(C(0, low), position, page, Mux(final, tail_length, ~position))),
+            Cat(burst.beat, burst.buffer, burst.last).eq(Cat(beat, buffer, last & final)),
             self.bursts.valid.eq(busy),
-            self.rows.ready.eq(~busy | (self.bursts.ready & final)),
+            free.eq(~busy | self.bursts.ready),
+            self.rows.ready.eq(free & final),
         ]
-        with m.If(self.rows.ready):
-            m.d.sync += busy.eq(self.rows.valid)
-            with m.If(self.rows.valid):
-                m.d.sync += row.eq(self.rows.payload)
-        with m.Elif(self.bursts.ready):
-            m.d.sync += [position.eq(0), page.eq(page + 1), row.beats.eq(row.beats - count), row.beat.eq(row.beat + count)]
+        with m.If(free):
+            with m.If(final):
+                m.d.sync += [busy.eq(self.rows.valid), final.eq(~self.rows.valid | (row_page[: len(row_end_page)] == row_end_page))]
+                m.d.sync += [position.eq(row_position), page.eq(row_page), tail.eq(row_tail), before_end.eq(row_end_page - 1)]
+                m.d.sync += [tail_length.eq(row_tail - row_position), beat.eq(row.beat), buffer.eq(row.buffer), last.eq(row.last)]
+            with m.Else():
+                m.d.sync += [position.eq(0), page.eq(page + 1), final.eq(page[: len(before_end)] == before_end)]
+                m.d.sync += [tail_length.eq(tail), beat.eq(beat + (BURST_BEATS - position))]
         return m

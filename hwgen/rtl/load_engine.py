@@ -82,7 +82,6 @@ class LoadEngine(wiring.Component):
             m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, refused_address)
         with m.If(self.beats.ready):
             m.d.sync += self.write.valid.eq(taken & ~beat.error)
-        with m.If(taken):
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}
             address, chunk = beat.beat >> shifts[Buffer.ACTIVATION], beat.beat[: shifts[Buffer.ACTIVATION]]
             for buffer in (Buffer.WEIGHT, Buffer.PARAMETER):

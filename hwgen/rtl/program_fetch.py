@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import COMMAND_BYTES, Buffer, Region
-from hwgen.isa.instructions import COMMANDS, Load
+from hwgen.isa.fields import COMMAND_BYTES, Region
+from hwgen.isa.instructions import COMMANDS
 from hwgen.isa.latency import RECORDS_AHEAD
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import regions_layout
-from hwgen.rtl.bursts import BurstSplitter, burst_layout
-from hwgen.rtl.command import record_bits
+from hwgen.rtl.axi import address_channel, byte_bits, read_channel, regions_layout
+from hwgen.rtl.bursts import BurstSplitter
+from hwgen.rtl.command import INDEX_BITS, record_bits
 from hwgen.rtl.faults import CODE_BITS
-from hwgen.rtl.read_dma import read_beat_layout
-from hwgen.rtl.rows import RowGenerator
+
+_RECORD_BITS = ceil_log2(COMMAND_BYTES)
 
 
 class ProgramFetch(wiring.Component):
@@ -40,13 +41,13 @@ class ProgramFetch(wiring.Component):
     """
 
     def __init__(self, config: HardwareConfig) -> None:
-        self._config = config
+        self._config, self._beats = config, COMMAND_BYTES // config.bus_bytes
         super().__init__(
             {
                 "entry": In(32),
                 "regions": In(regions_layout(config)),
-                "bursts": Out(stream.Signature(burst_layout(config))),
-                "beats": In(stream.Signature(read_beat_layout(config))),
+                "bursts": Out(address_channel(config)),
+                "beats": In(read_channel(config)),
                 "record": Out(stream.Signature(record_bits(COMMANDS))),
                 "fault_code": Out(CODE_BITS),
             }
@@ -65,33 +66,44 @@ class ProgramFetch(wiring.Component):
         return m
 
     def _request(self, m: Module, ahead: Signal, missing: Signal) -> Signal:
-        """Every record is one row of a transfer, checked like any other; returns the strobe "one more record is under way"."""
-        m.submodules.rows = rows = RowGenerator(self._config, Load)
-        m.submodules.bursts = splitter = BurstSplitter(self._config)
-        offset, requested, transfer = Signal(32), Signal(), rows.command.payload
+        """Record after record as rows, each checked like a transfer's; returns the strobe "one more record is under way".
+
+        What does not change is computed anew in every cycle, and so is what hangs on the record's number: the states wait for it.
+        """
+        m.submodules.bursts = splitter = BurstSplitter(self._config, self._beats)
+        low, bits, region = byte_bits(self._config), self._config.address_bits, self.regions[Region.PROGRAM]
+        record, origin, address = Signal(INDEX_BITS), Signal(bits + 1), Signal(bits + 1)
+        places = Signal(signed(INDEX_BITS + 1))  # records that the region holds from `entry` on; below 0 where `entry` lies behind it
+        requested, row = Signal(), splitter.rows.payload
+        misaligned, wraps = Cat(region.base[:low], self.entry[:low]).any(), address[_RECORD_BITS:bits].all() & address[:_RECORD_BITS].any()
+        outside = (places < 0) | (places[:INDEX_BITS] == record) | address[bits] | wraps
+
+        m.d.sync += [origin.eq(region.base + self.entry), places.eq((region.size - self.entry) >> _RECORD_BITS)]
+        m.d.sync += [address.eq(origin + (record << _RECORD_BITS)), row.end.eq(address[low:] + (self._beats - 1))]
         m.d.comb += [
-            rows.regions.eq(self.regions),
-            rows.command.valid.eq(1),
-            transfer.region.eq(Region.PROGRAM),
-            transfer.memory_offset.eq(self.entry + offset),
-            transfer.row_bytes.eq(COMMAND_BYTES),
-            transfer.rows.eq(1),
-            transfer.destination.eq(Buffer.ACTIVATION),
-            splitter.rows.payload.eq(rows.rows.payload),
-            splitter.rows.valid.eq(rows.rows.valid & (ahead < RECORDS_AHEAD)),
-            rows.rows.ready.eq(splitter.rows.ready & (ahead < RECORDS_AHEAD)),
+            row.address.eq(address),
             requested.eq(splitter.rows.valid & splitter.rows.ready),
         ]
-        wiring.connect(m, splitter.bursts, wiring.flipped(self.bursts))
-        with m.If(rows.command.ready):
-            m.d.sync += offset.eq(offset + COMMAND_BYTES)
-        with m.If(rows.fault.valid):
-            m.d.sync += missing.eq(rows.fault.code)
+        with m.FSM():
+            with m.State("NUMBER"):
+                m.next = "ADDRESS"
+            with m.State("ADDRESS"):
+                m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += missing.eq(Mux(misaligned, ErrorCode.ALIGNMENT, Mux(outside, ErrorCode.REGION, ErrorCode.NONE)))
+                m.next = "ASK"
+            with m.State("ASK"):
+                m.d.comb += splitter.rows.valid.eq(~missing.any() & (ahead < RECORDS_AHEAD))
+                with m.If(requested):
+                    m.d.sync += record.eq(record + 1)
+                    m.next = "NUMBER"
+        burst, ask = splitter.bursts.payload, self.bursts
+        m.d.comb += [ask.payload.eq(Cat(burst.address, burst.length)), ask.valid.eq(splitter.bursts.valid), splitter.bursts.ready.eq(ask.ready)]
         return requested
 
     def _assemble(self, m: Module, failed: Signal) -> Signal:
         """Bus words to records; returns the strobe "a record is complete"."""
-        width, beats = self._config.bus_bits, COMMAND_BYTES // self._config.bus_bytes
+        width, beats = self._config.bus_bits, self._beats
         m.submodules.words = words = fifo.SyncFIFO(width=width + 1, depth=RECORDS_AHEAD * beats)
         number, complete, used = Signal(range(max(2, beats))), Signal(), len(self.record.payload)
         error = words.r_data[width]
@@ -104,11 +116,11 @@ class ProgramFetch(wiring.Component):
         ]
         with m.If(words.r_rdy & words.r_en):
             m.d.sync += [number.eq(number + 1), failed.eq(error | (failed & (number != 0)))]
-            with m.Switch(number):
-                for beat in range(min(beats, -(-used // width))):
-                    part = self.record.payload[beat * width : min(used, (beat + 1) * width)]
-                    with m.Case(beat):
-                        m.d.sync += part.eq(words.r_data[: len(part)])
+        with m.If(words.r_en), m.Switch(number):  # also where no word is there yet: the one that comes takes its place
+            for beat in range(min(beats, -(-used // width))):
+                part = self.record.payload[beat * width : min(used, (beat + 1) * width)]
+                with m.Case(beat):
+                    m.d.sync += part.eq(words.r_data[: len(part)])
         with m.If(complete):
             m.d.sync += [number.eq(0), self.record.valid.eq(1)]
         with m.Elif(self.record.ready):

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.latency import OUTSTANDING_BURSTS
+from hwgen.rtl.address_stage import AddressStage
 from hwgen.rtl.axi import LENGTH_BITS, address_channel, byte_bits, read_channel
 from hwgen.rtl.bursts import burst_layout
 from hwgen.rtl.rows import beat_bits
@@ -17,9 +18,7 @@ from hwgen.rtl.rows import beat_bits
 
 def read_beat_layout(config: HardwareConfig) -> data.StructLayout:
     """One bus word from `address`, for bus word `beat` of `buffer`; `error`: the memory refused; `last` bus word of its command."""
-    return data.StructLayout(
-        {"data": config.bus_bits, "error": 1, "address": config.address_bits, "beat": beat_bits(config), "buffer": 2, "last": 1}
-    )
+    return data.StructLayout({"data": config.bus_bits, "error": 1, "address": config.address_bits, "beat": beat_bits(config), "buffer": 2, "last": 1})
 
 
 class ReadDma(wiring.Component):
@@ -27,8 +26,9 @@ class ReadDma(wiring.Component):
 
     Members
     -------
-    program, load : bursts to read; `program_beats`, `load_beats` : their bus words, in order
-    halt : no burst is accepted any more, and what still arrives is taken, whether or not its source (then in reset) is ready
+    program, load : bursts to read; `program_beats`, `load_beats` : their bus words, in order. The program's need no place in a buffer
+    halt : no burst is accepted any more (one that its source, then in reset, still offers is dropped), and what still arrives is taken,
+        whether or not its source is ready
     idle : no burst is under way
     beat : a bus word was taken from memory in this cycle
     ar, r : AXI4 channels
@@ -36,19 +36,18 @@ class ReadDma(wiring.Component):
     Timing
     ------
     A burst that is accepted in cycle t is on AR in cycle t + 1; one burst is accepted per cycle while fewer than OUTSTANDING_BURSTS are
-    under way (accepted, and the last bus word not yet taken) and AR is free or being taken. A bus word passes in the cycle in which it
+    under way (accepted, and the last bus word not yet taken) and no second one waits for AR. A bus word passes in the cycle in which it
     is on R.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
         self._config = config
-        bursts, beats = stream.Signature(burst_layout(config)), stream.Signature(read_beat_layout(config))
         super().__init__(
             {
-                "program": In(bursts),
-                "program_beats": Out(beats),
-                "load": In(bursts),
-                "load_beats": Out(beats),
+                "program": In(address_channel(config)),
+                "program_beats": Out(read_channel(config)),
+                "load": In(stream.Signature(burst_layout(config))),
+                "load_beats": Out(stream.Signature(read_beat_layout(config))),
                 "halt": In(1),
                 "idle": Out(1),
                 "beat": Out(1),
@@ -62,22 +61,20 @@ class ReadDma(wiring.Component):
         pending_layout = data.StructLayout({"burst": burst_layout(self._config), "is_load": 1})
         m.submodules.pending = queue = fifo.SyncFIFO(width=pending_layout.size, depth=OUTSTANDING_BURSTS)
         pending = data.View(pending_layout, queue.r_data)
-        accept, chosen = Signal(), Signal(pending_layout)
+        m.submodules.addresses = addresses = AddressStage(self._config)
+        address = addresses.source
 
         m.d.comb += [
-            chosen.is_load.eq(~self.program.valid),
-            chosen.burst.eq(Mux(self.program.valid, self.program.payload.as_value(), self.load.payload.as_value())),
-            accept.eq(queue.w_rdy & (~self.ar.valid | self.ar.ready) & ~self.halt),
-            self.program.ready.eq(accept),
-            self.load.ready.eq(accept & ~self.program.valid),
-            queue.w_en.eq(accept & (self.program.valid | self.load.valid)),
-            queue.w_data.eq(chosen),
+            self.program.ready.eq(queue.w_rdy & address.ready),
+            self.load.ready.eq(self.program.ready & ~self.program.valid),
+            address.payload.address.eq(Mux(self.program.valid, self.program.payload.address, self.load.payload.address)),
+            address.payload.length.eq(Mux(self.program.valid, self.program.payload.length, self.load.payload.length)),
+            address.valid.eq(self.program.ready & (self.program.valid | self.load.valid) & ~self.halt),
+            queue.w_en.eq(address.valid),
+            queue.w_data.eq(Cat(self.load.payload, ~self.program.valid)),
             self.idle.eq(~queue.r_rdy),
         ]
-        with m.If(queue.w_en):
-            m.d.sync += [self.ar.valid.eq(1), self.ar.payload.eq(Cat(chosen.burst.address, chosen.burst.length))]
-        with m.Elif(self.ar.ready):
-            m.d.sync += self.ar.valid.eq(0)
+        wiring.connect(m, addresses.channel, wiring.flipped(self.ar))
         self._route(m, queue, pending)
         return m
 
@@ -86,16 +83,17 @@ class ReadDma(wiring.Component):
         low, count = byte_bits(self._config), Signal(LENGTH_BITS)
         address = pending.burst.address
         position = address[low : low + LENGTH_BITS] + count  # bursts end at multiples of BURST_BEATS: no carry leaves it
-        for beats, mine in ((self.program_beats, ~pending.is_load), (self.load_beats, pending.is_load)):
-            m.d.comb += [
-                beats.valid.eq(self.r.valid & queue.r_rdy & mine),
-                beats.payload.data.eq(self.r.payload.data),
-                beats.payload.error.eq(self.r.payload.error),
-                beats.payload.address.eq(Cat(address[:low], position[:LENGTH_BITS], address[low + LENGTH_BITS :])),
-                beats.payload.beat.eq(pending.burst.beat + count),
-                beats.payload.buffer.eq(pending.burst.buffer),
-                beats.payload.last.eq(pending.burst.last & self.r.payload.last),
-            ]
+        m.d.comb += [
+            self.program_beats.valid.eq(self.r.valid & queue.r_rdy & ~pending.is_load),
+            self.program_beats.payload.eq(self.r.payload),
+            self.load_beats.valid.eq(self.r.valid & queue.r_rdy & pending.is_load),
+            self.load_beats.payload.data.eq(self.r.payload.data),
+            self.load_beats.payload.error.eq(self.r.payload.error),
+            self.load_beats.payload.address.eq(Cat(address[:low], position[:LENGTH_BITS], address[low + LENGTH_BITS :])),
+            self.load_beats.payload.beat.eq(pending.burst.beat + count),
+            self.load_beats.payload.buffer.eq(pending.burst.buffer),
+            self.load_beats.payload.last.eq(pending.burst.last & self.r.payload.last),
+        ]
         ready = Mux(pending.is_load, self.load_beats.ready, self.program_beats.ready)
         m.d.comb += [
             self.r.ready.eq(queue.r_rdy & (self.halt | ready)),

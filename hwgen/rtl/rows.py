@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Region
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import byte_bits, region_layout, regions_layout
+from hwgen.rtl.axi import LENGTH_BITS, byte_bits, region_layout, regions_layout
 from hwgen.rtl.command import INDEX_BITS, buffer_chunks, buffer_words, command_layout
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 
@@ -23,14 +23,12 @@ def beat_bits(config: HardwareConfig) -> int:
     return max(ceil_log2(words[buffer] * chunks[buffer]) for buffer in Buffer)
 
 
-def row_layout(config: HardwareConfig) -> data.StructLayout:
-    """`beats` bus words at byte `address` of memory and at bus word `beat` of `buffer`; `last` row of its command."""
-    return data.StructLayout({"address": config.address_bits, "beats": beat_bits(config) + 1, "beat": beat_bits(config), "buffer": 2, "last": 1})
-
-
-def _exceeds_power(value: Value, bits: int) -> Value:
-    """value > 2**bits, without a comparator."""
-    return value[bits + 1 :].any() | (value[bits] & value[:bits].any())
+def row_layout(config: HardwareConfig, words: int | None = None) -> data.StructLayout:
+    """Bus words from byte `address` of memory to the one at `end` (low bits of its address, in bus words), which belong at bus word `beat` of
+    `buffer`; `last` row of its command. A row has at most `words` bus words, without that what the largest buffer holds."""
+    end_bits = 1 + (beat_bits(config) if words is None else ceil_log2(words))  # so many tell the two addresses' distance
+    end_bits = max(end_bits, LENGTH_BITS + 1)
+    return data.StructLayout({"address": config.address_bits, "end": end_bits, "beat": beat_bits(config), "buffer": 2, "last": 1})
 
 
 class RowGenerator(wiring.Component):
@@ -41,14 +39,14 @@ class RowGenerator(wiring.Component):
     Members
     -------
     command : transfer to execute (`Load` or `Store`), with its position `index` in the program
-    regions : windows of system memory; read when the command is accepted
+    regions : windows of system memory; read 1 cycle after a command was accepted or a row was taken
     rows : checked rows, in order
     fault : ALIGNMENT, REGION (both with the row's memory address) or BUFFER (with the row's buffer word); no more rows follow
 
     Timing
     ------
     The first row is offered 3 cycles after the command was accepted, row k + 1 3 cycles after row k was taken; the next command can be
-    accepted 1 cycle after the last row was taken.
+    accepted 1 cycle after the last row was taken. `fault` rises in the cycle in which the row would have been offered, and stays.
     """
 
     def __init__(self, config: HardwareConfig, command: type) -> None:
@@ -74,63 +72,69 @@ class RowGenerator(wiring.Component):
             choice = Mux(buffer == other, word << self._shifts[other], choice)
         return choice
 
-    def _exceeds_buffer(self, word: Value, row: data.View[Any], beats: Value) -> Value:
-        """Whether `beats` bus words from `word` on leave the buffer. Buffers hold powers of two, so this takes one sum and no comparison."""
-        end = row.beat + beats
-        exceeds = C(0, 1)
-        for buffer, words in buffer_words(self._config).items():
-            limit = ceil_log2(words << self._shifts[buffer])
-            exceeds |= (row.buffer == buffer) & (word[ceil_log2(words) :].any() | _exceeds_power(end, limit))
+    def _exceeds_buffer(self, buffer: Value, word: Value, length: Value, last_beat: Value) -> Value:
+        """Whether a row of `length` + 1 bus words from `word` on leaves the buffer. Buffers hold powers of two, so this takes no comparison."""
+        exceeds = length[beat_bits(self._config) :].any()
+        for number, words in buffer_words(self._config).items():
+            limit = ceil_log2(words << self._shifts[number])
+            exceeds |= (buffer == number) & (word[ceil_log2(words) :].any() | last_beat[limit:].any())
         return exceeds
 
     def elaborate(self, platform: Any) -> Module:
+        """IDLE takes a command; ADD counts with offsets, CHECK with addresses; both make flags, by which a row is offered or reported."""
         m = Module()
+        low = self._low
         held, index, region = Signal.like(self.command.payload), Signal(INDEX_BITS), Signal(region_layout(self._config))
         offset = Signal(33)  # a legal one fits 32 bits, and a stride is added to legal ones only
-        word, rows_left, bad_region = Signal(BUFFER_ADDRESS_BITS + 1), Signal(16), Signal()
-        end_offset, address = Signal(34), Signal(self._config.address_bits + 1)
-        row, transfer = self.rows.payload, self.command.payload
-        beats = held.row_bytes[self._low :]  # a row that fits its buffer fits row.beats
+        word, failed_word, rows_left = Signal(BUFFER_ADDRESS_BITS + 1), Signal(BUFFER_ADDRESS_BITS + 1), Signal(16)
+        length = Signal(33 - low)  # bus words of a row minus 1; below 0 where there are none
+        last_offset = Signal(34 - low)  # of the row's last bus word, counted in bus words
+        last_beat = Signal(beat_bits(self._config) + 1)
+        misaligned, outside, overrun = Signal(), Signal(), Signal()
+        row, transfer, buffer = self.rows.payload, self.command.payload, self._buffer(held)
+        first_beat = Value.cast(self._first_beat(word, buffer))[: beat_bits(self._config)]
 
-        m.d.comb += [row.beats.eq(beats), row.buffer.eq(self._buffer(held)), row.last.eq(rows_left == 1), row.address.eq(address)]
+        m.d.comb += row.buffer.eq(buffer)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.command.ready.eq(1)
+                m.d.sync += [held.eq(transfer), index.eq(self.index), rows_left.eq(transfer.rows), length.eq(transfer.row_bytes[low:] - 1)]
+                m.d.sync += [offset.eq(transfer.memory_offset), word.eq(transfer.buffer_address)]
                 with m.If(self.command.valid):
-                    m.d.sync += [held.eq(transfer), index.eq(self.index), rows_left.eq(transfer.rows)]
-                    m.d.sync += [offset.eq(transfer.memory_offset), word.eq(transfer.buffer_address)]
-                    m.d.sync += bad_region.eq(transfer.region >= len(Region))
-                    with m.Switch(transfer.region):
-                        for number in Region:
-                            with m.Case(number):
-                                m.d.sync += region.eq(self.regions[number])
                     m.next = "ADD"
             with m.State("ADD"):
-                m.d.sync += [end_offset.eq(offset + held.row_bytes), address.eq(region.base + offset), row.beat.eq(self._first_beat(word, self._buffer(held)))]
+                with m.Switch(held.region):
+                    for number in Region:
+                        with m.Case(number):
+                            m.d.sync += region.eq(self.regions[number])
+                m.d.sync += [last_offset.eq(offset[low:] + length[:-1]), row.beat.eq(first_beat), last_beat.eq(first_beat + length[: len(first_beat)])]
                 m.next = "CHECK"
             with m.State("CHECK"):
-                misaligned = Cat(region.base[: self._low], offset[: self._low], held.row_bytes[: self._low]).any()
-                misaligned |= held.memory_row_stride[: self._low].any() & (held.rows > 1)
-                wraps = _exceeds_power(address[self._low :] + beats, self._config.address_bits - self._low)
-                outside = bad_region | (end_offset > region.size) | wraps
-                m.next = "STOPPED"
-                with m.If(self._buffer(held) == len(Buffer)):
-                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
-                with m.Elif(misaligned | (held.row_bytes == 0) | (held.rows == 0)):
-                    m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, address)
-                with m.Elif(outside):
-                    m.d.comb += report(self.fault, ErrorCode.REGION, index, address)
-                with m.Elif(self._exceeds_buffer(word, row, beats)):
-                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
-                with m.Else():
-                    m.next = "OFFER"
+                unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
+                last_word = region.base[low:] + last_offset
+                unknown, wraps = held.region >= len(Region), last_word[self._config.address_bits - low :].any()
+                exceeds = self._exceeds_buffer(buffer, word, length[:-1], last_beat)
+                known_buffer = buffer != len(Buffer)
+                m.d.sync += [
+                    misaligned.eq(known_buffer & (unaligned | length[-1] | ~rows_left.any())),
+                    outside.eq(known_buffer & (unknown | wraps | (last_offset >= region.size[low:]))),
+                    overrun.eq(~known_buffer | exceeds),
+                    Cat(row.address, row.end, row.last).eq(Cat((region.base + offset)[: len(row.address)], last_word[: len(row.end)], ~rows_left[1:].any())),
+                    failed_word.eq(word),
+                    *(offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)),
+                ]
+                m.next = "OFFER"
             with m.State("OFFER"):
-                m.d.comb += self.rows.valid.eq(1)
-                with m.If(self.rows.ready):
-                    m.d.sync += [offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)]
-                    m.next = "ADD"
-                    with m.If(row.last):
-                        m.next = "IDLE"
-            with m.State("STOPPED"):
-                pass
+                with m.If(misaligned):
+                    m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, row.address)
+                with m.Elif(outside):
+                    m.d.comb += report(self.fault, ErrorCode.REGION, index, row.address)
+                with m.Elif(overrun):
+                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, failed_word)
+                with m.Else():
+                    m.d.comb += self.rows.valid.eq(1)
+                    with m.If(self.rows.ready):
+                        m.next = "ADD"
+                        with m.If(row.last):
+                            m.next = "IDLE"
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.latency import OUTSTANDING_BURSTS
+from hwgen.rtl.address_stage import AddressStage
 from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, address_channel, response_channel, write_channel
 from hwgen.rtl.bursts import burst_layout
 
@@ -22,7 +23,8 @@ class WriteDma(wiring.Component):
     bursts : what to write; data : the bus words of the accepted bursts, in order
     done : the memory has confirmed the last burst of a command
     error, error_address : the memory refused a burst, which began there
-    halt : no burst is accepted any more; bus words of accepted bursts are sent with all strobes 0
+    halt : no burst is accepted any more (one that its source, then in reset, still offers is dropped, and so are bus words); bus words of
+        accepted bursts are sent with all strobes 0
     idle : no burst is under way
     beat : a bus word was sent in this cycle
     aw, w, b : AXI4 channels
@@ -30,7 +32,8 @@ class WriteDma(wiring.Component):
     Timing
     ------
     A burst that is accepted in cycle t is on AW in cycle t + 1, its first bus word can be accepted in cycle t + 1 and is on W one cycle
-    after its acceptance. One burst per cycle is accepted while fewer than OUTSTANDING_BURSTS wait for their B; one bus word per cycle.
+    after its acceptance. One burst per cycle is accepted while fewer than OUTSTANDING_BURSTS wait for their B and no second one for AW;
+    one bus word per cycle.
     `done` and `error` rise in the cycle of B.
     """
 
@@ -58,10 +61,13 @@ class WriteDma(wiring.Component):
         m.submodules.unconfirmed = unconfirmed = fifo.SyncFIFO(width=pending_layout.size, depth=OUTSTANDING_BURSTS)
         m.submodules.unsent = unsent = fifo.SyncFIFO(width=LENGTH_BITS, depth=OUTSTANDING_BURSTS)
         pending, burst, accept = data.View(pending_layout, unconfirmed.r_data), self.bursts.payload, Signal()
+        m.submodules.addresses = addresses = AddressStage(self._config)
 
         m.d.comb += [
-            self.bursts.ready.eq(unconfirmed.w_rdy & (~self.aw.valid | self.aw.ready) & ~self.halt),
-            accept.eq(self.bursts.valid & self.bursts.ready),
+            self.bursts.ready.eq(unconfirmed.w_rdy & addresses.source.ready),
+            accept.eq(self.bursts.valid & self.bursts.ready & ~self.halt),
+            addresses.source.valid.eq(accept),
+            addresses.source.payload.eq(Cat(burst.address, burst.length)),
             unconfirmed.w_en.eq(accept),
             unconfirmed.w_data.eq(Cat(burst.last, burst.address[:FAULT_ADDRESS_BITS])),
             unsent.w_en.eq(accept),
@@ -73,10 +79,7 @@ class WriteDma(wiring.Component):
             self.error_address.eq(pending.address),
             self.idle.eq(~unconfirmed.r_rdy),
         ]
-        with m.If(accept):
-            m.d.sync += [self.aw.valid.eq(1), self.aw.payload.eq(Cat(burst.address, burst.length))]
-        with m.Elif(self.aw.ready):
-            m.d.sync += self.aw.valid.eq(0)
+        wiring.connect(m, addresses.channel, wiring.flipped(self.aw))
         self._send(m, unsent)
         return m
 
@@ -86,7 +89,7 @@ class WriteDma(wiring.Component):
         m.d.comb += [
             free.eq(~self.w.valid | self.w.ready),
             last.eq(count == unsent.r_data),
-            self.data.ready.eq(free & unsent.r_rdy & ~self.halt),
+            self.data.ready.eq(free & unsent.r_rdy),
             unsent.r_en.eq(free & (self.halt | self.data.valid) & last),
             self.beat.eq(self.w.valid & self.w.ready),
         ]

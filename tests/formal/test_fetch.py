@@ -12,14 +12,12 @@ from formal.harness import Harness, accept, requires_persistence
 from formal.prove import prove, refute
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Region
-from hwgen.isa.instructions import Load
+from hwgen.isa.fields import COMMAND_BYTES, Region
 from hwgen.isa.latency import RECORDS_AHEAD
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import byte_bits
-from hwgen.rtl.command import command_layout
+from hwgen.rtl.faults import CODE_BITS
 from hwgen.rtl.program_fetch import ProgramFetch
-from hwgen.rtl.rows import beat_bits, row_layout
 
 CONFIG = HardwareConfig(out_lanes=16, in_lanes=32, bus_bits=256, activation_words=256, weight_words=64, parameter_words=16)
 BEATS = COMMAND_BYTES // CONFIG.bus_bytes  # bus words of a record
@@ -109,7 +107,7 @@ def request_harness(**faults: Any) -> Harness:
     done = (BEATS - left) << low
     address = f.base + start + done
     legal = (start + length <= f.size) & (f.base + start + length <= 1 << CONFIG.address_bits) & ~Cat(f.base[:low], start[:low]).any()
-    h.require(~f.bursts.valid | ((burst.address == address) & (count <= left) & (burst.last == (count == left)) & legal))
+    h.require(~f.bursts.valid | ((burst.address == address) & (count <= left) & legal))
     h.require(~f.bursts.valid | (burst.address[:12] + (count << low) <= 4096))
     missing = ~f.record.valid & (f.dut.fault_code != 0)
     h.require(~missing | (~legal & ~f.bursts.valid & (f.under_way == 0)))
@@ -118,28 +116,33 @@ def request_harness(**faults: Any) -> Harness:
 
     following = Signal(40)  # the record behind those that bursts have begun
     h.d.comb += following.eq(start + Mux(f.bursts.valid, length, 0))
-    held, row = Signal(command_layout(Load)), Signal(row_layout(CONFIG))
-    h.d.comb += [held.region.eq(Region.PROGRAM), held.memory_offset.eq(following), held.row_bytes.eq(length), held.rows.eq(1)]
-    h.d.comb += [held.destination.eq(Buffer.ACTIVATION), row.buffer.eq(Buffer.ACTIVATION)]
-    h.d.comb += [row.address.eq(address), row.beats.eq(left), row.beat.eq(BEATS - left), row.last.eq(1)]
-    for name, width in {"bad_region": 1, "first_beat": beat_bits(CONFIG), "first_word": BUFFER_ADDRESS_BITS + 1}.items():
-        h.shadow(name, Const(0, width))
+    in_space = f.base + following + length <= 1 << CONFIG.address_bits
+    misaligned = Cat(f.base[:low], following[:low]).any()
+    next_legal = (following + length <= f.size) & in_space & ~misaligned
+    word, end = address[low:], ((f.base + start + length - 1) >> low)[:5]
+    position, page = word[:4], word[4:]
     for name, value in {
-        "held": held,
-        "row": row,
-        "one": Const(1, 16),
-        "following": following,
-        "offset": (following - f.entry)[:32],
-        "next_offset": (following - f.entry + length)[:32],
-        "address": (f.base + following)[: CONFIG.address_bits + 1],
-        "end": (following + length)[:34],
-        "region": Cat(f.base, f.size),
+        "number": ((following - f.entry) >> 7)[:25],
+        "origin": (f.base + f.entry)[: CONFIG.address_bits + 1],
+        "places": ((f.size - f.entry) >> 7)[:26],
+        "next_address": (f.base + following)[: CONFIG.address_bits + 1],
+        "next_end": (((f.base + following) >> low) + BEATS - 1)[:5],
+        "code": Mux(misaligned, ErrorCode.ALIGNMENT, Mux(next_legal, ErrorCode.NONE, Const(ErrorCode.REGION, CODE_BITS))),
+        "no_code": Const(0, CODE_BITS),
+        "position": position,
+        "page": page[: CONFIG.address_bits - low - 4],
+        "tail": end[:4],
+        "tail_length": (end[:4] - position)[:4],
+        "before_end": ~end[4],
+        "final": ~f.bursts.valid | (page[0] == end[4]),
     }.items():
         h.shadow(name, value)
     h.guard("begun", f.bursts.valid)
     h.claim("legal", legal)
-    in_space = f.base + following + length <= 1 << CONFIG.address_bits
-    h.claim("next_legal", (following + length <= f.size) & in_space & ~Cat(f.base[:low], following[:low]).any())
+    h.claim("next_legal", next_legal)
+    h.claim("whole_records", ~(following - f.entry)[:7].any())
+    h.claim("records_before_fit", (following <= f.size) | (following == f.entry))
+    h.claim("in_index", (following - f.entry) >> 7 <= 1 << 25)
     h.claim("fits", following < 1 << 32)
     h.claim("behind_entry", following >= f.entry)
     h.claim("left", (left != 0) & (left <= BEATS))

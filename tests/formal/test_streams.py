@@ -59,6 +59,7 @@ class Record:
         self.h.claim(f"{name}_room", count <= self.depth)
         distance = Mux(self.head >= tail, self.head - tail, self.head + self.depth - tail)
         self.h.claim(f"{name}_ring", distance == Mux(count == self.depth, 0, count))
+        self.second = self.places[self._after(tail)]  # the value behind the one that is returned
         return self.places[tail], count
 
 
@@ -185,6 +186,17 @@ def test_gate_whose_engine_finishes_what_it_never_began_is_caught() -> None:
     refute(gate_harness(eager=True), cycles=4)
 
 
+def claim_questions(h: Harness, to_ask: Value, question: Any, behind: Any) -> None:
+    """Where the bursts are that were accepted and not yet taken by AR or AW."""
+    h.shadow("question", Cat(question.address, question.length))
+    h.shadow("behind", Cat(behind.address, behind.length))
+    h.shadow("asking", to_ask != 0)
+    h.shadow("asking_twice", to_ask == 2)
+    h.guard("asking", to_ask != 0)
+    h.guard("asking_twice", to_ask == 2)
+    h.claim("two_questions", to_ask <= 2)
+
+
 def read_harness(deaf: bool = False, fast_memory: bool = False) -> Harness:
     """Bursts to AR once, in order; bus words to the source that asked. Memory: answers bursts that it has taken, in order, whole;
     `fast_memory` plants an answer to a burst that was never asked for, `deaf` a block that does not hear of the halt."""
@@ -197,15 +209,19 @@ def read_harness(deaf: bool = False, fast_memory: bool = False) -> Harness:
     for stream in (program, load):  # as the BurstSplitter is proven to make them
         p = stream.payload
         h.assume((p.address[byte_bits(CONFIG) : byte_bits(CONFIG) + 4] + p.length < 16) & (p.address[: byte_bits(CONFIG)] == 0))
-    taken, chosen = program.taken | load.taken, Mux(program.taken, program.payload.as_value(), load.payload.as_value())
-    width = len(program.payload.as_value())
-    record = Record(h, "burst", width + 1, OUTSTANDING_BURSTS, taken, Cat(chosen, ~program.taken))
+    taken = (program.taken | load.taken) & ~halt  # in a halt the sources are in reset: what they offer is dropped
+    chosen = Mux(program.taken, program.payload.as_value(), Cat(load.payload.address, load.payload.length))
+    width = len(load.payload.as_value())
+    layout, question_layout = load.payload.shape(), program.payload.shape()
+    pushed = Cat(load.payload, ~program.taken, chosen)
+    record = Record(h, "burst", len(pushed), OUTSTANDING_BURSTS, taken, pushed, lambda bits: [bits[: width + 1]])
     last = Signal()
     asked, to_ask = record.reader("asked", ar.taken)
+    question, next_question = question_layout(asked[width + 1 :]), question_layout(record.second[width + 1 :])
     answered, under_way = record.reader("answered", r.taken & last)
-    burst, is_load, beats = program.payload.shape()(answered[:width]), answered[width], Signal(4)
-    h.d.comb += last.eq(beats == burst.length)
-    h.d.sync += [halted.eq(halt), ar_waited.eq(ar.valid & ~ar.ready)]
+    burst, is_load, length, beats = layout(answered[:width]), answered[width], question_layout(answered[width + 1 :]).length, Signal(4)
+    h.d.comb += last.eq(beats == length)
+    h.d.sync += [halted.eq(halt), ar_waited.eq(to_ask > ar.taken)]
     with h.m.If(r.taken):
         h.d.sync += beats.eq(Mux(last, 0, beats + 1))
     if not fast_memory:
@@ -214,32 +230,30 @@ def read_harness(deaf: bool = False, fast_memory: bool = False) -> Harness:
 
     h.require(~(program.taken & load.taken))
     h.require(ar.valid == (to_ask != 0))
-    question = program.payload.shape()(asked[:width])
     h.require(~ar.valid | ((ar.payload.address == question.address) & (ar.payload.length == question.length)))
     h.require(dut.idle == (under_way == 0))
     for mine, stream in zip((~is_load, is_load), words, strict=True):
         word = stream.payload
-        exact = (word.data == r.payload.data) & (word.error == r.payload.error) & (word.buffer == burst.buffer) & (word.last == (burst.last & last))
-        placed = (word.address == (burst.address + size * beats)[: len(burst.address)]) & (word.beat == (burst.beat + beats)[: len(burst.beat)])
-        h.require(~stream.valid | (r.valid & mine & exact & placed))
+        h.require(~stream.valid | (r.valid & mine & (word.data == r.payload.data) & (word.error == r.payload.error)))
         h.require(halt | (stream.taken == (r.taken & mine)))  # none is lost, none comes twice
-    h.require(~halt | ~taken)
+    word = words[1].payload
+    placed = (word.address == (burst.address + size * beats)[: len(burst.address)]) & (word.beat == (burst.beat + beats)[: len(burst.beat)])
+    h.require(~words[1].valid | (placed & (word.buffer == burst.buffer) & (word.last == (burst.last & last))))
     h.require(~(halt & r.valid) | r.ready)  # what is under way drains
     h.require(~(halted & ar.valid) | ar_waited)  # nothing new after a halt
     requires_persistence(h, ar, "ar")
     h.shadow("beats", beats)
-    h.shadow("ar", Cat(question.address, question.length))
-    h.shadow("asking", to_ask != 0)
     h.shadow("waited", ar_waited)
-    h.guard("asking", to_ask != 0)
-    h.claim("one_question", to_ask <= 1)
+    claim_questions(h, to_ask, question, next_question)
     h.claim("asked_first", to_ask <= under_way)
     h.claim("idle_first_beat", (beats == 0) | (under_way > to_ask))
-    h.claim("short_enough", (beats == 0) | (beats <= burst.length))
-    h.claim("in_window", (burst.address[byte_bits(CONFIG) : byte_bits(CONFIG) + 4] + burst.length < 16) | (under_way == 0))
+    h.claim("short_enough", (beats == 0) | (beats <= length))
+    h.claim("load_length", ~is_load | (length == burst.length) | (under_way == 0))
+    h.claim("in_window", ~is_load | (burst.address[byte_bits(CONFIG) : byte_bits(CONFIG) + 4] + burst.length < 16) | (under_way == 0))
     for place, bits in enumerate(record.places):
-        kept = program.payload.shape()(bits[:width])
-        h.claim(f"window_{place}", kept.address[byte_bits(CONFIG) : byte_bits(CONFIG) + 4] + kept.length < 16)
+        kept, is_load = layout(bits[:width]), bits[width]
+        h.claim(f"window_{place}", ~is_load | (kept.address[byte_bits(CONFIG) : byte_bits(CONFIG) + 4] + kept.length < 16))
+        h.claim(f"length_{place}", ~is_load | (question_layout(bits[width + 1 :]).length == kept.length))
     return h
 
 
@@ -271,20 +285,21 @@ def write_harness(deaf: bool = False) -> Harness:
     def parts(bits: Value) -> list[Value]:
         return [layout(bits).length, Cat(layout(bits).last, layout(bits).address)]
 
-    record = Record(h, "burst", layout.size, OUTSTANDING_BURSTS, bursts.taken, bursts.payload, parts)
+    record = Record(h, "burst", layout.size, OUTSTANDING_BURSTS, bursts.taken & ~halt, bursts.payload, parts)
     beats, shown = Signal(4), Signal(CONFIG.bus_bits)
     asked, to_ask = record.reader("asked", aw.taken)
+    next_question = layout(record.second)
     w_last = Signal()
     sent, to_send = record.reader("sent", w.taken & w_last)
     confirmed, under_way = record.reader("confirmed", b.taken)
     question, sending, oldest = layout(asked), layout(sent), layout(confirmed)
     h.d.comb += w_last.eq(beats == sending.length)
-    h.d.sync += [halted.eq(halt), aw_waited.eq(aw.valid & ~aw.ready), w_waited.eq(w.valid & ~w.ready)]
+    h.d.sync += [halted.eq(halt), aw_waited.eq(to_ask > aw.taken), w_waited.eq(w.valid & ~w.ready)]
     with h.m.If(w.taken):
         h.d.sync += beats.eq(Mux(w_last, 0, beats + 1))
     arrived = Signal()
-    h.d.sync += arrived.eq(words.taken)
-    with h.m.If(words.taken):
+    h.d.sync += arrived.eq(words.taken & ~halt)  # in a halt the source is in reset: what it offers is dropped
+    with h.m.If(words.taken & ~halt):
         h.d.sync += shown.eq(words.payload)
     h.assume(~b.valid | ((under_way > to_ask) & (under_way > to_send)))
 
@@ -297,7 +312,6 @@ def write_harness(deaf: bool = False) -> Harness:
     h.require(~(w.valid & ~w_waited & ~arrived) | (w.payload.strobe == 0))  # and none twice
     h.require(~(w.valid & ~w_waited & halted) | (w.payload.strobe == 0))
     h.require(~(halted & aw.valid) | aw_waited)
-    h.require(~halt | ~(bursts.taken | words.taken))
     h.require((dut.done == (b.taken & oldest.last)) & (dut.error == (b.taken & b.payload.error)))
     h.require(~dut.error | (dut.error_address == oldest.address))
     h.require(dut.idle == (under_way == 0))
@@ -313,12 +327,10 @@ def write_harness(deaf: bool = False) -> Harness:
     h.claim("w_inside", ~w.valid | w_last | ((to_send == to_enter) & (place == beats + 1)))
     h.claim("w_at_end", ~w.valid | ~w_last | ((to_send == to_enter + 1) & (place == 0)))
     h.claim("place", place <= Mux(to_enter == 0, 0, layout(next_in).length))
-    for name, value in {"beats": beats, "place": place, "shown": shown, "question": Cat(question.address, question.length)}.items():
+    for name, value in {"beats": beats, "place": place, "shown": shown}.items():
         h.shadow(name, value)
-    h.shadow("asking", to_ask != 0)
-    h.guard("asking", to_ask != 0)
+    claim_questions(h, to_ask, question, next_question)
     h.guard("w_full", w.payload.strobe == full)
-    h.claim("one_question", to_ask <= 1)
     h.claim("sent_first", to_send <= under_way)
     h.claim("asked_first", to_ask <= under_way)
     h.claim("w_belongs", ~w.valid | (to_send != 0))

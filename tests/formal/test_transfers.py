@@ -49,20 +49,21 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
             h.assume(regions[number].size < (1 << 32) - grow_region)
 
     held, region = Signal.like(source.payload), Signal(region_layout(config))
-    known, active, stopped = Signal(), Signal(), Signal()
+    active, stopped, begins, known = Signal(), Signal(), Signal(), held.region < len(Region)
     offset, word, left = Signal(OFFSET_BITS), Signal(WORD_BITS), Signal(16)
     buffer = held.destination if command is Load else Value.cast(int(Buffer.ACTIVATION))
     with h.m.If(source.taken):
         h.d.sync += [held.eq(source.payload), offset.eq(source.payload.memory_offset), word.eq(source.payload.buffer_address)]
-        h.d.sync += [left.eq(source.payload.rows), active.eq(1), known.eq(source.payload.region < len(Region))]
-        with h.m.Switch(source.payload.region):
-            for number in Region:
-                with h.m.Case(number):
-                    h.d.sync += region.eq(regions[number])
+        h.d.sync += [left.eq(source.payload.rows), active.eq(1)]
     with h.m.Elif(rows.taken):
         h.d.sync += [offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), left.eq(left - 1), active.eq(left != 1)]
     with h.m.If(dut.fault.valid):
         h.d.sync += stopped.eq(1)
+    h.d.sync += begins.eq(source.taken | (rows.taken & (left != 1)))
+    with h.m.If(begins), h.m.Switch(held.region):  # the cycle in which the block reads the registers, for address and check alike
+        for number in Region:
+            with h.m.Case(number):
+                h.d.sync += region.eq(regions[number])
 
     chunks, words = buffer_chunks(config), buffer_words(config)
     end, address = offset + held.row_bytes, Value.cast(region.base) + offset
@@ -76,18 +77,32 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     h.require((offset < 1 << 34) & (word < 1 << 26))  # nothing wraps here
     h.require(~rows.valid | (active & legal & ~stopped))
     row = rows.payload
-    exact = (row.address == address) & (row.beats == beats) & (row.beat == beat) & (row.buffer == buffer) & (row.last == (left == 1))
+    last_word = (address >> low) + beats - 1
+    exact = (row.address == address) & (row.end == last_word[: len(row.end)]) & (row.beat == beat) & (row.buffer == buffer) & (row.last == (left == 1))
     h.require(~rows.valid | exact)
     h.require(~dut.fault.valid | (active & ~legal))  # nothing legal is refused
     h.require(~dut.command.ready | (~active & ~stopped))  # every row of a command leaves before the next command is taken
     requires_persistence(h, rows, "rows")
 
-    shadows = {"held": held, "region": region, "offset": offset, "word": word, "left": left}
-    for name, value in {**shadows, "end": end, "address": address, "beat": beat[: beat_bits(config)]}.items():
+    shadows = {"held": held, "region": region, "offset": offset, "word": word, "left": left, "address": address[: config.address_bits]}
+    for name, value in {**shadows, "end": last_word[: len(row.end)], "beat": beat[: beat_bits(config)]}.items():
         h.shadow(name, value)
-    h.shadow("unknown", ~known)
-    for name, value in {"legal": legal, "active": active, "stopped": stopped, "offset": offset < 1 << 33, "word": word < 1 << 25}.items():
+    length = (beats - 1)[: 33 - low]
+    last_beat = beat[: beat_bits(config)] + length[: beat_bits(config)]
+    next_row = {"next_offset": offset + held.memory_row_stride, "next_word": word + held.buffer_row_stride, "next_left": left - 1}
+    for name, value in {"length": length, "last_offset": ((offset >> low) + length[:-1])[: 34 - low], "last_beat": last_beat, **next_row}.items():
+        h.shadow(name, value)
+    # Stride and number of rows are looked at with the first row.
+    stride_aligned = ~held.memory_row_stride[:low].any()
+    misaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (~stride_aligned & (left > 1)) | (held.row_bytes == 0) | (left == 0)
+    flags = {"misaligned": (buffer < len(Buffer)) & misaligned, "outside": (buffer < len(Buffer)) & ~in_region, "overrun": ~in_buffer}
+    for name, value in {**flags, "last": left <= 1}.items():
+        h.shadow(name, value)
+    h.claim("first_or_aligned", (left == held.rows) | stride_aligned)
+    h.claim("rows_left", (left <= held.rows) & ((left != 0) | (held.rows == 0)))
+    for name, value in {"active": active, "stopped": stopped, "begins": begins, "offset": offset < 1 << 33, "word": word < 1 << 25}.items():
         h.claim(name, value)
+    h.claim("legal", legal)
     h.claim("small_offset", offset < 1 << 32)
     return h
 
@@ -100,33 +115,44 @@ def splitter_harness(config: HardwareConfig, unaligned: bool = False) -> Harness
     rows, bursts = offer(h, h.dut.rows, "rows", persistent=True), accept(h, h.dut.bursts, "bursts")
     new, burst = rows.payload, bursts.payload
     space, capacity = 1 << (config.address_bits - low), 1 << beat_bits(config)
-    h.assume((new.beats != 0) & ((new.address >> low) + new.beats <= space) & (new.beat + new.beats <= capacity))
+    new_beats = (new.end - new.address[low:])[: len(new.end)] + 1
+    h.assume(((new.address >> low) + new_beats <= space) & (new.beat + new_beats <= capacity))
     if not unaligned:
         h.assume(new.address[:low] == 0)
 
-    row, active, waiting = Signal(row_layout(config)), Signal(), Signal(4)
+    row, beats, active, waiting = Signal(row_layout(config)), Signal(len(new.end)), Signal(), Signal(4)
     count, room = burst.length + 1, BURST_BEATS  # bus words
     with h.m.If(rows.taken):
-        h.d.sync += [row.eq(new), active.eq(1)]
+        h.d.sync += [row.eq(new), beats.eq(new_beats), active.eq(1)]
     with h.m.Elif(bursts.taken):
-        h.d.sync += [row.address.eq(row.address + size * count), row.beat.eq(row.beat + count), row.beats.eq(row.beats - count), active.eq(count != row.beats)]
+        h.d.sync += [row.address.eq(row.address + size * count), row.beat.eq(row.beat + count), beats.eq(beats - count), active.eq(count != beats)]
     h.d.sync += waiting.eq(Mux(active & ~bursts.valid & ~waiting.all(), waiting + 1, 0))
 
     h.require(~bursts.valid | active)
-    exact = (burst.address == row.address) & (burst.beat == row.beat) & (burst.buffer == row.buffer) & (burst.last == (row.last & (count == row.beats)))
+    exact = (burst.address == row.address) & (burst.beat == row.beat) & (burst.buffer == row.buffer) & (burst.last == (row.last & (count == beats)))
     h.require(~bursts.valid | exact)
-    h.require(~bursts.valid | ((count <= row.beats) & (count <= room)))
+    h.require(~bursts.valid | ((count <= beats) & (count <= room)))
     h.require(~bursts.valid | (burst.address[:12] + size * count <= 4096))
-    h.require(~rows.taken | ~active | (bursts.taken & (count == row.beats)))  # the row before has left
+    h.require(~rows.taken | ~active | (bursts.taken & (count == beats)))  # the row before has left
     h.require(waiting < 8)  # and leaves: no word is forgotten
     requires_persistence(h, bursts, "bursts")
 
     h.shadow("row", row)
     h.shadow("active", active)
     h.guard("has_row", active)
-    h.claim("left", row.beats != 0)
+    position, page = row.address[low : low + 4], row.address[low + 4 :]
+    end_page = row.end[4:]
+    for name, value in {"address": row.address, "end": row.end, "beat": row.beat, "row_last": row.last}.items():
+        h.shadow(name, value)
+    for name, value in {"position": position, "page": page, "tail": row.end[:4], "before_end": (end_page - 1)[: len(end_page)]}.items():
+        h.shadow(name, value)
+    h.shadow("tail_length", (row.end[:4] - position)[:4])
+    h.shadow("final", ~active | (page[: len(end_page)] == end_page))
+    h.claim("left", beats != 0)
+    h.claim("in_buffer", row.beat + beats <= capacity)
+    h.claim("ends", (row.end - row.address[low:])[: len(row.end)] == beats - 1)
     h.claim("aligned", row.address[:low] == 0)
-    h.claim("in_space", (row.address >> low) + row.beats <= space)
+    h.claim("in_space", (row.address >> low) + beats <= space)
     h.claim("prompt", waiting == 0)
     return h
 
