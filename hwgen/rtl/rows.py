@@ -110,31 +110,33 @@ class RowGenerator(wiring.Component):
                 m.d.sync += [last_offset.eq(offset[low:] + length[:-1]), row.beat.eq(first_beat), last_beat.eq(first_beat + length[: len(first_beat)])]
                 m.next = "CHECK"
             with m.State("CHECK"):
-                unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
                 last_word = region.base[low:] + last_offset
+                unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
                 unknown, wraps = held.region >= len(Region), last_word[self._config.address_bits - low :].any()
-                exceeds = self._exceeds_buffer(buffer, word, length[:-1], last_beat)
                 known_buffer = buffer != len(Buffer)
                 m.d.sync += [
                     misaligned.eq(known_buffer & (unaligned | length[-1] | ~rows_left.any())),
                     outside.eq(known_buffer & (unknown | wraps | (last_offset >= region.size[low:]))),
-                    overrun.eq(~known_buffer | exceeds),
+                    overrun.eq(~known_buffer | self._exceeds_buffer(buffer, word, length[:-1], last_beat)),
                     Cat(row.address, row.end, row.last).eq(Cat((region.base + offset)[: len(row.address)], last_word[: len(row.end)], ~rows_left[1:].any())),
                     failed_word.eq(word),
                     *(offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)),
                 ]
                 m.next = "OFFER"
-            with m.State("OFFER"):
-                with m.If(misaligned):
-                    m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, row.address)
-                with m.Elif(outside):
-                    m.d.comb += report(self.fault, ErrorCode.REGION, index, row.address)
-                with m.Elif(overrun):
-                    m.d.comb += report(self.fault, ErrorCode.BUFFER, index, failed_word)
-                with m.Else():
-                    m.d.comb += self.rows.valid.eq(1)
-                    with m.If(self.rows.ready):
-                        m.next = "ADD"
-                        with m.If(row.last):
-                            m.next = "IDLE"
+            with m.State("OFFER"), m.If(~self._report(m, misaligned, outside, overrun, index, failed_word)):
+                m.d.comb += self.rows.valid.eq(1)
+                with m.If(self.rows.ready):
+                    m.next = "ADD"
+                    with m.If(row.last):
+                        m.next = "IDLE"
         return m
+
+    def _report(self, m: Module, misaligned: Value, outside: Value, overrun: Value, index: Value, word: Value) -> Value:
+        """Reports what is wrong with the row at hand; says whether anything is."""
+        with m.If(misaligned):
+            m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, self.rows.payload.address)
+        with m.Elif(outside):
+            m.d.comb += report(self.fault, ErrorCode.REGION, index, self.rows.payload.address)
+        with m.Elif(overrun):
+            m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
+        return misaligned | outside | overrun

@@ -71,8 +71,12 @@ def test_golden_equals_program_simulation():
         counts.update(kind for kind, true in _kinds(network).items() if true)
         assert run_program(network, random_codes(network, seed), seed=interleaving) == []
 
-    check()
-    assert set(counts) == set(_kinds(compile_network(random_graph(1), PRESETS["8x8"]))) and min(counts.values()) >= 3, counts
+    ways = _kinds(compile_network(random_graph(1), PRESETS["8x8"]))
+    for _ in range(5):  # a rare way may be missing among the first draws
+        check()
+        if min(counts[way] for way in ways) >= 3:
+            return
+    raise AssertionError(f"hardly any network is like that: {counts}")
 
 
 def test_without_a_token_some_interleaving_is_wrong_or_stuck():
