@@ -85,37 +85,64 @@ def fold(stages: tuple[Stage, ...], operands: Mapping[str, Any]) -> Mapping[str,
 
 _FINE_BITS = 3  # a shift is done in two steps: by whole bytes, then by what is left of it
 _SCALED = IntType(10)  # twice a scaled value and its fraction bit; beyond, zero point and clamps of int8 give the same y
+_FLAG = IntType(1, False)
+PARTS = IntType(4, False)  # a flag whose parts are not yet put together: it holds where any bit is set
 
 
 @singledispatch
-def scale_down(value: Any, shift: Any, lowest: int, fraction: int, kind: IntType) -> tuple[Any, Any]:
-    """floor(value * 2**fraction / 2**s) limited to `kind`, and 1 where a remainder is left; s are the 3 bits of `shift` from bit `lowest` on."""
+def scale_down(value: Any, shift: Any, lowest: int, fraction: int, kind: IntType) -> tuple[Any, Any, Any]:
+    """floor(value * 2**fraction / 2**s); PARTS: it does not fit `kind`, and only its sign is right; PARTS: a remainder is left.
+
+    s are the 3 bits of `shift` from bit `lowest` on.
+    """
     by = shift & (((1 << _FINE_BITS) - 1) << lowest)
     value = value << fraction
-    return clamp(value >> by, kind.min, kind.max), select((value & ((1 << by) - 1)) != 0, 1, 0)
+    scaled = value >> by
+    limited = clamp(scaled, kind.min, kind.max)
+    return limited, select(limited != scaled, 1, 0), select((value & ((1 << by) - 1)) != 0, 1, 0)
 
 
-def _shift_then_round(value: str, shift_type: IntType, out: str, rounding: Rounding, carry: Mapping[str, IntType]) -> tuple[Stage, Stage]:
-    """Two stages: `out` + `up` = value / 2**shift, rounded and limited; operands named in `carry` travel along unchanged.
+def _shift_round_clamp(value: str, shift_type: IntType, rounding: Rounding, zero_point: bool) -> tuple[Stage, ...]:
+    """Four stages: y = value / 2**shift, rounded, with the operand `zero_point` added, and clamped to `low` and `high`.
 
-    Limits early, rounds late: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED; `up` is added
-    together with the zero point.
+    Limits late, and rounds later: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED, so that
+    what does not fit before the second shift does not fit behind it. Clamps by complements, whose sums' signs are the comparisons.
     """
     window_type = IntType(_SCALED.bits + (1 << _FINE_BITS) - 1)
     to_even = rounding is Rounding.HALF_EVEN
-    between = {"window": window_type, "shift": shift_type, **({"sticky": IntType(1, False)} if to_even else {}), **carry}
+    carry = {"low": INT8, "high": INT8, **({"zero_point": INT8} if zero_point else {})}
+    between = {"window": window_type, "beyond": PARTS, "shift": shift_type, **({"sticky": PARTS} if to_even else {}), **carry}
+    shifted = {"doubled": _SCALED, "beyond": PARTS, **({"sticky": PARTS} if to_even else {}), **carry}
+    clamped = {"scaled": _SCALED, "not_low": INT8, "not_high": INT8, "crossed": _FLAG}
 
     def shift_bytes(**o: Any) -> dict[str, Any]:
-        window, sticky = scale_down(o[value], o["shift"], _FINE_BITS, 1, window_type)
-        return {"window": window, "shift": o["shift"], **({"sticky": sticky} if to_even else {}), **{name: o[name] for name in carry}}
+        window, beyond, sticky = scale_down(o[value], o["shift"], _FINE_BITS, 1, window_type)
+        return {"window": window, "beyond": beyond, "shift": o["shift"], **({"sticky": sticky} if to_even else {}), **{name: o[name] for name in carry}}
 
-    def shift_and_round(**o: Any) -> dict[str, Any]:
-        doubled, dropped = scale_down(o["window"], o["shift"], 0, 0, _SCALED)
+    def shift_bits(**o: Any) -> dict[str, Any]:
+        doubled, beyond, sticky = scale_down(o["window"], o["shift"], 0, 0, _SCALED)
+        flags = {"beyond": o["beyond"] | beyond, **({"sticky": o["sticky"] | sticky} if to_even else {})}
+        return {"doubled": doubled, **flags, **{name: o[name] for name in carry}}
+
+    def round_and_add(**o: Any) -> dict[str, Any]:
+        low, high = o["low"], o["high"]
+        limit = select(_is_negative(o["doubled"], _SCALED), _SCALED.min, _SCALED.max)
+        doubled = select(o["beyond"] != 0, limit, o["doubled"])
         q, half = doubled >> 1, doubled & 1
-        up = half & select(o["sticky"] != 0, 1, select(dropped != 0, 1, q)) if to_even else half
-        return {out: q, "up": up, **{name: o[name] for name in carry}}
+        up = half & select(o["sticky"] != 0, 1, q) if to_even else half
+        return {"scaled": q + (o["zero_point"] if zero_point else 0) + up, "not_low": ~low, "not_high": ~high, "crossed": select(low > high, 1, 0)}
 
-    return Stage(between, shift_bytes), Stage({out: IntType(_SCALED.bits - 1), "up": IntType(1, False), **carry}, shift_and_round)
+    def clamp_scaled(scaled: Any, not_low: Any, not_high: Any, crossed: Any) -> dict[str, Any]:
+        difference = IntType(_SCALED.bits + 1)
+        limited = select(_is_negative(scaled + not_low, difference), ~not_low, scaled)
+        return {"y": select(crossed != 0, ~not_high, select(_is_negative(scaled + not_high, difference), limited, ~not_high))}
+
+    return Stage(between, shift_bytes), Stage(shifted, shift_bits), Stage(clamped, round_and_add), Stage({"y": INT8}, clamp_scaled)
+
+
+def _is_negative(value: Any, kind: IntType) -> Any:
+    """By the sign bit: hardware makes a subtraction of a comparison."""
+    return (value >> (kind.bits - 1)) != 0
 
 
 SHIFT = IntType(6, False)
@@ -168,10 +195,7 @@ class Requantize:
         else:
             multiply = (Stage({"product": self.product, **keep}, pass_through),)
 
-        def finish(scaled: Any, up: Any, zero_point: Any, low: Any, high: Any) -> dict[str, Any]:
-            return {"y": clamp(scaled + zero_point + up, low, high)}
-
-        return (*multiply, *_shift_then_round("product", SHIFT, "scaled", self.rounding, self._tail), Stage({"y": INT8}, finish))
+        return (*multiply, *_shift_round_clamp("product", SHIFT, self.rounding, zero_point=True))
 
     def compute(self, **operands: Any) -> Any:
         """Golden meaning on int64 arrays; operands as in `inputs`, broadcast together."""
@@ -215,14 +239,10 @@ class AddRequantize:
         def add(a: Any, b: Any, offset: Any, **rest: Any) -> dict[str, Any]:
             return {"total": a + b + offset, **rest}
 
-        def finish(scaled: Any, up: Any, low: Any, high: Any) -> dict[str, Any]:
-            return {"y": clamp(scaled + up, low, high)}
-
         return (
             Stage({"a": product, "b": product, "offset": self.OFFSET, "shift": SHIFT, **tail}, multiply),
             Stage({"total": total, "shift": SHIFT, **tail}, add),
-            *_shift_then_round("total", SHIFT, "scaled", self.rounding, tail),
-            Stage({"y": INT8}, finish),
+            *_shift_round_clamp("total", SHIFT, self.rounding, zero_point=False),
         )
 
     def compute(self, **operands: Any) -> Any:

@@ -64,6 +64,12 @@ class CExpression:
     def __rand__(self, other: Any) -> CExpression:
         return self._joined("&", other)
 
+    def __or__(self, other: Any) -> CExpression:
+        return self._join("|", other)
+
+    def __invert__(self) -> CExpression:
+        return CExpression(f"(~{self.text})")
+
     def __rshift__(self, other: Any) -> CExpression:
         return self._join(">>", other)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, ValueLike, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hwgen.arith import IntType, Stage, scale_down, select
+from hwgen.arith import PARTS, IntType, Stage, scale_down, select
 from hwgen.config import HardwareConfig
 from hwgen.rtl.delay import delay
 from hwgen.rtl.parameter_buffer import rescale_layout
@@ -22,20 +23,20 @@ def _select_value(condition: Value, if_true: ValueLike, if_false: ValueLike) -> 
 
 
 @scale_down.register(Value)
-def _scale_down_value(value: Value, shift: Value, lowest: int, fraction: int, kind: IntType) -> tuple[Value, Value]:
-    """As selections between all shifted forms, each cut to the bits that can matter: no decoder, and no adder or comparison of full width."""
-    last, bits = len(value) - 1, kind.bits - 1
-    overflows, windows, remainders = [], [], []
-    for step in range(8):
-        low = (step << lowest) - fraction  # position of the result's bit 0
-        kept = Cat(Const(0, max(0, -low)), value[min(max(low, 0), last) : last])[:bits]
-        windows.append(Cat(kept, value[last].replicate(bits - len(kept))))
-        above = value[min(low + bits, last) :]  # with the sign: all are equal where the result fits
-        overflows.append(above.any() & ~above.all() if len(above) > 1 else Const(0, 1))
-        remainders.append(value[:low].any() if low > 0 else Const(0, 1))
-    index, limit = shift[lowest : lowest + 3], Mux(value[last], Const(0, bits), Const((1 << bits) - 1, bits))
-    limited = Mux(pick(overflows, index), limit, pick(windows, index))
-    return Cat(limited, value[last]).as_signed(), pick(remainders, index)
+def _scale_down_value(value: Value, shift: Value, lowest: int, fraction: int, kind: IntType) -> tuple[Value, Value, Value]:
+    """Selects only bits that can matter; no decoder, and no adder or comparison of full width."""
+    last, bits, index = len(value) - 1, kind.bits - 1, shift[lowest : lowest + 3]
+    low = [(step << lowest) - fraction for step in range(8)]  # position of the result's bit 0
+    at_most = [pick([Const(step <= k, 1) for step in range(8)], index) for k in range(8)]  # as comparisons they would become carry chains
+    ends = [min(position + bits, last) for position in low] + [last]
+    overflows = [(value[a:b] ^ value[last].replicate(b - a)).any() & at_most[k] for k, (a, b) in enumerate(pairwise(ends))]
+    remainders = [value[max(a, 0) : b].any() & ~at_most[k] for k, (a, b) in enumerate(pairwise(low)) if b > 0]
+    scaled = [pick([value[min(position + bit, last)] if position + bit >= 0 else Const(0, 1) for position in low], index) for bit in range(bits)]
+    return Cat(scaled, value[last]).as_signed(), _in_parts(overflows), _in_parts(remainders)
+
+
+def _in_parts(flags: list[Value]) -> Value:
+    return Cat(Cat(flags[k :: PARTS.bits]).any() for k in range(PARTS.bits))
 
 
 def shape_of(kind: IntType) -> Shape:

@@ -159,14 +159,14 @@ def test_shared_way_to_multiply_is_multiplication(bits: int) -> None:
 
 
 def faulty(operation: Any, number: int, rare: str) -> tuple[Stage, ...]:
-    """The stages with one fault: the first result of stage `number` is 1 too large where operand `rare` is 77."""
+    """The stages with one fault: the first result of stage `number` is 1 too large where operand `rare`, or its complement, is 77."""
     stages = list(operation.stages)
     stage = stages[number]
     first = next(iter(stage.outputs))
 
     def function(**operands: Any) -> dict[str, Any]:
         results = dict(stage.function(**operands))
-        return results | {first: results[first] + select(operands[rare] == 77, 1, 0)}
+        return results | {first: results[first] + select(operands[rare if rare in operands else f"not_{rare}"] == 77, 1, 0)}
 
     stages[number] = Stage(stage.outputs, function)
     return tuple(stages)
@@ -184,7 +184,7 @@ def with_stages(config: HardwareConfig, name: str, stages: tuple[Stage, ...]) ->
 
 @pytest.mark.parametrize("number", range(len(DEFAULT.requantize.stages)))
 def test_planted_fault_in_any_stage_of_the_requantizer_is_caught(number: int) -> None:
-    built = with_stages(DEFAULT, "requantize", faulty(DEFAULT.requantize, number, "zero_point"))
+    built = with_stages(DEFAULT, "requantize", faulty(DEFAULT.requantize, number, "low"))
     refute_pipeline(requantizer_harness(DEFAULT, built), latency=len(DEFAULT.requantize.stages))
 
 
