@@ -17,7 +17,8 @@ LEAD_CYCLES = 2  # `read` comes this long before the sums that are added to what
 class Accumulator(wiring.Component):
     """Members: `read`, `index`: a pixel's partial sums will be needed; a cycle later `first` chooses `bias` instead. Another cycle
     later `valid` with `sums`, `write_index` and `last`: the pixel's new partial sums are written, or, with `last`, put in `held`.
-    `maximum` keeps the larger of both instead of adding.
+    `maximum` keeps the larger of both instead of adding; `sums` are then the complements of the numbers to compare with (int8), so
+    that the sign of the addition is the comparison.
 
     Timing: `held` follows `sums` by one cycle. A pixel may come again 3 cycles after it came.
     """
@@ -52,8 +53,9 @@ class Accumulator(wiring.Component):
             base = Signal(signed(bits), name=f"base_{r}", reset_less=True)
             result = Signal(signed(bits), name=f"result_{r}")
             m.d.sync += base.eq(Mux(self.first, self.bias[r], read.data[bits * r : bits * (r + 1)].as_signed()))
-            larger = Mux(base > self.sums[r], base, self.sums[r])
-            m.d.comb += [result.eq(Mux(self.maximum, larger, base + self.sums[r])), write.data[bits * r : bits * (r + 1)].eq(result)]
+            total = Signal(signed(bits + 1), name=f"total_{r}")
+            larger = Mux(total[-1], (~self.sums[r])[:8].as_signed(), base)
+            m.d.comb += [total.eq(base + self.sums[r]), result.eq(Mux(self.maximum, larger, total)), write.data[bits * r : bits * (r + 1)].eq(result)]
             with m.If(self.valid & self.last):
                 m.d.sync += self.held[r].eq(result)
         return m

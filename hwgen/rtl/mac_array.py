@@ -20,8 +20,8 @@ def sum_bits(config: HardwareConfig) -> int:
 class MacArray(wiring.Component):
     """Members: `write` puts R rows of weights (`rows`, at `group`) into the waiting set; `switch` makes that set the active one, from
     the next cycle on, and frees it in the same cycle. `low`, `high` are operands as Route gives them. `maximum` selects, for every
-    row, the maximum of its four chains' newest bytes in place of the sum of products. `valid`: bit k, a pixel is k registers behind its operands;
-    registers that no pixel enters keep their value.
+    row, the complement (~) of the maximum of its four chains' newest bytes in place of the sum of products. `valid`: bit k, a pixel is
+    k registers behind its operands; registers that no pixel enters keep their value.
 
     Timing: `sums` follow the operands by 1 + tree_cycles(config) cycles.
     """
@@ -76,7 +76,7 @@ class MacArray(wiring.Component):
                 terms = [terms[k] + terms[k + 1] for k in range(0, len(terms), 2)]
             if stage == tree_cycles(c) - 1:
                 with m.If(self.valid[stage + 1]):
-                    m.d.sync += self.sums[r].eq(Mux(self.maximum, maxima[stage], terms[0]))
+                    m.d.sync += self.sums[r].eq(Mux(self.maximum, ~maxima[stage], terms[0]))
             else:
                 terms = self._registered(m, f"sum_{r}_{stage}", terms, self.valid[stage + 1])
 
