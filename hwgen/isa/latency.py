@@ -16,8 +16,9 @@ WALK_CYCLES = 8  # in which the walker counts the pixels and passes of a CONV co
 SETUP_CYCLES = WALK_CYCLES + 4  # from a CONV command's acceptance to its first pixel
 PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
 
-READ_CYCLES = 1  # from a pixel's read to its words
-ROUTE_CYCLES = 2  # from its words to its operands
+READ_CYCLES = 2  # from a pixel's read to its words: the buffer's cycle, and a register behind it
+SET_READ_CYCLES = 1  # from the read of a weight or parameter word to the word
+ROUTE_CYCLES = 3  # from its words to its operands
 TREE_LEVELS_PER_REGISTER = 2
 
 

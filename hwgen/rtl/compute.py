@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
-from hwgen.isa.latency import READ_CYCLES, operand_cycles, sum_cycles, write_cycles
+from hwgen.isa.latency import READ_CYCLES, SET_READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import PORTS, ActivationBuffer, granule_bytes
 from hwgen.rtl.activity import LOST_LAYOUT
@@ -163,8 +163,11 @@ class ComputeEngine(wiring.Component):
         c = self.config
         maximum = self.back.reduce == Reduce.MAX
         m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
+        # Block RAM takes half of a cycle to its output, so that no selection between banks fits behind it.
+        self.words = [Signal(8 * c.in_lanes, name=f"word_{p}", reset_less=True) for p in range(PORTS)]
+        m.d.sync += _each(self.words, self.activations.words)
         m.d.comb += [
-            *_each(router.words, self.activations.words),
+            *_each(router.words, self.words),
             router.valid.eq(self.walked[READ_CYCLES]),
             router.route.eq(delay_data(m, self.fetch.route, READ_CYCLES, "route")[-1]),
             router.mode.eq(self.back.mode),
@@ -182,7 +185,7 @@ class ComputeEngine(wiring.Component):
         valid = delay(m, self.loader.weights_valid, arrive, "weights_valid")
         step = delay_data(m, self.loader.weights, arrive, "weights_step")
         layout = self.loader.weights.shape()
-        read = arrive - READ_CYCLES
+        read = arrive - SET_READ_CYCLES
         m.d.comb += [
             self.weights.enable.eq(valid[read]),
             self.weights.address.eq(layout(step[read]).address),
@@ -224,7 +227,7 @@ class ComputeEngine(wiring.Component):
         valid = delay(m, self.loader.parameters_valid, arrive, "parameters_valid")
         step = delay_data(m, self.loader.parameters, arrive, "parameters_step")
         layout = self.loader.parameters.shape()
-        read = arrive - READ_CYCLES
+        read = arrive - SET_READ_CYCLES
         rescale = switch + RESCALE_LAG
         m.d.comb += [
             self.parameters.enable.eq(valid[read]),
@@ -245,7 +248,7 @@ class ComputeEngine(wiring.Component):
             delay_data(m, value, READ_CYCLES, name)[-1]
             for value, name in ((self.fetch.residual_port, "residual_port"), (self.fetch.result.group, "residual_group"))
         )
-        word = pick([self.activations.words[p] for p in range(PORTS)], port)
+        word = pick(list(self.words), port)
         m.d.comb += [
             residuals.push.eq(self.emitted[READ_CYCLES] & self.back.residual),
             residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),

@@ -80,7 +80,7 @@ def test_reset_in_the_middle_of_a_run() -> None:
     # The reset run is set up anew and started without a program, so that its wait for an interrupt ends.
     ended = (*setup, script.write("program_size", 0), script.write("control", 1))
     runs = []
-    for moment in range(1, cycles, cycles // 5):
+    for moment in (1 + k * cycles // 6 for k in range(6)):
         runs += [Run(meanwhile=(script.idle(moment), script.reset(2), *ended), after=tuple(setup)), Run()]
     session = perform(network, job, codes, runs)
     assert_clean(session, *range(1, len(runs), 2))
