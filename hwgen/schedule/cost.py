@@ -72,7 +72,7 @@ def _walk(c: Conv) -> _Walk:
         return _Walk((1,) * c.kernel_steps, 1, 1)
     if c.dilation_columns != 1:
         return _Walk((c.taps,) * c.kernel_steps, c.taps, c.taps)
-    outside = [min(max(-c.origin_column - step * c.taps, 0), c.taps - 1) for step in range(c.kernel_steps)]
+    outside = [min(max(-c.origin_column - step * c.taps, 0), c.taps - 2) for step in range(c.kernel_steps)]
     return _Walk(tuple(c.taps - skipped for skipped in outside), c.taps, min(c.stride_columns, c.taps))
 
 

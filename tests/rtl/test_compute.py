@@ -239,6 +239,22 @@ def test_maximum_loads_no_weights() -> None:
     assert run(config, memories, [command], [0]).writes == run(config, other, [command], [0]).writes
 
 
+@pytest.mark.parametrize("taps", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_pixel_comes_again_no_sooner_than_its_sums(rows: int, taps: int) -> None:
+    """Rows of one pixel, and passes that meet one column of the image: the sums that a pass adds to are those of the pass before."""
+    config = tiny(2, 16, multiplier_bits=8)
+    memories = random_memories(config, random.Random(3))
+    command = window(kernel_rows=4, tap_rows=2, kernel_steps=2, output_rows=rows, output_columns=1, input_rows=9, input_row_step=9, kernel_row_step=9)
+    command = replace(command, taps=taps, origin_column=1 - taps)
+    clear_unused_lanes(config, memories, command)
+    before = copy.deepcopy(memories)
+    run_conv(command, memories)
+    found = run(config, before, [command], [0])
+    replay(config, before, found, [memories.activation], [command])
+    assert found.done == expected_cycles([command], config, found.accepted)
+
+
 @pytest.mark.parametrize("cycles", [1, 2, 9, 13, 17, 24, 31, 45])
 def test_start_after_abort(cycles: int) -> None:
     """Whatever was under way when abort came, the engine is idle in the next cycle, and the next command is right to the cycle."""
