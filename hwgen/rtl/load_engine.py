@@ -19,6 +19,7 @@ from hwgen.rtl.command import INDEX_BITS, buffer_chunks, command_layout, load_wr
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 from hwgen.rtl.read_dma import read_beat_layout
 from hwgen.rtl.rows import RowGenerator
+from hwgen.rtl.skid import Skid
 
 
 class LoadEngine(wiring.Component):
@@ -65,22 +66,26 @@ class LoadEngine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), rows.command)
         wiring.connect(m, rows.rows, splitter.rows)
         wiring.connect(m, splitter.bursts, wiring.flipped(self.bursts))
-        beat, write, last = self.beats.payload, self.write.payload, Signal()
+        m.submodules.arrived = arrived = Skid(read_beat_layout(self._config))  # R does not depend on what the buffers do in its cycle
+        beat, write, last = arrived.out, self.write.payload, Signal()
         taken = Signal()
         refused, refused_address = Signal(), Signal(FAULT_ADDRESS_BITS)
 
         m.d.comb += [
             rows.index.eq(self.index),
             rows.regions.eq(self.regions),
-            self.beats.ready.eq(~self.write.valid | self.write.ready),
-            taken.eq(self.beats.valid & self.beats.ready),
+            arrived.valid.eq(self.beats.valid),
+            arrived.value.eq(self.beats.payload),
+            self.beats.ready.eq(arrived.ready),
+            arrived.advance.eq(~self.write.valid | self.write.ready),
+            taken.eq(arrived.out_valid & arrived.advance),
             self.done.eq(self.write.valid & self.write.ready & last),
             self.fault.eq(rows.fault),
         ]
         m.d.sync += [refused.eq(taken & beat.error), refused_address.eq(beat.address)]
         with m.If(refused):  # a cycle later, when all words before are written, `oldest` is the command that asked for this one
             m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, refused_address)
-        with m.If(self.beats.ready):
+        with m.If(arrived.advance):
             m.d.sync += self.write.valid.eq(taken & ~beat.error)
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}
             address, chunk = beat.beat >> shifts[Buffer.ACTIVATION], beat.beat[: shifts[Buffer.ACTIVATION]]
