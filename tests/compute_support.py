@@ -327,7 +327,7 @@ def _columns(c: Conv, step: int, pixel: int, first: bool) -> int:
     if c.mode != Mode.DEPTHWISE or c.dilation_columns != 1:
         return c.taps
     if x == 0:
-        return c.taps - sum(left + t < 0 for t in range(c.taps - 2))
+        return c.taps - sum(left + t < 0 for t in range(c.taps - (2 if c.output_columns == 1 else 1)))
     return c.taps if first else min(c.stride_columns, c.taps)
 
 

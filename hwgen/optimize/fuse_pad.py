@@ -17,8 +17,9 @@ LOWEST = -(2.0**68)  # below every value that hwgen can quantize: exporters writ
 
 
 def fuse_pad(graph: Graph) -> Graph:
-    """Each reader of a Pad pads for itself where that means the same; a Pad that nobody reads any more is dead code."""
-    for node in graph.nodes:
+    """Each reader of a Pad pads for itself where that means the same; a Pad that nobody reads any more is dead code. Of two Pads in a row
+    the last goes first, so that nothing is left for a second time."""
+    for node in reversed(graph.nodes):
         if isinstance(node.op, Pad) and min(node.op.pads) >= 0:
             for reader in graph.consumers(node.output):
                 op = _padded(graph, node, node.op, reader.op)

@@ -142,5 +142,5 @@ class RegisterFile(wiring.Component):
                 return 0
             case Access.READ_ONLY:
                 if register.name in constants:
-                    return constants[register.name]
+                    return Const(constants[register.name], 32)
                 return Value.cast(self.state[register.name]) if register.name in self.state.shape().members else 0

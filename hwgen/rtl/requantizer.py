@@ -31,8 +31,16 @@ def _scale_down_value(value: Value, shift: Value, lowest: int, fraction: int, ki
     ends = [min(position + bits, last) for position in low] + [last]
     overflows = [(value[a:b] ^ value[last].replicate(b - a)).any() & at_most[k] for k, (a, b) in enumerate(pairwise(ends))]
     remainders = [value[max(a, 0) : b].any() & ~at_most[k] for k, (a, b) in enumerate(pairwise(low)) if b > 0]
-    scaled = [pick([value[min(position + bit, last)] if position + bit >= 0 else Const(0, 1) for position in low], index) for bit in range(bits)]
+    scaled = pick([_window(value, position, bits) for position in low], index)
     return Cat(scaled, value[last]).as_signed(), _in_parts(overflows), _in_parts(remainders)
+
+
+def _window(value: Value, position: int, bits: int) -> Value:
+    """So many bits from a position on: zeros below the value, its sign above."""
+    last = len(value) - 1
+    inside = value[min(max(position, 0), last) : min(position + bits, last)]
+    zeros = max(0, -position)
+    return Cat(Const(0, zeros), inside, value[last].replicate(bits - zeros - len(inside)))
 
 
 def _in_parts(flags: list[Value]) -> Value:

@@ -81,9 +81,9 @@ def _steps_layout(config: HardwareConfig) -> data.StructLayout:
 
 def _kernel_layout(config: HardwareConfig) -> data.StructLayout:
     """What a pass adds to the place of each pixel. rows: which count; column: the first that a pixel sees, at the left edge 0 with `clip`,
-    -1 with `lone` too; more: columns that the first pixel of a row sees after its first; last: of the pixel tile."""
+    -1 with `lone` too; more: columns that the first pixel of a row sees after its first; single: none; last: of the pixel tile."""
     numbers = {"row": signed(POSITION_BITS), "address": address_bits(config), "column": signed(POSITION_BITS), "rows": BANKS}
-    return data.StructLayout({**numbers, "clip": 1, "lone": 1, "more": _COLUMN_BITS, "last": 1})
+    return data.StructLayout({**numbers, "clip": 1, "lone": 1, "more": _COLUMN_BITS, "single": 1, "last": 1})
 
 
 class Walker(wiring.Component):
@@ -91,8 +91,8 @@ class Walker(wiring.Component):
 
     Members: `take` with `taken` is the handshake of a command, `command` its copy from the next cycle on. `pixel` is valid with
     `valid` and goes on with `advance`, which is up while no pixel is valid. `distances` are constant in a command.
-    Columns: a pixel sees `taps` columns; the first of a row walks those inside the image, but 2 or more, if dilation_columns is 1, the
-    first of a pixel tile elsewhere all. Others see those that the pixel before them did not see, if dilation_columns is 1, else all.
+    Columns: a pixel sees `taps` columns; the first of a row walks those inside the image (2 at least in rows of one pixel), if
+    dilation_columns is 1, the first of a pixel tile elsewhere all. Others see those that the pixel before them did not see, if dilation_columns is 1, else all.
     Timing: the first pixel is valid WALK_CYCLES + 1 cycles after `take`; then one per cycle, whatever begins or ends. What a step decides
     is known before: the last of a kind is a register, the next pass, pixel tile and output tile lie ready. Setup fills them by the same steps.
     """
@@ -260,20 +260,21 @@ class Walker(wiring.Component):
             m.d.sync += [ends_step.eq(1), ends_group.eq(1), ends_all.eq(1)]
 
     def _make_ready(self, m: Module, ahead: data.View, last: Value) -> None:
-        """`following` from `ahead`. The first pixel of a row walks columns inside the image, but two or more: else pixels could come again too soon."""
+        """`following` from `ahead`. The first pixel of a row walks columns inside the image; in rows of one pixel two: its sums need the time."""
         c, now = self.command, self.following
         left_of_image = self.overlaps & ahead.column[-1]
         inside = (ahead.column[:_COLUMN_BITS] + self.last_column)[: _COLUMN_BITS + 1]  # columns inside minus 1, where the top bit is set
         reaches = inside[-1] & ahead.column[_COLUMN_BITS:15].all()  # negative columns come from a field of 16 bits
         many = reaches & inside[:_COLUMN_BITS].any()
+        two = ~many & self.one_column & ~self.single_column
         m.d.sync += [
             now.row.eq(ahead.row),
             now.address.eq(ahead.row_address + ahead.block_address),
             now.column.eq(ahead.column),
             now.rows.eq(Cat((ahead.rows_left > row) & (c.tap_rows > row) for row in range(BANKS))),
-            now.clip.eq(left_of_image & reaches),
-            now.lone.eq(~many),
-            now.more.eq(Mux(left_of_image, Mux(many, inside[:_COLUMN_BITS], ~self.single_column), self.last_column)),
+            *(now.clip.eq(left_of_image & reaches), now.lone.eq(two)),
+            now.more.eq(Mux(left_of_image, Mux(many, inside[:_COLUMN_BITS], two), self.last_column)),
+            now.single.eq(Mux(left_of_image, ~many & ~two, self.single_column)),
             now.last.eq(last),
         ]
 
@@ -349,19 +350,18 @@ class Walker(wiring.Component):
         self.column, self.preset = Signal(signed(POSITION_BITS), reset_less=True), Signal(reset_less=True)
         self.fresh = Signal(reset_less=True)  # the pixel's first column
         more = Signal(_COLUMN_BITS, reset_less=True)
-        clip, lone, row_more, first = Signal(), Signal(), Signal(_COLUMN_BITS), Signal(signed(POSITION_BITS))
+        clip, lone, row_more, first = Signal(), Signal(), Signal(_COLUMN_BITS + 1), Signal(signed(POSITION_BITS))
         m.d.comb += [
             clip.eq(row_start & Mux(self.pass_end, following.clip, kernel.clip)),
             lone.eq(Mux(self.pass_end, following.lone, kernel.lone)),
-            row_more.eq(Mux(self.pass_end, following.more, kernel.more)),
+            row_more.eq(Mux(self.pass_end, Cat(following.more, following.single), Cat(kernel.more, kernel.single))),
             first.eq(Mux(self.pass_end, following.column, Mux(self.row_end, kernel.column, self.seen_column))),
         ]
         with m.If(self.advance):
             m.d.sync += [self.fresh.eq(self.complete), self.column.eq(Mux(self.complete, first, self.column + self.onward))]
             m.d.sync += [more.eq(more - 1), self.complete.eq(self.valid & (more == 1)), self.preset.eq(0)]
         with m.If(self.step):
-            whole = Cat(Mux(row_start, row_more, self.last_column), self.single_column)
-            next_more = Mux(row_start | self.pass_end, whole, Cat(self.unseen, self.single_unseen))
+            next_more = Mux(row_start, row_more, Mux(self.pass_end, Cat(self.last_column, self.single_column), Cat(self.unseen, self.single_unseen)))
             m.d.sync += [Cat(more, self.complete).eq(next_more), self.preset.eq(row_start | self.pass_end)]
         with m.If(self.step & clip):
             m.d.sync += self.column.eq(lone.replicate(POSITION_BITS).as_signed())

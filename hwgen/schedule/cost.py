@@ -72,7 +72,8 @@ def _walk(c: Conv) -> _Walk:
         return _Walk((1,) * c.kernel_steps, 1, 1)
     if c.dilation_columns != 1:
         return _Walk((c.taps,) * c.kernel_steps, c.taps, c.taps)
-    outside = [min(max(-c.origin_column - step * c.taps, 0), c.taps - 2) for step in range(c.kernel_steps)]
+    least = 2 if c.output_columns == 1 else 1  # in rows of one pixel
+    outside = [min(max(-c.origin_column - step * c.taps, 0), c.taps - least) for step in range(c.kernel_steps)]
     return _Walk(tuple(c.taps - skipped for skipped in outside), c.taps, min(c.stride_columns, c.taps))
 
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from float_graphs import FloatBuilder, data, random_float_graph
 from foreign_models import BIAS, WEIGHT, Foreign, constant, conv_model
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from random_graphs import random_graph
@@ -50,6 +50,7 @@ def assert_same_integers(graph, again):
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 100_000), st.sampled_from(FORMS), st.sampled_from(Scheme))
+@example(687, to_qdq, Scheme.ASYMMETRIC)  # two paddings in a row
 def test_what_hwgen_wrote_comes_back_the_same(seed, form, scheme):
     graph = random_float_graph(seed)
     quantized = quantize(graph, data(graph, 10, seed), QuantizeOptions(scheme=scheme, multiplier_bits=16))
