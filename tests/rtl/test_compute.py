@@ -249,10 +249,14 @@ def test_a_pixel_comes_again_no_sooner_than_its_sums(rows: int, taps: int) -> No
     command = replace(command, taps=taps, origin_column=1 - taps)
     clear_unused_lanes(config, memories, command)
     before = copy.deepcopy(memories)
-    run_conv(command, memories)
-    found = run(config, before, [command], [0])
-    replay(config, before, found, [memories.activation], [command])
-    assert found.done == expected_cycles([command], config, found.accepted)
+    commands = [replace(command, parameter_address=k) for k in range(12)]  # some multipliers and shifts would hide a wrong sum
+    contents = []
+    for command in commands:
+        run_conv(command, memories)
+        contents.append(memories.activation.copy())
+    found = run(config, before, commands, [0] * len(commands))
+    replay(config, before, found, contents, commands)
+    assert found.done == expected_cycles(commands, config, found.accepted)
 
 
 @pytest.mark.parametrize("cycles", [1, 2, 9, 13, 17, 24, 31, 45])
