@@ -15,7 +15,7 @@ from hwgen.emit.onnx_builder import OPSET, OnnxBuilder
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray, Quantization, TensorType
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Pads, Window, ceil_padding
+from hwgen.ops.base import Interval, Pads, Window, ceil_padding
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
@@ -85,6 +85,15 @@ def weight_scale(op: Conv) -> npt.NDArray[np.float32]:
     """(C,), or a scalar array where the scales of all channels are equal."""
     scales = np.asarray(op.weight_scale, np.float32)
     return scales if (scales != scales[0]).any() else scales[0].reshape(())
+
+
+def limit_channels(builder: OnnxBuilder, real: str, clamp: Interval, output: str) -> None:
+    """Limit the real tensor (N, C, H, W) to an interval per channel. Clip takes scalars only."""
+    for operator, end in zip(("Max", "Min"), clamp, strict=True):
+        if np.isfinite(end).any():
+            limits = builder.constant(f"{output}.{operator.lower()}", np.asarray(end, np.float32).reshape(1, -1, 1, 1))
+            wish = output if operator == "Min" or not np.isfinite(clamp[1]).any() else builder.fresh(f"{output}.limited")
+            real = builder.node(operator, [real, limits], wish)
 
 
 def window_attributes(window: Window, *, dilations: bool = True) -> dict[str, Any]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import Constants, onnx_weight, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, pad_operands, pool_attributes, weight_scale, window_attributes
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import UNLIMITED, Pads, clamp_of
+from hwgen.ops.base import UNLIMITED, Interval, Pads, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -88,9 +88,12 @@ class QdqForm:
         codes = builder.node("QuantizeLinear", [name, *pair], builder.fresh(f"{name}.quantized"))
         return builder.node("DequantizeLinear", [codes, *pair], builder.fresh(f"{name}.dequantized"))
 
-    def _limit(self, real: str, clamp: tuple[float, float], output: str) -> None:
+    def _limit(self, real: str, clamp: Interval, output: str) -> None:
         if clamp == (0.0, np.inf):
             self.builder.node("Relu", [real], output)
+            return
+        if any(np.size(end) > 1 for end in clamp):
+            limit_channels(self.builder, real, clamp, output)
             return
         named = zip(("min", "max"), clamp, strict=True)
         ends = [self.builder.constant(f"{output}.{name}", np.array(end, np.float32)) if np.isfinite(end) else "" for name, end in named]

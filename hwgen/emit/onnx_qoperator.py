@@ -6,16 +6,17 @@ import numpy as np
 
 from hwgen.arith import INT8
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import Constants, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
+from hwgen.layout import Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Pads, clamp_of
+from hwgen.ops.base import Pads, channel_limits, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import clamp_codes, is_global, pad_code
+from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -38,19 +39,27 @@ class QOperatorForm:
     def write(self, node: Node) -> None:
         builder, q = self.builder, self.graph.values[node.output].quantized
         output = self.codes[node.output] = builder.value_name(node.output)
-        codes = clamp_codes(clamp_of(node.op), q)
+        low, high = channel_clamp_codes(clamp_of(node.op), q, self.graph.values[node.output].type.channels)
         if isinstance(node.op, Clamp):
-            self._limit(node.output, self.codes[node.inputs[0]], codes, output)
+            self._limit(node.output, self.codes[node.inputs[0]], (low, high), output)
             return
-        limited = codes != (INT8.min, INT8.max)
+        limited = bool((low > INT8.min).any() or (high < INT8.max).any())
         self._operator(node, builder.fresh(f"{node.output}.unlimited") if limited else output)
         if limited:
-            self._limit(node.output, builder.nodes[-1].output[0], codes, output)
+            self._limit(node.output, builder.nodes[-1].output[0], (low, high), output)
 
-    def _limit(self, value: str, source: str, codes: tuple[int, int], output: str) -> None:
-        q = self.graph.values[value].quantized
-        ends = [self.builder.constant(f"{output}.{name}", outside_code(q, code)) for name, code in zip(("min", "max"), codes, strict=True)]
-        self.builder.node("Clip", [source, *ends], output)
+    def _limit(self, value: str, source: str, codes: tuple[Int64Array, Int64Array], output: str) -> None:
+        """Codes (C,) by Clip where all channels have the same; else on real values, since ONNX Runtime's Min and Max take no 8-bit codes.
+        From code to real value and back is exact."""
+        builder, q = self.builder, self.graph.values[value].quantized
+        if all((end == end[0]).all() for end in codes):
+            ends = [builder.constant(f"{output}.{name}", outside_code(q, int(end[0]))) for name, end in zip(("min", "max"), codes, strict=True)]
+            builder.node("Clip", [source, *ends], output)
+            return
+        real = builder.node("DequantizeLinear", [source, *self.constants.pair(value)], builder.fresh(f"{output}.real"))
+        limited = builder.fresh(f"{output}.limits")
+        limit_channels(builder, real, (channel_limits(q.dequantize(codes[0])), channel_limits(q.dequantize(codes[1]))), limited)
+        builder.node("QuantizeLinear", [limited, *self.constants.pair(value)], output)
 
     def _operator(self, node: Node, output: str) -> None:
         builder, inputs = self.builder, [self.codes[name] for name in node.inputs]

@@ -13,7 +13,7 @@ from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
 from hwgen.ops.add import Add
-from hwgen.ops.base import Window
+from hwgen.ops.base import Interval, Limit, Window, channel_limits
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
 
@@ -41,24 +41,32 @@ def _clamp(builder: Builder, node: OnnxNode, low: float, high: float, index: int
 
 
 def maximum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant number: a clamp from below."""
-    _clamp_by_constant(builder, node, lambda number: (number, np.inf))
+    """By a constant: a clamp from below."""
+    _clamp_by_constant(builder, node, lambda least: (least, np.inf))
 
 
 def minimum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant number: a clamp from above."""
-    _clamp_by_constant(builder, node, lambda number: (-np.inf, number))
+    """By a constant: a clamp from above."""
+    _clamp_by_constant(builder, node, lambda greatest: (-np.inf, greatest))
 
 
-def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[float], tuple[float, float]]) -> None:
+def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[Limit], Interval]) -> None:
+    """One number is a Clamp; one number per channel is the clamp of a 1x1 depthwise Conv that changes nothing else."""
     side = _constant_side(builder, node) if len(node.inputs) == 2 else None
     if side is None:
-        raise node.refuse("must have two operands, one of them a constant number")
+        raise node.refuse("must have two operands, one of them constant")
     constant = builder.constant(node, side, "operand")
     _require_broadcast(node, constant, builder.view(node, 1 - side).shape)
-    if constant.min() != constant.max():
-        raise node.refuse(f"the constant must be one number, but holds {constant.min():.9g} .. {constant.max():.9g}")
-    _clamp(builder, node, *interval(float(constant.min())), index=1 - side)
+    if constant.min() == constant.max():
+        low, high = interval(float(constant.min()))
+        _clamp(builder, node, float(np.min(low)), float(np.min(high)), index=1 - side)
+        return
+    image = builder.image(node, 1 - side)
+    clamp = interval(channel_limits(_per_channel(node, image, constant)))
+    channels = image.type.channels
+    ones = np.ones((channels, 1, 1, 1), np.float32)
+    op = Conv(weight=ones, bias=np.zeros(channels, np.float32), window=Window(kernel=(1, 1)), group=channels, clamp=clamp)
+    builder.emit(node, op, [image], image.dims)
 
 
 def batch_normalization(builder: Builder, node: OnnxNode) -> None:

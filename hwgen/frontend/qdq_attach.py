@@ -17,7 +17,7 @@ from hwgen.ir.types import Quantization
 from hwgen.ops.check import COPYING, check_scale
 from hwgen.ops.conv import Conv
 
-COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Pad", "Dropout")
+COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Min", "Max", "Pad", "Dropout")
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 
 

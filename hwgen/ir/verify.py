@@ -53,5 +53,5 @@ def _verify_parameters(node: Node, where: str) -> None:
         parameter = getattr(node.op, field.name)
         if isinstance(parameter, np.ndarray | float) and not np.isfinite(parameter).all():
             raise ModelError(f"{where}: {field.name} must be finite, but holds NaN or infinity; train or export the model again")
-        if field.name == "clamp" and not parameter[0] <= parameter[1]:
+        if field.name == "clamp" and not np.less_equal(*parameter).all():
             raise ModelError(f"{where}: clamp must be an interval, not {parameter}")

@@ -14,6 +14,8 @@ from hwgen.ir.types import FloatArray, IntArray, TensorType
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right
+Limit = float | tuple[float, ...]  # one for all channels, or one for each
+Interval = tuple[Limit, Limit]
 
 UNLIMITED = (-np.inf, np.inf)
 MAX_ELEMENTS = 1 << 28  # of one activation; a hostile shape must not exhaust the memory
@@ -189,15 +191,26 @@ def ceil_padding(head: int, end: int, extent: int, stride: int) -> int:
     return max((outputs - 1) * stride + extent - head - end, 0)
 
 
-def clamp_of(op: Operator) -> tuple[float, float]:
+def clamp_of(op: Operator) -> Interval:
     """The real interval to which an operator limits its result."""
-    clamp: tuple[float, float] = getattr(op, "clamp", UNLIMITED)
+    clamp: Interval = getattr(op, "clamp", UNLIMITED)
     return clamp
 
 
-def limit(x: FloatArray, clamp: tuple[float, float]) -> FloatArray:
-    """x inside the real interval `clamp`; high wins where low > high."""
-    return x if clamp == UNLIMITED else np.minimum(np.maximum(x, np.float32(clamp[0])), np.float32(clamp[1]))
+def limit(x: FloatArray, clamp: Interval) -> FloatArray:
+    """x (..., C) inside the real interval `clamp`; high wins where low > high."""
+    return x if clamp == UNLIMITED else np.minimum(np.maximum(x, np.asarray(clamp[0], np.float32)), np.asarray(clamp[1], np.float32))
+
+
+def channel_limits(ends: FloatArray) -> Limit:
+    """(C,) ends of intervals in their shortest form: one number where all are equal."""
+    return float(ends[0]) if (ends == ends[0]).all() else tuple(ends.tolist())
+
+
+def narrowed(clamp: Interval, by: Interval) -> Interval:
+    """What first `clamp` and then `by` limit to, together."""
+    low, high = (np.minimum(np.maximum(end, by[0]), by[1]).reshape(-1) for end in clamp)
+    return channel_limits(low), channel_limits(high)
 
 
 def require_cells(operator: str, window: Window, x: TensorType) -> None:

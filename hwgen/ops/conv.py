@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, IntArray, TensorType
-from hwgen.ops.base import UNLIMITED, Example, Window, limit
+from hwgen.ops.base import UNLIMITED, Example, Interval, Window, limit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,14 +19,14 @@ class Conv:
 
     In a float graph both are float32 and `weight_scale` is None. In a quantized graph weight is int8 with zero point 0, bias is
     int32 (without the activation zero point folded), and weight_scale is float32 (C_out,).
-    `clamp` limits the real-valued output (ReLU, ReLU6, ...): two scalars.
+    `clamp` limits the real-valued output (ReLU, ReLU6, ...); its ends are scalars, or tuples with one entry per output channel.
     """
 
     weight: FloatArray | IntArray
     bias: FloatArray | IntArray
     window: Window
     group: int = 1
-    clamp: tuple[float, float] = UNLIMITED
+    clamp: Interval = UNLIMITED
     weight_scale: FloatArray | None = None
 
     @property
@@ -49,6 +49,8 @@ class Conv:
             raise ModelError(f"Conv: group must be at least 1 and divide the {self.channels} output channels, not {self.group}")
         if x.channels != self.weight.shape[3] * self.group:
             raise ModelError(f"Conv: input channels must be {self.weight.shape[3] * self.group} (weights x group), not {x.channels}")
+        if any(np.size(end) not in (1, self.channels) for end in self.clamp):
+            raise ModelError(f"Conv: clamp must have 1 or {self.channels} limits (output channels), not {np.size(self.clamp[0])} and {np.size(self.clamp[1])}")
         return self.window.infer("Conv", x, self.channels)
 
     def reference(self, *arrays: FloatArray) -> FloatArray:
@@ -83,7 +85,7 @@ class Conv:
 
     @staticmethod
     def examples() -> tuple[Example, ...]:
-        def example(x: TensorType, channels: int, window: Window, group: int = 1, clamp: tuple[float, float] = UNLIMITED) -> Example:
+        def example(x: TensorType, channels: int, window: Window, group: int = 1, clamp: Interval = UNLIMITED) -> Example:
             rng = np.random.default_rng(channels)
             weight = rng.normal(size=(channels, *window.kernel, x.channels // group)).astype(np.float32)
             bias = rng.normal(size=channels).astype(np.float32)
@@ -94,10 +96,10 @@ class Conv:
             example(image, 5, Window(kernel=(3, 3), pads=(1, 1, 1, 1)), clamp=(0.0, np.inf)),
             example(image, 17, Window(kernel=(1, 1), strides=(2, 2)), clamp=(0.0, 6.0)),
             example(image, 4, Window(kernel=(3, 2), strides=(2, 1), pads=(0, 1, 2, 0), dilations=(2, 3))),
-            example(image, 6, Window(kernel=(3, 3), strides=(2, 2), pads=(0, 0, 1, 1)), group=6),
+            example(image, 6, Window(kernel=(3, 3), strides=(2, 2), pads=(0, 0, 1, 1)), group=6, clamp=(0.0, (0.25, 0.5, 1.0, 2.0, 3.0, 0.75))),
             example(image, 12, Window(kernel=(5, 1), pads=(2, 0, 2, 0)), group=6),
             example(image, 9, Window(kernel=(2, 2)), group=3),
-            example(image, 10, Window(kernel=(7, 6))),
+            example(image, 10, Window(kernel=(7, 6)), clamp=(tuple(-0.1 * c for c in range(10)), np.inf)),
             example(TensorType(9, 8, 1), 3, Window(kernel=(5, 5))),
             example(TensorType(1, 1, 40), 1, Window(kernel=(1, 1))),
         )

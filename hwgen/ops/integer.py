@@ -21,7 +21,7 @@ from hwgen.ir.types import FloatArray, IntArray, Quantization
 from hwgen.layout import Int8Array, Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import clamp_of
+from hwgen.ops.base import Interval, clamp_of
 from hwgen.ops.conv import Conv
 from hwgen.ops.pad import Pad
 
@@ -125,10 +125,17 @@ def title(node: Node) -> str:
 
 def clamp_codes(clamp: tuple[float, float], quantization: Quantization) -> tuple[int, int]:
     """The real interval as int8 codes: each end rounded as QuantizeLinear rounds, then limited to int8."""
+    low, high = channel_clamp_codes(clamp, quantization, 1)
+    return int(low[0]), int(high[0])
+
+
+def channel_clamp_codes(clamp: Interval, quantization: Quantization, channels: int) -> tuple[Int64Array, Int64Array]:
+    """As `clamp_codes`, for an interval whose ends may differ from channel to channel: (C,) codes each."""
     with np.errstate(over="ignore"):
-        low, high = (np.float32(end) / np.float32(quantization.scale) for end in clamp)
-    codes = np.clip(np.rint(np.array([low, high], np.float32)) + np.float32(quantization.zero_point), INT8.min, INT8.max)
-    return int(codes[0]), int(codes[1])
+        low, high = (np.asarray(end, np.float32) / np.float32(quantization.scale) for end in clamp)
+    ends = (np.clip(np.rint(end) + np.float32(quantization.zero_point), INT8.min, INT8.max).astype(np.int64) for end in (low, high))
+    lows, highs = (np.array(np.broadcast_to(end, channels)) for end in ends)
+    return lows, highs
 
 
 def multiplier_and_shift(ratio: FloatArray, arithmetic: Arithmetic, where: str) -> tuple[Int64Array, Int64Array]:
@@ -182,11 +189,10 @@ def average_ratio(x: Quantization, y: Quantization, count: int) -> np.float32:
         return np.float32(np.float32(x.scale) / (np.float32(y.scale) * np.float32(count)))
 
 
-def _stage(ratio: FloatArray, y: Quantization, clamp: tuple[float, float], arithmetic: Arithmetic, where: str) -> OutputStage:
+def _stage(ratio: FloatArray, y: Quantization, clamp: Interval, arithmetic: Arithmetic, where: str) -> OutputStage:
     multiplier, shift = multiplier_and_shift(ratio, arithmetic, where)
-    low, high = clamp_codes(clamp, y)
-    zero_points, lows, highs = (np.full(multiplier.shape, code, np.int64) for code in (y.zero_point, low, high))
-    return OutputStage(multiplier=multiplier, shift=shift, zero_point=zero_points, low=lows, high=highs)
+    low, high = channel_clamp_codes(clamp, y, len(multiplier))
+    return OutputStage(multiplier=multiplier, shift=shift, zero_point=np.full(multiplier.shape, y.zero_point, np.int64), low=low, high=high)
 
 
 def output_stage(node: Node, graph: Graph) -> OutputStage:
@@ -244,7 +250,8 @@ def add_stage(node: Node, graph: Graph) -> AddStage:
 def identity_stage(node: Node, graph: Graph) -> OutputStage:
     """The stage of operators that keep codes (MaxPool, Clamp, Pad, Concat): factor one, then the operator's clamp."""
     value = graph.values[node.output]
-    return unit_stage(value.type.channels, graph.arithmetic, *clamp_codes(clamp_of(node.op), value.quantized))
+    low, high = channel_clamp_codes(clamp_of(node.op), value.quantized, 1)
+    return unit_stage(value.type.channels, graph.arithmetic, int(low[0]), int(high[0]))
 
 
 def unit_stage(channels: int, arithmetic: Arithmetic, low: int = INT8.min, high: int = INT8.max) -> OutputStage:

@@ -7,22 +7,31 @@ from dataclasses import replace
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Operator
+from hwgen.ops.base import Interval, Operator, clamp_of, narrowed
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
+from hwgen.optimize.fold_batch_norm import is_affine
 from hwgen.optimize.rewrite import merge, only_reader
-
-Interval = tuple[float, float]
 
 
 def fuse_activation(graph: Graph) -> Graph:
-    """A Clamp becomes the `clamp` of the operator before it, when nothing else reads that operator's value."""
-    for node in graph.nodes:
+    """A Clamp becomes the `clamp` of the operator before it, when nothing else reads that operator's value. So does a limit per channel,
+    which import writes as a 1x1 depthwise Conv; only a Conv takes it."""
+    for node in (*reversed(graph.nodes), *graph.nodes):  # of two in a row the last goes first: only behind it may be a quantization
         current = graph.producer(node.output)
-        if current is not None and isinstance(current.op, Clamp):
-            graph = _fuse(graph, current, current.op.clamp)
+        if current is not None and (isinstance(current.op, Clamp) or _limits_a_conv(graph, current)):
+            graph = _fuse(graph, current, clamp_of(current.op))
     return graph
+
+
+def _limits_a_conv(graph: Graph, node: Node) -> bool:
+    """The node is y = clamp(x) behind a Conv, and no quantization lies between them, or the one that its own result has."""
+    before = graph.producer(node.inputs[0])
+    if not is_affine(node) or not isinstance(node.op, Conv) or before is None or not isinstance(before.op, Conv):
+        return False
+    unchanged = bool((node.op.weight == 1).all() and not node.op.bias.any())
+    return unchanged and graph.values[before.output].quantization in (None, graph.values[node.output].quantization)
 
 
 def _fuse(graph: Graph, node: Node, clamp: Interval) -> Graph:
@@ -36,6 +45,5 @@ def _fuse(graph: Graph, node: Node, clamp: Interval) -> Graph:
 def _clamped(op: Operator, clamp: Interval) -> Operator | None:
     """`op` whose result is limited to `clamp` too; None for operators without a clamp."""
     if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp):
-        low, high = (min(max(limit, clamp[0]), clamp[1]) for limit in op.clamp)
-        return replace(op, clamp=(low, high))
+        return replace(op, clamp=narrowed(op.clamp, clamp))  # type: ignore[arg-type]  # per channel only where op is a Conv
     return None

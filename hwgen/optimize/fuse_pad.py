@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from hwgen.errors import ModelError
 from hwgen.ir.graph import Graph, Node
 from hwgen.ops.average_pool import AveragePool
@@ -52,7 +54,7 @@ def _fits(op: Conv | AveragePool | MaxPool, graph: Graph, node: Node) -> bool:
 
 def _lowest(producer: Node | None) -> float:
     """A bound that no element of the producer's value lies below."""
-    return clamp_of(producer.op)[0] if producer else UNLIMITED[0]
+    return float(np.min(clamp_of(producer.op)[0])) if producer else UNLIMITED[0]
 
 
 def _enlarged(window: Window, pads: Pads) -> Window:

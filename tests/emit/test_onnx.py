@@ -185,6 +185,27 @@ def test_padding_as_large_as_the_kernel_of_a_dilated_max_pool_is_written_as_ceil
     np.testing.assert_allclose(run(model, x, ["y0"])[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("write", [to_qdq, to_qoperator])
+@pytest.mark.parametrize("low", [0.0, -np.inf, (-0.5, -0.25, 0.0, -1.0, -2.0, 0.25)])
+def test_a_clamp_per_channel_is_written_run_and_read_again(write, low):
+    b = FloatBuilder(TensorType(6, 5, 3))
+    clamp = (low, (0.5, 0.75, 0.125, 1.0, 2.0, 0.25))
+    middle = b.conv("x", 6, Window(kernel=(3, 3)), clamp=clamp)
+    graph = b.graph(b.conv(middle, 4, Window(kernel=(1, 1))))
+    quantized = quantize(graph, data(graph, 9))
+    x = data(graph, 5, 5)
+    codes = golden(quantized, x, keep=quantized.values)
+    greatest = quantized.values[middle].quantized.dequantize(codes[middle]).max(axis=(0, 1, 2))
+    np.testing.assert_allclose(greatest, clamp[1], atol=quantized.values[middle].quantized.scale)  # it does limit, channel by channel
+    model = write(quantized)
+    onnx.checker.check_model(model)
+    again = import_quantized_model(model, "net")
+    assert len(again.nodes) == 2
+    np.testing.assert_array_equal(golden(again, x)[again.outputs[0].value], codes[graph.outputs[0].value])
+    if write is to_qoperator:
+        assert not any(differences(quantized, x).values())
+
+
 def test_output_is_deterministic_and_holds_no_machine_names():
     graph = random_float_graph(3)
     quantized = quantize(graph, data(graph, 9))

@@ -239,6 +239,14 @@ def test_relu6_as_max_and_min(shape: tuple[int, ...]) -> None:
     assert [node.op.clamp for node in graph.nodes] == [(0.0, 0.75)]
 
 
+@pytest.mark.parametrize("order", [("Max", "Min"), ("Min", "Max")])
+def test_limits_per_channel_as_max_and_min(order: tuple[str, str]) -> None:
+    ends = {"Max": np.float32([-0.5, -0.25, 0, 0.1, -1]).reshape(5, 1, 1), "Min": np.float32([0.5, 0.25, 0.75, 0.2, 1]).reshape(5, 1, 1)}
+    nodes = [node("Conv", ["x", "w"], "h"), node(order[0], ["h", "first"], "a"), node(order[1], ["second", "a"], "y")]
+    graph = assert_equal_to_onnxruntime(model(nodes, X, {"w": normal(5, 4, 3, 3), "first": ends[order[0]], "second": ends[order[1]]}))
+    assert [node.op.clamp for node in graph.nodes] == [tuple(tuple(ends[name].reshape(-1).tolist()) for name in ("Max", "Min"))]
+
+
 @pytest.mark.parametrize("operands", [["h", "x"], ["x", "h"], ["h", "h"]])
 def test_residual_add(operands: list[str]) -> None:
     nodes = [node("Conv", ["x", "w"], "h", pads=[1, 1, 1, 1]), node("Add", operands, "a"), node("Relu", ["a"], "y")]

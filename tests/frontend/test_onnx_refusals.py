@@ -127,12 +127,12 @@ REFUSED = {
         {},
         "ReduceMean 'y', attribute axes: must run over height and width only",
     ),
-    "max_of_two": ([CONV, node("Max", ["h", "h"], "y")], {}, "Max 'y': must have two operands, one of them a constant number"),
-    "max_of_one": ([CONV, node("Max", ["h"], "y")], {}, "Max 'y': must have two operands, one of them a constant number"),
-    "min_per_channel": (
+    "max_of_two": ([CONV, node("Max", ["h", "h"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
+    "max_of_one": ([CONV, node("Max", ["h"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
+    "min_per_row": (
         [CONV, node("Min", ["h", "c"], "y")],
-        {"c": np.float32([[[1]], [[2]], [[3]]])},
-        "Min 'y': the constant must be one number, but holds 1 .. 3",
+        {"c": np.float32([[[1], [2], [3], [4]]])},
+        "Min 'y': the constant must be one number per channel, but varies over height or width",
     ),
     "max_that_enlarges": ([CONV, node("Max", ["h", "c"], "y")], {"c": normal(2, 1, 1, 1, 1)}, "Max 'y': the constant of shape [2, 1, 1, 1, 1] must broadcast"),
     "sum_of_constant": ([CONV, node("Sum", ["h", "c"], "y")], {"c": np.float32(1)}, "Sum 'y': must not have constant operands; use Add"),

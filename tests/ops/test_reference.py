@@ -56,9 +56,10 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
         case _:
             raise AssertionError(f"no witness of {op}")
     low, high = getattr(op, "clamp", UNLIMITED)
-    limits = {"low": np.float32(low), "high": np.float32(high)}
+    limits = {name: np.float32(end).reshape(-1, 1, 1) for name, end in (("low", low), ("high", high))}  # Clip takes scalars only
+    limiting = [node("Max", ["h", "low"], "above"), node("Min", ["above", "high"], "y")]
     shapes = {name: ["N", *array.shape[3:], *array.shape[1:3]] for name, array in zip(names, arrays, strict=True)}
-    proto = model([*before, main, node("Clip", ["h", "low", "high"], "y")], shapes, {**constants, **limits}, opset=19)
+    proto = model([*before, main, *limiting], shapes, {**constants, **limits}, opset=19)
     feeds = {name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for name, array in zip(names, arrays, strict=True)}
     (y,) = ReferenceEvaluator(proto).run(None, feeds)
     return y.transpose(0, 2, 3, 1)
