@@ -142,6 +142,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from hwgen.explain import ExplainRequest, explain_model
+    from hwgen.explain.html import headline
+    from hwgen.explain.text import first_lines, layer_table
+
+    request = ExplainRequest(
+        model=arguments.model,
+        calibration=arguments.calibration,
+        inputs=arguments.inputs,
+        out=arguments.output,
+        count=arguments.count,
+        options=_options(arguments),
+    )
+    with bars(_err) as progress:
+        content = explain_model(request, progress=progress)
+    _out.print(layer_table(content))
+    _out.print("dB at the outputs with the layer alone quantized (its weights, its values) and with all up to here; own: its values, all up to here quantized")
+    _out.print(f"spread: its greatest weight / that of its median channel; layers measured on {content['layer_inputs']} inputs")
+    _out.print(f"on {content['inputs']:,} inputs: {headline(content['outputs'])}")
+    for line in first_lines(content):
+        _out.print(line)
+    if arguments.output:
+        _out.print(f"written: {_shown(arguments.output)}")
+    return OK
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     del arguments
     table = Table(box=None, pad_edge=False)
@@ -247,12 +273,23 @@ def _add_evaluate(verbs: _Verbs) -> None:
     parser.add_argument("--save", type=Path, metavar="Z.npz", help="write golden's integer outputs (`q`) and their real values (`y`), before a final Softmax")
 
 
+def _add_explain(verbs: _Verbs) -> None:
+    summary = "Why did accuracy drop? Measures what each layer's rounding does, and names the three layers to look at first."
+    parser = _verb(verbs, "explain", _explain, summary, "hwgen explain model.onnx --calibration calibration.npz -o explanation")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
+    parser.add_argument("--inputs", type=Path, metavar="T.npz", help="measure on these inputs, labels beside them as `y` (default: the calibration inputs)")
+    parser.add_argument("--count", type=_positive, metavar="N", help="measure layers on so many inputs (default: as many as seconds allow)")
+    _quantization_arguments(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a folder for explain.html and explain.json, or one file that ends so")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     result = argparse.ArgumentParser(prog="hwgen", description="From a trained ONNX network to a verified integer accelerator.")
     result.add_argument("--version", action="version", version=f"hwgen {__version__}")
     verbs = result.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_quantize, _add_build, _add_verify, _add_synth, _add_evaluate):
+    for add in (_add_quantize, _add_build, _add_verify, _add_synth, _add_evaluate, _add_explain):
         add(verbs)
     _verb(verbs, "doctor", _doctor, "Which tools were found, their versions, what is missing and how to get it.", "hwgen doctor")
     return result

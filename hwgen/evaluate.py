@@ -20,25 +20,13 @@ from hwgen.frontend.onnx import load_float_graph, load_model
 from hwgen.frontend.onnx_file import is_quantized_model, network_name
 from hwgen.frontend.qdq import import_quantized_model, load_quantized_graph
 from hwgen.ir.evaluate import evaluate as evaluate_float
-from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Graph, GraphOutput
 from hwgen.ir.host import Reshape, Transpose
 from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden
 from hwgen.output import check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
-from hwgen.quantize.metrics import agreement, sqnr_db, top1
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputScore:
-    """One network output before a final Softmax. None: no float network, no labels, or not one vector per input."""
-
-    name: str
-    float_accuracy: float | None
-    accuracy: float | None
-    agreement: float | None
-    sqnr_db: float | None
+from hwgen.score import OutputScore, real_outputs, score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,16 +59,6 @@ def _labels(path: Path | None, found: npt.NDArray[np.int64] | None, count: int) 
     if labels is None:
         raise DataError(f"data {path.name!r}: must hold the labels as array {LABELS!r}, found {', '.join(map(repr, arrays)) or 'none'}")
     return labels
-
-
-def _score(name: str, real: AnyArray, reference: AnyArray | None, labels: npt.NDArray[np.int64] | None) -> OutputScore:
-    return OutputScore(
-        name=name,
-        float_accuracy=top1(reference, labels) if reference is not None and labels is not None else None,
-        accuracy=top1(real, labels) if labels is not None else None,
-        agreement=agreement(reference, real) if reference is not None else None,
-        sqnr_db=sqnr_db(reference, real) if reference is not None else None,
-    )
 
 
 def _networks(out: Path, float_model: Path | None) -> tuple[Graph, Path | None]:
@@ -116,11 +94,11 @@ def evaluate(out: Path, inputs: Path, *, labels: Path | None = None, float_model
     reference: Mapping[str, AnyArray] = {}
     if reference_model is not None:
         reference = evaluate_float(load_float_graph(reference_model), arrays, softmax=False)
-    reals = {o.name: from_canonical(o, graph.values[o.value].quantized.dequantize(codes[o.value]), softmax=False).astype(np.float32) for o in graph.outputs}
+    reals = real_outputs(graph, codes)
     return Evaluation(
         count=count,
         images_per_second=count / max(seconds, 1e-9),
-        scores=tuple(_score(name, real, reference.get(name), wanted) for name, real in reals.items()),
+        scores=tuple(score(name, real, reference.get(name), wanted) for name, real in reals.items()),
         integers={o.name: outside_codes(graph, o, codes[o.value]) for o in graph.outputs},
         reals=reals,
     )

@@ -10,7 +10,11 @@ from hwgen.ir.types import FloatArray, IntArray
 def sqnr_db(reference: FloatArray, other: FloatArray) -> float:
     """10 log10(sum(reference^2) / sum((reference - other)^2)) over all elements; infinite for equal arrays."""
     reference, other = np.asarray(reference, np.float64), np.asarray(other, np.float64)
-    signal, noise = float((reference**2).sum()), float(((reference - other) ** 2).sum())
+    return decibel(float((reference**2).sum()), float(((reference - other) ** 2).sum()))
+
+
+def decibel(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) of two energies; infinite without noise."""
     if noise == 0:
         return float("inf")
     return float(10 * np.log10(signal / noise)) if signal else float("-inf")

@@ -18,7 +18,7 @@ from hwgen.quantize import QuantizationReport, Record
 from hwgen.schedule.compile import CompiledNetwork, Layer
 
 FORMAT = 1  # raised when a key changes its meaning
-_FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+|true|false),?\n)+\s*\]")
+_FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false|null),?\n)+\s*\]")
 
 Json = dict[str, Any]
 
