@@ -13,11 +13,15 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Function, Lookup, Step, gelu, gelu_by_tanh, hard_swish, mish, swish
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.optimize import optimize
 
 RELU, RELU6 = (0.0, np.inf), (0.0, 6.0)
+ELU = (Step(function=Function.ELU, parameters=(0.7,)),)
+SHIFTED_SIGMOID = (Step(function=Function.OFFSET, parameters=(0.5,)), Step(function=Function.SIGMOID, operands=(1,)))
+LOOKUPS = (swish(), swish(1.7), gelu(), gelu_by_tanh(), mish(), hard_swish(), ELU, SHIFTED_SIGMOID)
 
 
 class FloatBuilder:
@@ -59,8 +63,9 @@ class FloatBuilder:
         return GraphOutput(name=f"y{index}", shape=(-1, kind.channels, kind.height, kind.width), value=name, steps=steps)
 
 
-def random_float_graph(seed: int) -> Graph:
-    """Every operator at least once over different seeds: dense, grouped and depthwise convolutions, residuals, poolings, joins."""
+def random_float_graph(seed: int, *, tables: bool = False) -> Graph:
+    """Every operator at least once over different seeds: dense, grouped and depthwise convolutions, residuals, poolings, joins; with
+    `tables` a Lookup behind some of them."""
     rng = np.random.default_rng(seed)
     pick = lambda *options: options[rng.integers(len(options))]  # noqa: E731
     b = FloatBuilder(TensorType(int(rng.integers(4, 9)), int(rng.integers(4, 9)), int(rng.integers(1, 5))), seed)
@@ -86,6 +91,8 @@ def random_float_graph(seed: int) -> Graph:
                 trunk = b.node(Pad(pads=(1, 0, 2, 1), value=pick(0.0, 0.5)), trunk)
             case 6:
                 trunk = b.node(Clamp(clamp=(-0.5, 1.5)), trunk)
+        if tables and rng.random() < 0.6:
+            trunk = b.node(Lookup(steps=LOOKUPS[rng.integers(len(LOOKUPS))]), trunk)
     kind = b.values[trunk].type
     pooled = b.node(AveragePool(window=Window(kernel=(kind.height, kind.width))), trunk)
     logits = b.conv(pooled, 5, Window(kernel=(1, 1)))

@@ -138,7 +138,15 @@ def clamp(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
     return np.clip(x, code(node.op.clamp[0], y), code(node.op.clamp[1], y))
 
 
+def lookup(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    """Each code on its own, in float32."""
+    q, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+    reals = {int(c): node.op.reference(np.array([np.float32(int(c) - q.zero_point) * q.scale], np.float32))[0] for c in np.unique(x)}
+    return np.vectorize(lambda c: code(0.0 if np.isnan(reals[c]) else reals[c], y), otypes=[np.int8])(x)
+
+
 RULES = {
+    "Lookup": lookup,
     "Conv": conv,
     "AveragePool": average_pool,
     "MaxPool": max_pool,

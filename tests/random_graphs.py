@@ -17,6 +17,7 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Function, Lookup, Step, gelu, hard_swish, mish, swish
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -24,11 +25,14 @@ from hwgen.ops.pad import Pad
 class Builder:
     """Grows a network node by node; every choice comes from one seeded generator."""
 
-    def __init__(self, seed: int, *, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, largest: int = 10, channels: int = 40) -> None:
+    def __init__(
+        self, seed: int, *, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, largest: int = 10, channels: int = 40, tables: bool = False
+    ) -> None:
         self.r = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         self.arithmetic = Arithmetic(multiplier_bits=multiplier_bits, rounding=rounding)
         self.largest_channels = channels
+        self.tables = tables
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         kind = TensorType(self.r.randint(1, largest), self.r.randint(1, largest), self.channels())
@@ -131,6 +135,13 @@ class Builder:
         q = self.values[x].quantized
         return self.node(Clamp(clamp=self.clamp(q)), (x,), q)
 
+    def lookup(self, x: str) -> str:
+        """A table, behind anything; the range of its result fits its steps or does not."""
+        sigmoid, tanh, absolute = (Step(function=function) for function in (Function.SIGMOID, Function.TANH, Function.ABS))
+        leaky = Step(function=Function.LEAKY_RELU, parameters=(self.r.uniform(-0.5, 0.9),))
+        steps = self.r.choice([(sigmoid,), (tanh,), (absolute,), (leaky,), swish(), gelu(), mish(), hard_swish()])
+        return self.node(Lookup(steps=steps), (x,), self.quantization())
+
     def pad(self, x: str) -> str:
         q = self.values[x].quantized
         pads = tuple(self.r.randint(0, 2) for _ in range(4))
@@ -163,6 +174,7 @@ class Builder:
     def grow(self, count: int) -> Graph:
         x = self.input
         steps = [self.conv, self.conv, self.conv, self.add, self.add, self.max_pool, self.average_pool, self.concat, self.clamp_node, self.pad]
+        steps += [self.lookup] * 4 if self.tables else []
         for _ in range(count):
             if self.values[x].type.elements > 6000:
                 break
@@ -184,6 +196,6 @@ class Builder:
         )
 
 
-def random_graph(seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN) -> Graph:
-    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding)
+def random_graph(seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, tables: bool = False) -> Graph:
+    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables)
     return builder.grow(builder.r.randint(1, nodes))

@@ -18,7 +18,8 @@ from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import ACCUMULATOR, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code
+from hwgen.ops.integer import ACCUMULATOR, OutputStage, add_stage, average_stages, folded_bias, identity_stage, lookup_table, output_stage, pad_code
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -242,6 +243,13 @@ def _pad(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     ]
 
 
+def _lookup(b: _Builder, node: Node, x: str, y: str) -> list[str]:
+    b.use("lookup")
+    table = f"codes_{b.index}"
+    b.tables.append(int_array("int8_t", table, lookup_table(node, b.graph)))
+    return [f"look_up({x}, {y}, {b.graph.values[node.output].type.elements}, {table});"]
+
+
 _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Conv: _conv,
     MaxPool: _max_pool,
@@ -250,6 +258,7 @@ _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Clamp: _clamp,
     Concat: _concat,
     Pad: _pad,
+    Lookup: _lookup,
 }
 
 

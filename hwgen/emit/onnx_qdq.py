@@ -8,6 +8,7 @@ import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
 from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
@@ -17,6 +18,7 @@ from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import is_global
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -77,6 +79,8 @@ class QdqForm:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, np.array(op.value, np.float32))], output)
+            case Lookup() as op:
+                write_lookup(builder, op, inputs[0], output)
             case Clamp() as op:
                 self._limit(inputs[0], op.clamp, output)
 

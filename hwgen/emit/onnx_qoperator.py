@@ -7,6 +7,7 @@ import numpy as np
 from hwgen.arith import INT8
 from hwgen.emit.onnx_builder import OnnxBuilder
 from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
 from hwgen.layout import Int64Array
@@ -17,6 +18,7 @@ from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
@@ -81,6 +83,12 @@ class QOperatorForm:
                 builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case Lookup() as op:
+                real = builder.node("DequantizeLinear", operands, builder.fresh(f"{output}.operand"))
+                result_real = builder.fresh(f"{output}.real")
+                builder.note_name(result_real, node.output)
+                write_lookup(builder, op, real, result_real)
+                builder.node("QuantizeLinear", [result_real, *result], output)
             case Pad() as op:
                 q = self.graph.values[node.output].quantized
                 fill = outside_code(q, pad_code(node, self.graph))

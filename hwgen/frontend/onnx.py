@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -20,6 +20,7 @@ from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
 from hwgen.frontend.onnx_window import WINDOW_HANDLERS
 from hwgen.ir import host
 from hwgen.ir.graph import Graph, GraphOutput
+from hwgen.ir.types import Quantization
 from hwgen.ops.base import MAX_ELEMENTS
 from hwgen.optimize import optimize
 
@@ -47,12 +48,12 @@ def load_float_graph(path: Path) -> Graph:
     return optimize(import_model(load_model(path), network_name(path)))
 
 
-def import_model(model: onnx.ModelProto, name: str) -> Graph:
-    """The canonical graph of a checked model, one node per ONNX node, not yet optimized.
+def import_model(model: onnx.ModelProto, name: str, rounded: Mapping[str, Quantization] | None = None) -> Graph:
+    """The canonical graph of a checked model, one node per ONNX node, not yet optimized. `rounded`: see Builder.
 
     Raises UnsupportedError that lists every node which hwgen does not implement, and ModelError for contradictions.
     """
-    first = Builder(declared=_declared(model))
+    first = Builder(declared=_declared(model), rounded=rounded)
     try:
         return _import(model, name, first)
     except ModelError as error:
@@ -70,7 +71,7 @@ def _second_thoughts(first: Builder) -> Iterator[Builder]:
     for scale_outside in (True, False) if first.conflict else (True,):
         for channels_last in (False, True) if first.guessed or not scale_outside else (False,):
             if channels_last or not scale_outside:
-                yield Builder(declared=first.declared, channels_last=channels_last, scale_outside=scale_outside)
+                yield Builder(declared=first.declared, rounded=first.rounded, channels_last=channels_last, scale_outside=scale_outside)
 
 
 def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:

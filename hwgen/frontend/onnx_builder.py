@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,8 +12,10 @@ from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_view import Array, Axes, C, Constant, H, Image, RawInput, Result, View, W, default_roles
 from hwgen.ir import host
 from hwgen.ir.graph import GraphInput, Node, Value
-from hwgen.ir.types import TensorType
+from hwgen.ir.types import Quantization, TensorType
+from hwgen.ops.add import Add
 from hwgen.ops.base import Operator, limited
+from hwgen.ops.lookup import Function, Lookup, Step
 
 
 class PoisonedError(Exception):
@@ -34,10 +36,12 @@ class Builder:
     """Handlers read operands by `constant` and `image`, and add nodes by `emit`.
 
     Where an input's layout cannot be known at its first consumer, `channels_last` decides, and `guessed` records that it did.
+    `rounded`: of a quantized model whose quantization was taken out, that of each tensor which had one; weights are then codes.
     Scaling of an input is the processor's, if `scale_outside`; `conflict` records that readers of one input want different steps.
     """
 
     declared: dict[str, Declared]
+    rounded: Mapping[str, Quantization] | None = None
     channels_last: bool = False
     guessed: bool = False
     scale_outside: bool = True
@@ -140,6 +144,35 @@ class Builder:
         self.values[name] = Value(name=name, type=kind)
         self.nodes.append(Node(name=name, op=op, inputs=tuple(image.value for image in inputs), output=name, source=(node.name,)))
         self.env[name] = Image(value=name, type=kind, dims=dims)
+
+    def free_name(self, node: OnnxNode, part: str) -> str:
+        """A name for an intermediate value of the node."""
+        name = f"{node.output}.{part}"
+        if name in self.env:
+            raise node.malformed(f"the name {name!r} must be free for a partial result; rename the tensor that has it")
+        return name
+
+    def per_channel(self, node: OnnxNode, image: Image, array: Array) -> Array:
+        """A constant that broadcasts against (N, *shape) as (C,) float32; refused where it varies over the image."""
+        if array.size == 1:
+            return np.full(image.type.channels, array.reshape(()), np.float32)
+        missing = len(image.dims) + 1 - array.ndim
+        canonical = image.canonical(array.reshape(((1,) * missing + array.shape)[1:]))
+        row = canonical[:1, :1]
+        if not (canonical == row).all():
+            raise node.refuse("the constant must be one number per channel, but varies over height or width")
+        return np.ascontiguousarray(np.broadcast_to(row.reshape(-1), image.type.channels), np.float32)
+
+    def is_rounded(self, value: str) -> bool:
+        """In a quantized model: the value is quantized itself, or computed by a table or an addition that a table may take in."""
+        if self.rounded is None:
+            return False
+        return value in self.rounded or any(node.output == value and isinstance(node.op, Lookup | Add) for node in self.nodes)
+
+    def rounding_steps(self) -> dict[str, Step]:
+        """What quantizes each value that is quantized."""
+        known = (self.rounded or {}).items()
+        return {name: Step(function=Function.QUANTIZE, parameters=(float(q.scale), float(q.zero_point))) for name, q in known}
 
     def hand_over(self, node: OnnxNode, view: View, step: host.HostStep, reason: str) -> None:
         """The processor takes over: `step` works on the array before the first or after the last accelerated operator."""

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from hwgen.frontend.onnx_builder import Builder, reals
+from hwgen.frontend.onnx_lookup import LOOKUP_HANDLERS, emit_lookup, joined, pair_of_images, reciprocal_of
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
@@ -16,6 +17,8 @@ from hwgen.ops.add import Add
 from hwgen.ops.base import Interval, Limit, Window, channel_limits
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Function
+from hwgen.optimize.fuse_lookup import affine_steps
 
 
 def relu(builder: Builder, node: OnnxNode) -> None:
@@ -41,13 +44,15 @@ def _clamp(builder: Builder, node: OnnxNode, low: float, high: float, index: int
 
 
 def maximum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant: a clamp from below."""
-    _clamp_by_constant(builder, node, lambda least: (least, np.inf))
+    """By a constant: a clamp from below. Of two functions of one value: a table."""
+    if not joined(builder, node, Function.MAX):
+        _clamp_by_constant(builder, node, lambda least: (least, np.inf))
 
 
 def minimum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant: a clamp from above."""
-    _clamp_by_constant(builder, node, lambda greatest: (-np.inf, greatest))
+    """By a constant: a clamp from above. Of two functions of one value: a table."""
+    if not joined(builder, node, Function.MIN):
+        _clamp_by_constant(builder, node, lambda greatest: (-np.inf, greatest))
 
 
 def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[Limit], Interval]) -> None:
@@ -62,7 +67,7 @@ def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[Lim
         _clamp(builder, node, float(np.min(low)), float(np.min(high)), index=1 - side)
         return
     image = builder.image(node, 1 - side)
-    clamp = interval(channel_limits(_per_channel(node, image, constant)))
+    clamp = interval(channel_limits(builder.per_channel(node, image, constant)))
     channels = image.type.channels
     ones = np.ones((channels, 1, 1, 1), np.float32)
     op = Conv(weight=ones, bias=np.zeros(channels, np.float32), window=Window(kernel=(1, 1)), group=channels, clamp=clamp)
@@ -97,22 +102,31 @@ def add(builder: Builder, node: OnnxNode) -> None:
 
 
 def sub(builder: Builder, node: OnnxNode) -> None:
-    _with_constant(builder, node, lambda c, first: (-np.ones(()), c) if first else (np.ones(()), -c))
+    """Of a constant; of two functions of one value: a table."""
+    if not joined(builder, node, Function.SUB):
+        _with_constant(builder, node, lambda c, first: (-np.ones(()), c) if first else (np.ones(()), -c))
 
 
 def mul(builder: Builder, node: OnnxNode) -> None:
-    _with_constant(builder, node, lambda c, _: (c, np.zeros(())))
+    """By a constant; of two functions of one value (SiLU, GELU, hard-swish written out): a table."""
+    if not joined(builder, node, Function.MUL):
+        _with_constant(builder, node, lambda c, _: (c, np.zeros(())))
 
 
 def div(builder: Builder, node: OnnxNode) -> None:
-    def by(c: Array, first: bool) -> tuple[Array, Array]:
-        if first:
-            raise node.refuse("the divisor must be constant")
+    """By a constant; of a constant number, or of two functions of one value: a table."""
+
+    def by(c: Array, _: bool) -> tuple[Array, Array]:
         if not c.all():
             raise node.malformed("the divisor must not hold 0")
         return 1.0 / c, np.zeros(())
 
-    _with_constant(builder, node, by)
+    if joined(builder, node, Function.DIV):
+        return
+    if _constant_side(builder, node) == 0:
+        reciprocal_of(builder, node, builder.constant(node, 0, "operand"))
+    else:
+        _with_constant(builder, node, by)
 
 
 def _constant_side(builder: Builder, node: OnnxNode) -> int | None:
@@ -140,7 +154,11 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
         builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset))
         return
     image = builder.image(node, index)
-    vectors = [_per_channel(node, image, array) for array in (scale, offset)]
+    vectors = [builder.per_channel(node, image, array) for array in (scale, offset)]
+    steps = affine_steps(float(vectors[0][0]), float(vectors[1][0]))
+    if steps and builder.is_rounded(image.value) and all((vector == vector[0]).all() for vector in vectors):
+        emit_lookup(builder, node, *steps, index=index)
+        return
     op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)
     builder.emit(node, op, [image], image.dims)
 
@@ -151,18 +169,6 @@ def _require_broadcast(node: OnnxNode, array: Array, shape: tuple[int, ...]) -> 
     full = (1,) * missing + array.shape
     if missing < 0 or full[0] != 1 or any(n not in (1, size) for n, size in zip(full[1:], shape, strict=True)):
         raise node.refuse(f"the constant of shape {list(array.shape)} must broadcast to the operand's {['N', *shape]} without enlarging it")
-
-
-def _per_channel(node: OnnxNode, image: Image, array: Array) -> Array:
-    """A constant that broadcasts against (N, *shape) as (C,) float32; refused where it varies over the image."""
-    if array.size == 1:
-        return np.full(image.type.channels, array.reshape(()), np.float32)
-    missing = len(image.dims) + 1 - array.ndim
-    canonical = image.canonical(array.reshape(((1,) * missing + array.shape)[1:]))
-    row = canonical[:1, :1]
-    if not (canonical == row).all():
-        raise node.refuse("the constant must be one number per channel, but varies over height or width")
-    return np.ascontiguousarray(np.broadcast_to(row.reshape(-1), image.type.channels), np.float32)
 
 
 def sum_all(builder: Builder, node: OnnxNode) -> None:
@@ -185,16 +191,12 @@ def sum_all(builder: Builder, node: OnnxNode) -> None:
 
 
 def _residual(builder: Builder, node: OnnxNode) -> None:
-    views = [builder.view(node, i) for i in (0, 1)]
-    anchor = next((i for i in (0, 1) if isinstance(views[i], Image)), 0)
-    first = builder.image(node, anchor)
-    second = builder.image(node, 1 - anchor, roles=first.labels)
-    images = [first, second] if anchor == 0 else [second, first]
+    first, second = pair_of_images(builder, node)
     if first.shape != second.shape:
-        raise node.refuse(f"both operands must have one shape, not {list(images[0].shape)} and {list(images[1].shape)}; broadcasting needs a constant")
+        raise node.refuse(f"both operands must have one shape, not {list(first.shape)} and {list(second.shape)}; broadcasting needs a constant")
     if first.core != second.core or first.type != second.type:
         raise node.refuse("would need one operand transposed at run time: their channels lie in different dimensions")
-    builder.emit(node, Add(), images, first.dims)
+    builder.emit(node, Add(), [first, second], first.dims)
 
 
 def identity(builder: Builder, node: OnnxNode) -> None:
@@ -241,6 +243,7 @@ def softmax(builder: Builder, node: OnnxNode) -> None:
 
 
 POINTWISE_HANDLERS = {
+    **LOOKUP_HANDLERS,
     "Relu": relu,
     "Clip": clip,
     "Max": maximum,

@@ -34,7 +34,7 @@ def load_quantized_graph(path: Path) -> Graph:
 def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:
     """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values."""
     stripped = strip(model)
-    raw = import_model(stripped.model, name)
+    raw = import_model(stripped.model, name, stripped.activations)
     marked = {key: replace(value, quantization=stripped.activations.get(key)) for key, value in raw.values.items()}
     graph = optimize(replace(raw, values=marked))  # whose passes keep what is rounded in between
     dtypes = {entry.name: str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)) for entry in model.graph.input}

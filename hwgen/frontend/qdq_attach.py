@@ -16,6 +16,7 @@ from hwgen.ir.graph import Graph, Node, Value
 from hwgen.ir.types import Quantization
 from hwgen.ops.check import COPYING, check_scale
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Lookup
 
 COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Min", "Max", "Pad", "Dropout")
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
@@ -61,6 +62,8 @@ def _rounded_twice(node: Node, values: dict[str, Value], stripped: Stripped) -> 
 
     No harm is done where the codes are only limited or padded afterwards, with one scale.
     """
+    if isinstance(node.op, Lookup):
+        return  # its steps round
     protos = [proto for proto in stripped.model.graph.node if proto.name in node.source]
     for index, proto in enumerate(protos[:-1]):
         own = stripped.activations.get(proto.output[0])

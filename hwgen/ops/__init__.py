@@ -7,9 +7,10 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 
-OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp)
+OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup)
 
-__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "MaxPool", "Pad"]
+__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "Lookup", "MaxPool", "Pad"]

@@ -24,7 +24,19 @@ from hwgen.ops.base import padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import OutputStage, accumulator_bounds, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code, weight_bounds
+from hwgen.ops.integer import (
+    OutputStage,
+    accumulator_bounds,
+    add_stage,
+    average_stages,
+    folded_bias,
+    identity_stage,
+    lookup_table,
+    output_stage,
+    pad_code,
+    weight_bounds,
+)
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision
@@ -204,6 +216,11 @@ def _concat(node: Node, graph: Graph) -> Kernel:
     return lambda *arrays: np.concatenate(arrays, axis=op.axis + 1)
 
 
+def _lookup(node: Node, graph: Graph) -> Kernel:
+    table = lookup_table(node, graph)
+    return lambda x: table.take(x.view(np.uint8) ^ np.uint8(0x80))
+
+
 _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Conv: _conv,
     Add: _add,
@@ -212,4 +229,5 @@ _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Concat: _concat,
     Pad: _pad,
     Clamp: _clamp,
+    Lookup: _lookup,
 }

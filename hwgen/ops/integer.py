@@ -23,12 +23,12 @@ from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Interval, clamp_of
 from hwgen.ops.conv import Conv
+from hwgen.ops.lookup import Lookup
 from hwgen.ops.pad import Pad
 
 ACCUMULATOR = IntType(32)
 MAX_ADD_SHIFT = AddRequantize.OFFSET.bits - 9  # zero_point << shift must fit the offset
 EXACT_FLOAT64 = 1 << 53  # integers up to here are exact in float64
-
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,9 +44,7 @@ class OutputStage:
     def only(self, channel: int) -> OutputStage:
         """The stage of one channel."""
         part = slice(channel, channel + 1)
-        return OutputStage(
-            multiplier=self.multiplier[part], shift=self.shift[part], zero_point=self.zero_point[part], low=self.low[part], high=self.high[part]
-        )
+        return OutputStage(multiplier=self.multiplier[part], shift=self.shift[part], zero_point=self.zero_point[part], low=self.low[part], high=self.high[part])
 
     @cached_property
     def ratio(self) -> npt.NDArray[np.float64]:
@@ -265,6 +263,12 @@ def pad_code(node: Node, graph: Graph) -> int:
     """The int8 code of a Pad's value."""
     assert isinstance(node.op, Pad)
     return int(graph.values[node.output].quantized.quantize(np.array(node.op.value)))
+
+
+def lookup_table(node: Node, graph: Graph) -> Int8Array:
+    """(256,) output codes of a Lookup, by input code + 128."""
+    assert isinstance(node.op, Lookup)
+    return node.op.table(graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized)
 
 
 def folded_bias(node: Node, graph: Graph) -> Int64Array:

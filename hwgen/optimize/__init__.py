@@ -8,6 +8,7 @@ from hwgen.ir.graph import Graph
 from hwgen.ir.verify import verify
 from hwgen.optimize.fold_batch_norm import fold_batch_norm
 from hwgen.optimize.fuse_activation import fuse_activation
+from hwgen.optimize.fuse_lookup import fuse_lookup
 from hwgen.optimize.fuse_pad import fuse_pad
 from hwgen.optimize.remove_dead import remove_dead
 from hwgen.optimize.remove_identity import remove_identity
@@ -16,6 +17,7 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
     remove_identity,  # copies would hide neighbours from the passes below
     fold_batch_norm,  # before clamps move into convolutions, which closes them for folding
     fuse_activation,
+    fuse_lookup,  # after scales went into convolutions, where they cost nothing
     fuse_pad,  # after clamps are known: a zero under a Relu's result never wins a MaxPool
     remove_identity,
     remove_dead,

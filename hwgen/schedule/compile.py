@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from hwgen.config import HardwareConfig
-from hwgen.errors import CapacityError, ConfigError
+from hwgen.errors import CapacityError, ConfigError, Unsupported, UnsupportedError
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import COMMAND_BYTES, Region
 from hwgen.isa.instructions import Command
@@ -18,6 +18,7 @@ from hwgen.layout import BlockedLayout, Layout
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import accumulator_bounds
+from hwgen.ops.lookup import Lookup
 from hwgen.schedule.box import Box
 from hwgen.schedule.emission import Emitter, Written
 from hwgen.schedule.homes import Homes, HostTensor, homes, host_tensors
@@ -152,6 +153,7 @@ def compile_network(graph: Graph, config: HardwareConfig, *, progress: Callable[
     """
     report: Report = silent if progress is None else lambda share: progress(round(100 * share))
     _check_arithmetic(graph, config)
+    _check_operators(graph, config)
     graph = prepare(graph, config.in_lanes)
     _check_accumulators(graph, config)
     positions = channel_positions(graph, config.in_lanes)
@@ -237,6 +239,13 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
             f"network {graph.name!r} is quantized for multiplier_bits {a.multiplier_bits} and rounding {a.rounding.value}, the hardware {config.name!r} has "
             f"{config.multiplier_bits} and {config.rounding.value}; quantize it for this hardware"
         )
+
+
+def _check_operators(graph: Graph, config: HardwareConfig) -> None:
+    tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
+    if tables:
+        reason = f"needs an activation table, which the hardware {config.name!r} has not"
+        raise UnsupportedError([Unsupported(node=node.name, operator="Lookup", reason=reason) for node in tables])
 
 
 def _check_accumulators(graph: Graph, config: HardwareConfig) -> None:

@@ -38,5 +38,6 @@ def test_only_kernels_that_are_used_are_emitted() -> None:
             "add": "add",
             "clamp": "limit",
             "copy": "copy_rows",
+            "lookup": "look_up",
         }
         assert {names[use] for use in view.uses & names.keys()} == called - {"memset"}

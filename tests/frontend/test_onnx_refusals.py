@@ -18,6 +18,7 @@ from hwgen.frontend.onnx_view import Constant
 X = {"x": ["N", 4, 6, 5]}
 W = {"w": normal(3, 4, 3, 3)}
 CONV = node("Conv", ["x", "w"], "h")
+OTHER = node("Conv", ["x", "w"], "g")
 MATRIX = normal(3, 2)
 
 
@@ -31,8 +32,8 @@ def refusal(*nodes: onnx.NodeProto, constants: dict[str, Any] | None = None, ops
 def test_all_offending_nodes_are_listed_at_once() -> None:
     nodes = [
         node("Conv", ["x", "w"], "h", name="first"),
-        node("Sigmoid", ["h"], "a", name="gate"),
-        node("Mul", ["h", "a"], "b", name="swish"),
+        node("LRN", ["h"], "a", name="gate", size=3),
+        node("LogSoftmax", ["a"], "b", name="odds"),
         node("Pad", ["b", "p"], "c", name="mirror", mode="reflect"),
         node("Conv", ["c", "w3"], "d", name="volume"),
         node("Resize", ["d", "", "s"], "e", name="grow"),
@@ -44,14 +45,14 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
     with pytest.raises(UnsupportedError) as caught:
         imported(proto)
     assert [(problem.node, problem.operator, problem.attribute) for problem in caught.value.problems] == [
-        ("gate", "Sigmoid", ""),
-        ("swish", "Mul", ""),
+        ("gate", "LRN", ""),
+        ("odds", "LogSoftmax", ""),
         ("mirror", "Pad", "mode"),
         ("volume", "Conv", ""),
         ("grow", "Resize", ""),
         ("best", "TopK", ""),
     ]
-    assert str(caught.value).startswith("6 nodes are not supported:\n  Sigmoid 'gate': operator is not supported\n")
+    assert str(caught.value).startswith("6 nodes are not supported:\n  LRN 'gate': operator is not supported\n")
 
 
 def test_a_node_behind_an_unknown_one_is_not_blamed() -> None:
@@ -83,7 +84,7 @@ REFUSED = {
         {},
         "Add 'y': both operands must have one shape, not [3, 4, 3] and [3, 1, 1]; broadcasting needs a constant",
     ),
-    "product_of_activations": ([CONV, node("Mul", ["h", "h"], "y")], {}, "Mul 'y': one operand must be constant; both are computed at run time"),
+    "product_of_activations": ([CONV, OTHER, node("Mul", ["h", "g"], "y")], {}, "Mul 'y': one operand must be constant; both are computed at run time"),
     "matrix_product_of_activations": ([CONV, node("MatMul", ["h", "h"], "y")], {}, "MatMul 'y': one of the matrices must be constant"),
     "stack_of_matrices": (
         [CONV, node("MatMul", ["h", "m"], "y")],
@@ -96,7 +97,15 @@ REFUSED = {
         "MatMul 'y': would need its input transposed at run time: it contracts",
     ),
     "matmul_over_the_batch": ([node("MatMul", ["m", "v"], "y")], {"m": MATRIX}, "MatMul 'y': must not contract the batch"),
-    "divisor_computed": ([CONV, node("Div", ["c", "h"], "y")], {"c": np.float32(1)}, "Div 'y': the divisor must be constant"),
+    "quotient_of_activations": ([CONV, OTHER, node("Div", ["h", "g"], "y")], {}, "Div 'y': one operand must be constant; both are computed at run time"),
+    "divided_constant_varies": ([CONV, node("Div", ["c", "h"], "y")], {"c": normal(4, 3)}, "Div 'y': a constant that is divided must be one number"),
+    "exponent_varies": ([CONV, node("Pow", ["h", "c"], "y")], {"c": normal(3)}, "Pow 'y': the exponent must be one number, not of shape [3]"),
+    "exponent_computed": ([CONV, node("Pow", ["h", "h"], "y")], {}, "Pow 'y': the exponent must be constant, but 'h' is computed at run time"),
+    "slope_varies": (
+        [CONV, node("PRelu", ["h", "c"], "y")],
+        {"c": normal(3, 4, 3)},
+        "PRelu 'y': the constant must be one number per channel, but varies over height or width",
+    ),
     "constant_varies": (
         [CONV, node("Add", ["h", "c"], "y")],
         {"c": normal(3, 4, 3)},
@@ -127,7 +136,7 @@ REFUSED = {
         {},
         "ReduceMean 'y', attribute axes: must run over height and width only",
     ),
-    "max_of_two": ([CONV, node("Max", ["h", "h"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
+    "max_of_two": ([CONV, OTHER, node("Max", ["h", "g"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
     "max_of_one": ([CONV, node("Max", ["h"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
     "min_per_row": (
         [CONV, node("Min", ["h", "c"], "y")],

@@ -347,7 +347,7 @@ def test_a_quantization_between_fused_operators_is_kept_or_refused(scale, reason
 @pytest.mark.parametrize("operator", ["Add", "Mul"])
 def test_a_shift_or_scale_of_a_quantized_result_is_refused_where_it_is_no_layer(operator):
     f = conv_model()
-    f.node(operator, ["c_dq", f.const("k", np.full((1, 4, 1, 1), 3, np.float32))], "r")
+    f.node(operator, ["c_dq", f.const("k", np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1))], "r")
     f.qdq("r", 0.1)
     with pytest.raises(UnsupportedError, match="it scales or shifts a result that is quantized already, which would round twice; quantize once"):
         import_quantized_model(f.model("r_dq"), "m")

@@ -14,7 +14,7 @@ from onnx_models import model, node, normal, shape_of
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import TensorType
-from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, MaxPool, Pad
+from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad
 from hwgen.ops.base import UNLIMITED, Example, Operator, Window
 
 EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
@@ -53,6 +53,8 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             main = node("Pad", ["cut", "p", "v"], "h")
         case Clamp():
             main = node("Identity", names, "h")
+        case Lookup():
+            *before, main = lookup_nodes(op, constants)
         case _:
             raise AssertionError(f"no witness of {op}")
     low, high = getattr(op, "clamp", UNLIMITED)
@@ -63,6 +65,26 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
     feeds = {name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for name, array in zip(names, arrays, strict=True)}
     (y,) = ReferenceEvaluator(proto).run(None, feeds)
     return y.transpose(0, 2, 3, 1)
+
+
+ATTRIBUTES = {"Celu": ["alpha"], "Elu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "LeakyRelu": ["alpha"], "Selu": ["alpha", "gamma"]}
+
+
+def lookup_nodes(op: Lookup, constants: dict[str, Any]) -> list[Any]:
+    """One node per step; the result of step k is "s<k>", the last one's "h"."""
+    names = ["x0", *(f"s{k}" for k in range(1, len(op.steps))), "h"]
+    nodes = []
+    for step, output in zip(op.steps, names[1:], strict=True):
+        operator = {"scale": "Mul", "offset": "Add"}.get(step.function.value, step.function.value)
+        operands = [names[operand] for operand in step.operands]
+        if operator in ("Mul", "Add", "Pow") and step.parameters:
+            constants[f"c{output}"] = np.float32(step.parameters[0])
+            operands.append(f"c{output}")
+            nodes.append(node(operator, operands, output))
+        else:
+            attributes = ATTRIBUTES.get(operator, ["alpha"])
+            nodes.append(node(operator, operands, output, **dict(zip(attributes, step.parameters, strict=False))))
+    return nodes
 
 
 def check(example: Example) -> None:

@@ -12,7 +12,7 @@ from schedule_support import with_all_outputs
 
 from hwgen.arith import Rounding
 from hwgen.config import PRESETS, with_array
-from hwgen.errors import CapacityError, ConfigError, HwgenError
+from hwgen.errors import CapacityError, ConfigError, HwgenError, UnsupportedError
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ProgramError
 from hwgen.schedule.compile import compile_network
@@ -137,3 +137,9 @@ def test_other_arithmetic_than_the_hardware_is_refused():
 
 def test_every_error_is_a_hwgen_error():
     assert issubclass(ProgramError, HwgenError)
+
+
+def test_a_table_that_the_hardware_has_not_is_refused() -> None:
+    graph = next(graph for graph in (random_graph(seed, tables=True) for seed in range(100)) if any(type(node.op).__name__ == "Lookup" for node in graph.nodes))
+    with pytest.raises(UnsupportedError, match=r"Lookup 'n\d+': needs an activation table, which the hardware '8x8' has not"):
+        compile_network(graph, PRESETS["8x8"])
