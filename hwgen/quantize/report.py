@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from hwgen.quantize.certify import Record
 from hwgen.quantize.options import QuantizeOptions
 from hwgen.quantize.ranges import Range
+from hwgen.quantize.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
     """`ranges`: chosen real range by value name. `widened`: by layer, how many channels got a wider weight scale because bias or
-    accumulator would have overflowed. `records`: the certificate of every rounding."""
+    accumulator would have overflowed. `records`: the certificate of every rounding. `trials`: the repairs in the order in which they were
+    tried."""
 
     options: QuantizeOptions
     ranges: dict[str, Range]
     widened: dict[str, int]
     records: tuple[Record, ...]
+    trials: tuple[Trial, ...] = ()
 
     @property
     def channels(self) -> int:
