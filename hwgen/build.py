@@ -26,7 +26,7 @@ from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
 from hwgen.ir.graph import Graph
 from hwgen.isa.program import disassemble
-from hwgen.network import QuantizedNetwork, load_network, options_for
+from hwgen.network import QuantizedNetwork, for_hardware, load_network, options_for
 from hwgen.ops.golden import golden, golden_codes
 from hwgen.output import (
     MANIFEST,
@@ -139,14 +139,6 @@ def _firmware_input(compiled: CompiledNetwork, network: QuantizedNetwork) -> Fir
 def cycle_limit(compiled: CompiledNetwork) -> int:
     """An inference that takes more cycles than this hangs."""
     return _CYCLE_FLOOR + _CYCLE_MARGIN * compiled.prediction.total_cycles
-
-
-def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
-    """A network with power-of-two scales runs on hardware with multipliers too, as the very same integers: 2**s is a multiplier."""
-    needs, has = graph.arithmetic, config.multiplier_bits
-    if needs.multiplier_bits == 0 and has and needs.rounding is config.rounding:
-        return replace(graph, arithmetic=replace(needs, multiplier_bits=has))
-    return graph
 
 
 def _as_written(model: bytes, name: str) -> Graph:

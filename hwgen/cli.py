@@ -26,6 +26,7 @@ from hwgen.synth.devices import DEVICES, NAMES
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 OK, MISMATCH, USER_ERROR = 0, 1, 2
+TABLE_WIDTH = 130
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -49,6 +50,11 @@ def _probability(text: str) -> float:
 def _shown(path: Path) -> str:
     """A path as text that every terminal takes: bytes that are no UTF-8 become question marks."""
     return escape(str(path).encode("utf-8", "replace").decode())
+
+
+def _print_wide(table: Table) -> None:
+    """A table with many columns: in a narrow terminal its lines wrap, and no column is cut."""
+    Console(soft_wrap=True, highlight=False, width=max(_out.width, TABLE_WIDTH)).print(table)
 
 
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
@@ -157,12 +163,39 @@ def _explain(arguments: argparse.Namespace) -> int:
     )
     with bars(_err) as progress:
         content = explain_model(request, progress=progress)
-    _out.print(layer_table(content))
+    _print_wide(layer_table(content))
     _out.print("dB at the outputs with the layer alone quantized (its weights, its values) and with all up to here; own: its values, all up to here quantized")
     _out.print(f"spread: its greatest weight / that of its median channel; layers measured on {content['layer_inputs']} inputs")
     _out.print(f"on {content['inputs']:,} inputs: {headline(content['outputs'])}")
     for line in first_lines(content):
         _out.print(line)
+    if arguments.output:
+        _out.print(f"written: {_shown(arguments.output)}")
+    return OK
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from hwgen.explore.compare import CompareRequest, compare
+    from hwgen.explore.table import float_accuracy, markdown, refusals, terminal_table
+
+    request = CompareRequest(
+        model=arguments.model,
+        calibration=arguments.calibration,
+        inputs=arguments.inputs,
+        out=arguments.output,
+        methods=arguments.method or (),
+        hardware=load_hardware(arguments.hardware, arguments.array),
+    )
+    with bars(_err) as progress:
+        comparison = compare(request, progress=progress)
+    rows = comparison.content["methods"]
+    if arguments.markdown:
+        _out.print(markdown(rows), markup=False, end="")
+        return OK
+    _print_wide(terminal_table(rows, [attempt.seconds for attempt in comparison.attempts]))
+    for line in refusals(rows):
+        _out.print(line)
+    _out.print(f"{comparison.content['inputs']:,} inputs; {float_accuracy(rows)}hardware {escape(comparison.content['hardware'])}")
     if arguments.output:
         _out.print(f"written: {_shown(arguments.output)}")
     return OK
@@ -229,15 +262,19 @@ def _add_quantize(verbs: _Verbs) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
 
+def _hardware_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)"
+    )
+    parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
+
+
 def _add_build(verbs: _Verbs) -> None:
     summary = "Build everything from a model: program, Verilog, firmware, quantized ONNX, report."
     parser = _verb(verbs, "build", _build, summary, "hwgen build model.onnx --calibration calibration.npz --array 8x8 -o out")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
     parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
-    parser.add_argument(
-        "--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)"
-    )
-    parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
+    _hardware_arguments(parser)
     _quantization_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
@@ -284,12 +321,24 @@ def _add_explain(verbs: _Verbs) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a folder for explain.html and explain.json, or one file that ends so")
 
 
+def _add_compare(verbs: _Verbs) -> None:
+    summary = "Quantize a model in every way: accuracy, agreement, SQNR, certified share, weight bytes, cycles of each."
+    parser = _verb(verbs, "compare", _compare, summary, "hwgen compare model.onnx --calibration calibration.npz --inputs test.npz -o comparison")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
+    parser.add_argument("--inputs", type=Path, required=True, metavar="T.npz", help="inputs to measure on, labels beside them as `y`")
+    parser.add_argument("--method", action="append", metavar="NAME", help="only this method, as the table names it; may be repeated")
+    _hardware_arguments(parser)
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a file that ends in .html, .md, .json or .svg, or a folder for all of them")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     result = argparse.ArgumentParser(prog="hwgen", description="From a trained ONNX network to a verified integer accelerator.")
     result.add_argument("--version", action="version", version=f"hwgen {__version__}")
     verbs = result.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_quantize, _add_build, _add_verify, _add_synth, _add_evaluate, _add_explain):
+    for add in (_add_quantize, _add_build, _add_verify, _add_synth, _add_evaluate, _add_explain, _add_compare):
         add(verbs)
     _verb(verbs, "doctor", _doctor, "Which tools were found, their versions, what is missing and how to get it.", "hwgen doctor")
     return result

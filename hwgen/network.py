@@ -38,6 +38,14 @@ def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOpt
     return replace(options, scheme=scheme, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
 
 
+def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
+    """A network with power-of-two scales runs on hardware with multipliers too, as the very same integers: 2**s is a multiplier."""
+    needs, has = graph.arithmetic, config.multiplier_bits
+    if needs.multiplier_bits == 0 and has and needs.rounding is config.rounding:
+        return replace(graph, arithmetic=replace(needs, multiplier_bits=has))
+    return graph
+
+
 def load_network(model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress) -> QuantizedNetwork:
     """Read `model`; quantize it with `calibration` when it is float.
 

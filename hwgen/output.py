@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,21 @@ def check_file_place(path: Path) -> None:
             raise OutputError(f"output {str(path)!r}: must be a file, is a folder; name an .onnx file with -o")
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def places(out: Path | None, stem: str, suffixes: Sequence[str]) -> tuple[Path, ...]:
+    """The files that `out` asks for: none, one file that ends in one of `suffixes`, or a folder with STEM.SUFFIX for each of them.
+
+    Raises OutputError early where they cannot be written.
+    """
+    if out is None:
+        return ()
+    if out.suffix not in suffixes and out.is_file():
+        raise OutputError(f"output {str(out)!r}: must be a folder, or end in {' or '.join(suffixes)}; name another with -o")
+    files = (out,) if out.suffix in suffixes else tuple(out / f"{stem}{suffix}" for suffix in suffixes)
+    for path in files:
+        check_file_place(path)
+    return files
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hwgen.arrays import AnyArray, read_network_arrays
-from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit, for_hardware
+from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, PartExpectation, compare, compute_ordinals
 from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
@@ -24,6 +24,7 @@ from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import to_canonical
 from hwgen.isa.fields import Region
 from hwgen.layout import Int8Array
+from hwgen.network import for_hardware
 from hwgen.ops.golden import golden_codes
 from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent

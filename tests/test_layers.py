@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "hwgen"
 ORDER = (
     *("errors", "cache", "blas"),
     *("arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
-    *("arrays", "output", "progress", "inputs", "network", "score", "explain", "build", "verify", "synthesize", "evaluate", "cli", "__main__"),
+    *("arrays", "output", "progress", "inputs", "network", "score", "explain", "explore", "build", "verify", "synthesize", "evaluate", "cli", "__main__"),
 )
 RTL_KNOWS = {"arith", "config", "errors", "isa", "rtl"}
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from amaranth.lib.wiring import In, Out
 
 import hwgen.isa.latency as latency
-from hwgen.build import QuantizeOptions, for_hardware
+from hwgen.build import QuantizeOptions
 from hwgen.config import DEFAULT_PRESET, PRESETS, Bus, HardwareConfig
 from hwgen.isa.instructions import Command, Conv, Store
 from hwgen.isa.program import disassemble
 from hwgen.isa.registers import ErrorCode
-from hwgen.network import load_network
+from hwgen.network import for_hardware, load_network
 from hwgen.progress import Silent
 from hwgen.rtl.top import bus_ports
 from hwgen.schedule.compile import compile_network

@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hwgen.arrays import read_network_arrays
-from hwgen.errors import OutputError
 from hwgen.explain.explain import explain
 from hwgen.explain.html import render_explanation
 from hwgen.explain.report import Json, explanation_json
 from hwgen.network import load_network
-from hwgen.output import check_file_place, write_file
+from hwgen.output import places, write_file
 from hwgen.progress import Progress, Silent
 from hwgen.quantize import QuantizeOptions
 from hwgen.report.collect import to_json
-
-PAGE, DATA = "explain.html", "explain.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,28 +35,13 @@ def explain_model(request: ExplainRequest, *, progress: Progress | None = None) 
     Raises ModelError, UnsupportedError, DataError, QuantizationError or OutputError; nothing is written then.
     """
     progress = progress or Silent()
-    places = _places(request.out)
+    files = places(request.out, "explain", (".html", ".json"))
     network = load_network(request.model, request.calibration, request.options, progress)
     arrays, labels = None, None
     if request.inputs is not None:
         arrays, labels = read_network_arrays(request.inputs, network.graph.inputs)
     content = explanation_json(explain(network, arrays, labels, count=request.count, progress=progress))
-    files = {path: render_explanation(content) if path.suffix == ".html" else to_json(content) for path in places}
-    for path, data in files.items():
+    pages = {path: render_explanation(content) if path.suffix == ".html" else to_json(content) for path in files}
+    for path, data in pages.items():
         write_file(path, data)
     return content
-
-
-def _places(out: Path | None) -> tuple[Path, ...]:
-    """The files to write. Raises OutputError early where they cannot be."""
-    if out is None:
-        return ()
-    if out.suffix in (".html", ".json"):
-        check_file_place(out)
-        return (out,)
-    if out.is_file():
-        raise OutputError(f"output {str(out)!r}: must be a folder, or end in .html or .json; name another with -o")
-    places = (out / PAGE, out / DATA)
-    for path in places:
-        check_file_place(path)
-    return places

@@ -10,7 +10,7 @@ from rich.table import Table
 from hwgen.explain.html import decibels
 
 Json = dict[str, Any]
-NAME_LIMIT = 28
+NAME_LIMIT = 44
 COLUMNS = {  # of the terminal's table: heading, key
     "alone": "alone_db",
     "weights": "weights_db",

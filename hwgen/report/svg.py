@@ -56,6 +56,14 @@ class Frame:
         return f'<svg viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
+def standalone(picture: str) -> bytes:
+    """A picture of a page as a file of its own, with the page's light colours."""
+    colours = "--ink: #1a2330; --soft: #5d6b7c; --line: #e0e5eb; --bar: #3a76c4; --second: #63a583; --good: #1c7a4a; --bad: #b3261e"
+    style = f"<style>svg {{ {colours}; background: #fff }} text {{ font: 12px sans-serif; fill: var(--soft) }}</style>"
+    head, rest = picture.split(">", 1)
+    return f'{head} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'.encode()
+
+
 def ticks(low: float, high: float, most: int = 6) -> list[tuple[float, str]]:
     """At most `most` round numbers from low to high, with labels."""
     if not high > low:

@@ -1,0 +1,1 @@
+"""Ways to quantize a network, tried and compared."""
