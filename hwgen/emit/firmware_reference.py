@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -11,14 +12,25 @@ from hwgen.arith import AddRequantize, Requantize
 from hwgen.emit.c_expression import c_function
 from hwgen.emit.firmware_tables import c_array, initializer, int_array
 from hwgen.ir.graph import Graph, Node
-from hwgen.ir.types import FloatArray, IntArray, TensorType
+from hwgen.ir.types import IntArray, TensorType
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import ACCUMULATOR, OutputStage, add_stage, average_stages, folded_bias, identity_stage, lookup_table, output_stage, pad_code
+from hwgen.ops.integer import (
+    ACCUMULATOR,
+    OutputStage,
+    add_stage,
+    average_stages,
+    folded_bias,
+    identity_stage,
+    lookup_table,
+    output_stage,
+    pad_code,
+    weight_parts,
+)
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
@@ -86,6 +98,11 @@ class _Builder:
     tables: list[str] = field(default_factory=list)
     index: int = 0
 
+    @cached_property
+    def wide(self) -> bool:
+        """Some layer's weights are a sum of several int8 arrays."""
+        return any(isinstance(node.op, Conv) and node.op.weight.dtype != np.int8 for node in self.graph.nodes)
+
     def use(self, *kernels: str) -> None:
         self.uses.update(kernels)
 
@@ -99,10 +116,10 @@ class _Builder:
         self.tables.append(f"static const {kind} {name} = {initializer(values)};")
         return name
 
-    def store_weights(self, weight: FloatArray | IntArray) -> str:
+    def store_weights(self, weight: IntArray) -> str:
         self.use("weights")
         offset = len(self.weights)
-        self.weights += np.ascontiguousarray(weight, np.int8).tobytes()
+        self.weights += b"".join(np.ascontiguousarray(part).tobytes() for part in weight_parts(weight))
         return f"{self.prefix}_reference_weights + {offset}"
 
 
@@ -145,16 +162,17 @@ def _conv(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     weight = op.weight[..., 0].transpose(1, 2, 0) if depthwise else op.weight
     b.use("geometry", "requantize", "channel", "depthwise" if depthwise else "conv")
     channels = b.table("channel", "channels", [_channel(int(bias[c]), stage, c) for c in range(op.channels)])
-    layer = b.struct(
-        "conv_layer",
-        {
-            "g": _geometry(op.window, source.type, result.type),
-            "group": op.group,
-            "zero_point": source.quantized.zero_point,
-            "weights": b.store_weights(weight),
-            "channels": channels,
-        },
-    )
+    values: dict[str, object] = {
+        "g": _geometry(op.window, source.type, result.type),
+        "group": op.group,
+        "zero_point": source.quantized.zero_point,
+        "weights": b.store_weights(weight),
+        "channels": channels,
+    }
+    if b.wide:
+        b.use("wide")
+        values["parts"] = len(weight_parts(op.weight))
+    layer = b.struct("conv_layer", values)
     if depthwise:
         b.sums = max(b.sums, op.channels)
         return [f"depthwise(&{layer}, {x}, work->sums, {y});"]

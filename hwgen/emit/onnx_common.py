@@ -76,9 +76,15 @@ def outside_code(q: Quantization, code: int) -> IntArray:
     return np.array(code + q.outside_offset, np.uint8 if q.unsigned else np.int8)
 
 
-def onnx_weight(op: Conv) -> IntArray:
-    """(C_out, C_in / group, kernel rows, kernel columns)"""
-    return np.ascontiguousarray(op.weight.transpose(0, 3, 1, 2)).astype(np.int8)
+def onnx_weight(op: Conv) -> tuple[IntArray, IntArray]:
+    """8-bit codes (C_out, C_in / group, kernel rows, kernel columns) and their zero point: 0 or one number as a scalar array, else (C_out,)."""
+    weight = np.ascontiguousarray(op.weight.transpose(0, 3, 1, 2))
+    if weight.dtype == np.int8:
+        return weight, np.zeros((), np.int8)
+    flat = weight.reshape(len(weight), -1)
+    least, most = np.maximum(-flat.min(1), 0), 255 - flat.max(1)  # zero points that make uint8 of a channel
+    zero_point = np.array(least.max()) if least.max() <= most.min() else least
+    return (weight + zero_point.reshape(-1, 1, 1, 1)).astype(np.uint8), zero_point.astype(np.uint8)
 
 
 def weight_scale(op: Conv) -> npt.NDArray[np.float32]:

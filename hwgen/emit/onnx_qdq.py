@@ -104,8 +104,11 @@ class QdqForm:
         self.builder.node("Clip", [real, *ends], output)
 
     def _weight(self, node: Node, op: Conv) -> str:
+        codes, zero_point = onnx_weight(op)
         scale = weight_scale(op)
-        return self._parameter(f"{node.name}.weight", onnx_weight(op), scale, np.zeros(scale.shape, np.int8))
+        if zero_point.ndim:
+            scale = np.broadcast_to(scale, zero_point.shape)
+        return self._parameter(f"{node.name}.weight", codes, scale, np.broadcast_to(zero_point, scale.shape))
 
     def _bias(self, node: Node, op: Conv) -> str:
         scale = weight_scale(op)

@@ -101,6 +101,10 @@ class QOperatorForm:
         return self.builder.node("Pad", [self.codes[node.inputs[0]], *operands], name)
 
     def _weight(self, node: Node, op: Conv) -> list[str]:
+        codes, zero_point = onnx_weight(op)
         scale = weight_scale(op)
-        arrays = {"weight": onnx_weight(op), "weight.scale": scale, "weight.zero_point": np.zeros(scale.shape, np.int8)}
+        if zero_point.ndim:
+            self.builder.refuse(node, "QLinearConv takes one weight zero point for all channels")
+            zero_point = zero_point[0]
+        arrays = {"weight": codes, "weight.scale": scale, "weight.zero_point": np.broadcast_to(zero_point, scale.shape)}
         return [self.builder.constant(f"{node.name}.{name}", array) for name, array in arrays.items()]

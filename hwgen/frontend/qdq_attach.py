@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from hwgen.arith import INT8
 from hwgen.errors import ModelError, QuantizationError, Unsupported, UnsupportedError
 from hwgen.frontend.onnx_constants import tensor
 from hwgen.frontend.qdq_strip import LAYOUT, Array, Parameter, Stripped
 from hwgen.ir.graph import Graph, Node, Value
 from hwgen.ir.types import Quantization
-from hwgen.ops.check import COPYING, check_scale
+from hwgen.ops.check import COPYING, GREATEST_WEIGHT, check_scale
 from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Lookup
 
@@ -127,8 +128,8 @@ class _Parameters:
         sources = [proto for name in node.source for proto in self.nodes.get(name, [])]
         scale = self._weight_scale(op, sources)
         weight = np.asarray(op.weight, np.float64)
-        if (weight != np.rint(weight)).any() or np.abs(weight + 0.5).max(initial=0) > 127.5:
-            raise ModelError("its weights must be 8-bit codes whose zero point leaves them in -128..127, and not be scaled afterwards")
+        if (weight != np.rint(weight)).any() or np.abs(weight).max(initial=0) > GREATEST_WEIGHT:
+            raise ModelError("its weights must be 8-bit codes, and not be scaled afterwards")
         for one in np.unique(scale).tolist():
             check_scale(one, f"weights of Conv {node.name!r}")
         bias, seen = np.zeros(op.channels, np.int64), np.zeros(op.channels)
@@ -140,7 +141,8 @@ class _Parameters:
         limits = np.iinfo(np.int32)
         if (bias < limits.min).any() or (bias > limits.max).any():
             raise QuantizationError(f"Conv {node.name!r}: the bias must fit int32 at the scale of the products, reaches {np.abs(bias).max()}; quantize again")
-        return replace(op, weight=weight.astype(np.int8), bias=bias.astype(np.int32), weight_scale=scale)
+        narrow = INT8.holds(int(weight.min(initial=0)), int(weight.max(initial=0)))
+        return replace(op, weight=weight.astype(np.int8 if narrow else np.int16), bias=bias.astype(np.int32), weight_scale=scale)
 
     def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
         products = [proto for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm")]

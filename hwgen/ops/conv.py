@@ -17,8 +17,8 @@ from hwgen.ops.base import UNLIMITED, Example, Interval, Window, limit
 class Conv:
     """weight (C_out, kernel rows, kernel columns, C_in / group), bias (C_out,).
 
-    In a float graph both are float32 and `weight_scale` is None. In a quantized graph weight is int8 with zero point 0, bias is
-    int32 (without the activation zero point folded), and weight_scale is float32 (C_out,).
+    In a float graph both are float32 and `weight_scale` is None. In a quantized graph weight is int8, or int16 where 8-bit codes less
+    their zero point need 9 bits; bias is int32 (without the activation zero point folded), and weight_scale is float32 (C_out,).
     `clamp` limits the real-valued output (ReLU, ReLU6, ...); its ends are scalars, or tuples with one entry per output channel.
     """
 

@@ -304,6 +304,17 @@ def accumulator_bounds(node: Node, graph: Graph) -> tuple[Int64Array, Int64Array
     return bias + low, bias + high
 
 
+def weight_parts(weight: IntArray) -> tuple[Int8Array, ...]:
+    """int8 arrays whose sum is `weight`, as few as there can be. All have its sign, so that no partial sum leaves the accumulator's bounds."""
+    if weight.dtype == np.int8:
+        return (weight,)
+    parts, rest = [], weight
+    while not parts or rest.any():
+        parts.append(np.clip(rest, INT8.min, INT8.max).astype(np.int8))
+        rest = rest - parts[-1]
+    return tuple(parts)
+
+
 def weight_bounds(weight: IntArray | FloatArray) -> tuple[Int64Array, Int64Array]:
     """(C,) extremes of sum(x * w) over x in int8, for weights (C, ...)."""
     flat = weight.astype(np.int64).reshape(len(weight), -1)

@@ -1,9 +1,12 @@
-"""Jobs cut into commands whose weights fit the buffers: by output channels, and where one tile of them is too large by input channels."""
+"""Jobs cut into commands whose weights fit the buffers: by output channels, and where one tile of them is too large by input channels.
+
+Sums that one command begins another can go on with, so weights beyond int8 run as one command for each int8 array that they are a sum of.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,9 +26,15 @@ def cut(job: Job, name: str, config: HardwareConfig, share: int) -> Iterator[Job
     """
     tiles, granule = job.command.output_tiles, max(1, config.in_lanes // tile_channels(job.command, config))
     smallest = tile_range(job, 0, min(granule, tiles), config)
-    if granule == 1 and smallest.command.mode == Mode.DENSE and 2 * smallest.weight_words(config) > config.weight_words and job.command.input_blocks > 1:
+    too_large = smallest.command.mode == Mode.DENSE and 2 * smallest.weight_words(config) > config.weight_words and job.command.input_blocks > 1
+    if granule > 1 and job.runs > 1:
+        raise CapacityError(
+            f"layer {name!r}: weights that need 9 bits (8-bit codes less a zero point beyond int8) run on arrays with as many rows as input lanes or more, "
+            f"the hardware {config.name!r} has {tile_channels(job.command, config)} and {config.in_lanes}; set out_lanes to {config.in_lanes}"
+        )
+    if granule == 1 and (too_large or job.runs > 1):
         for tile in range(tiles):
-            yield from _by_input_blocks(tile_range(job, tile, tile + 1, config), name, config)
+            yield from _summed(tile_range(job, tile, tile + 1, config), name, config)
         return
     _check_fits(smallest, name, config)
     count = tiles
@@ -51,24 +60,22 @@ def _check_fits(job: Job, name: str, config: HardwareConfig) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    first: int
-    end: int
-    total: int
-
-
-def _by_input_blocks(job: Job, name: str, config: HardwareConfig) -> Iterator[Job]:
-    """One tile of output channels whose weights are cut along the input blocks; partial sums stay in the accumulator memory between the commands."""
+def _summed(job: Job, name: str, config: HardwareConfig) -> Iterator[Job]:
+    """One tile of output channels as commands that add to each other's sums, which stay in the accumulator memory: one for each part of the
+    weights, and where these are too large for each range of input blocks."""
     command = job.command
-    per_block = command.kernel_rows * command.kernel_steps * config.weight_load_cycles
-    count = max(1, min(command.input_blocks, config.weight_words // 4 // per_block))
-    parts = -(-command.input_blocks // count)
-    limits = [command.input_blocks * k // parts for k in range(parts + 1)]
+    limits = [0, command.input_blocks]
+    if command.input_blocks > 1:
+        per_block = command.kernel_rows * command.kernel_steps * config.weight_load_cycles
+        count = max(1, min(command.input_blocks, config.weight_words // 4 // per_block))
+        pieces = -(-command.input_blocks // count)
+        limits = [command.input_blocks * k // pieces for k in range(pieces + 1)]
+    addends = [(weights, first, end) for first, end in zip(limits, limits[1:], strict=False) for weights in job.parts]
     for box in _pixel_boxes(command.output_rows, command.output_columns, config.accumulator_depth):
-        part = replace(job, command=rectangle(command, box, whole(command.output_rows, command.output_columns, 1), config).altered(pixels_per_tile=box.pixels))
-        for first, end in zip(limits, limits[1:], strict=False):
-            piece = _block_range(part, _Blocks(first, end, command.input_blocks), config)
+        part = rectangle(command, box, whole(command.output_rows, command.output_columns, 1), config).altered(pixels_per_tile=box.pixels)
+        for index, (weights, first, end) in enumerate(addends):
+            linked = part.altered(resume=int(index > 0), keep=int(index < len(addends) - 1))
+            piece = _block_range(replace(job, command=linked, weights=weights), first, end, config)
             _check_fits(piece, name, config)
             yield piece
 
@@ -84,14 +91,12 @@ def _pixel_boxes(rows: int, columns: int, depth: int) -> Iterator[Box]:
             yield Box(top=top, bottom=min(top + height, rows), left=left, right=min(left + width, columns), first_block=0, end_block=1)
 
 
-def _block_range(job: Job, blocks: _Blocks, config: HardwareConfig) -> Job:
+def _block_range(job: Job, first: int, end: int, config: HardwareConfig) -> Job:
+    """The part that sums the input blocks first..end-1."""
     command = job.command
     assert job.weights is not None
-    sets = job.weights.reshape(-1, blocks.total, config.out_lanes, config.in_lanes)[:, blocks.first : blocks.end]
-    part = command.altered(
-        input_blocks=blocks.end - blocks.first,
-        input_address=(command.input_address + blocks.first * command.input_block_stride) & ADDRESS_MASK,
-        resume=int(blocks.first > 0),
-        keep=int(blocks.end < blocks.total),
-    )
+    if end - first == command.input_blocks:
+        return job
+    sets = job.weights.reshape(-1, command.input_blocks, config.out_lanes, config.in_lanes)[:, first:end]
+    part = command.altered(input_blocks=end - first, input_address=(command.input_address + first * command.input_block_stride) & ADDRESS_MASK)
     return replace(job, command=part, weights=np.ascontiguousarray(sets).reshape(-1, config.out_lanes, config.in_lanes))

@@ -10,15 +10,16 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.layout import Int8Array, Int64Array, PackedLayout
+from hwgen.ir.types import IntArray
+from hwgen.layout import Int64Array, PackedLayout
 from hwgen.ops.conv import Conv
 from hwgen.schedule.jobs import Job, parameter_sets
 from hwgen.schedule.prepare import Positions, blocks_of
 
 
-def _full_weight(op: Conv, positions: Positions, width: int) -> Int8Array:
+def _full_weight(op: Conv, positions: Positions, width: int) -> IntArray:
     """(C_out, rows, columns, width): weights over physical input channels, zero where a group does not reach."""
-    full = np.zeros((op.channels, *op.window.kernel, width), np.int8)
+    full = np.zeros((op.channels, *op.window.kernel, width), op.weight.dtype)
     inputs, outputs = op.weight.shape[3], op.channels // op.group
     for group in range(op.group):
         at = list(positions[group * inputs : (group + 1) * inputs])
@@ -26,10 +27,10 @@ def _full_weight(op: Conv, positions: Positions, width: int) -> Int8Array:
     return full
 
 
-def _tiled(weight: Int8Array, config: HardwareConfig) -> Int8Array:
+def _tiled(weight: IntArray, config: HardwareConfig) -> IntArray:
     """(C_out, ...) -> (tiles, M, ...), zero rows at the end."""
     tiles = -(-len(weight) // config.out_lanes)
-    padded = np.zeros((tiles * config.out_lanes, *weight.shape[1:]), np.int8)
+    padded = np.zeros((tiles * config.out_lanes, *weight.shape[1:]), weight.dtype)
     padded[: len(weight)] = weight
     return padded.reshape(tiles, config.out_lanes, *weight.shape[1:])
 
@@ -87,15 +88,15 @@ def packed_steps(op: Conv, column_bytes: int, lanes: int) -> int:
     return -(-op.window.extent[1] * column_bytes // lanes)
 
 
-def _packed_sets(op: Conv, layout: PackedLayout, config: HardwareConfig) -> Int8Array:
+def _packed_sets(op: Conv, layout: PackedLayout, config: HardwareConfig) -> IntArray:
     """(tiles, command's kernel rows, steps, M, N): weights in the order of the stored bytes; a dilated kernel has zeros between its columns."""
     lanes, rows, per_column = config.in_lanes, op.window.kernel[0] // layout.row_window.kernel, layout.column_bytes
     weight = _full_weight(op, tuple(range(layout.channels)), layout.channels)
     by_stored_row = weight.reshape(op.channels, rows, layout.row_window.kernel, op.window.kernel[1], layout.channels).transpose(0, 1, 3, 2, 4)
-    spread = np.zeros((op.channels, rows, op.window.extent[1], per_column), np.int8)
+    spread = np.zeros((op.channels, rows, op.window.extent[1], per_column), weight.dtype)
     spread[:, :, :: op.window.dilations[1]] = by_stored_row.reshape(op.channels, rows, -1, per_column)
     steps = packed_steps(op, per_column, lanes)
-    padded = np.zeros((op.channels, rows, steps * lanes), np.int8)
+    padded = np.zeros((op.channels, rows, steps * lanes), weight.dtype)
     padded[..., : op.window.extent[1] * per_column] = spread.reshape(op.channels, rows, -1)
     return _tiled(padded, config).reshape(-1, config.out_lanes, rows, steps, lanes).transpose(0, 2, 3, 1, 4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -11,19 +12,33 @@ from hwgen.isa.execute import longest_pixel_tile
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
+from hwgen.ir.types import IntArray
 from hwgen.layout import Int8Array, Int64Array
+from hwgen.ops.integer import weight_parts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """`weights` (sets, M, N), none for maximum; `parameters` arrays (sets, M). Sets in the order in which the command uses them."""
+    """`weights` (sets, M, N), none for maximum; `parameters` arrays (sets, M). Sets in the order in which the command uses them.
+
+    Weights beyond int8 are a sum of int8 `parts`; the job then runs as one command for each, see hwgen.schedule.cut.
+    """
 
     command: Conv
-    weights: Int8Array | None
+    weights: IntArray | None
     parameters: dict[str, Int64Array]
 
+    @cached_property
+    def parts(self) -> tuple[Int8Array, ...]:
+        return () if self.weights is None else weight_parts(self.weights)
+
+    @property
+    def runs(self) -> int:
+        """Commands that it takes to use all parts."""
+        return max(1, len(self.parts))
+
     def weight_words(self, config: HardwareConfig) -> int:
-        return 0 if self.weights is None else len(self.weights) * config.weight_load_cycles
+        return 0 if self.weights is None else len(self.weights) * self.runs * config.weight_load_cycles
 
     def parameter_words(self, config: HardwareConfig) -> int:
         return len(self.parameters["bias"]) * config.weight_load_cycles

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from hwgen.config import BANKS, HardwareConfig
+from hwgen.ir.types import IntArray
 from hwgen.isa.fields import Mode, Reduce
 from hwgen.isa.instructions import Conv, chain_lanes, in_different_banks, tap_lane
 from hwgen.layout import Int8Array
@@ -35,14 +36,14 @@ def as_window(command: Conv, config: HardwareConfig) -> Conv:
     return min(candidates, key=lambda c: (command_cycles(c, config), c.passes))
 
 
-def window_sets(weight: Int8Array, command: Conv, config: HardwareConfig) -> Int8Array:
+def window_sets(weight: IntArray, command: Conv, config: HardwareConfig) -> IntArray:
     """Weight sets (sets, M, N) of a depthwise command from (channels, kernel rows, kernel columns)."""
     channels, groups, steps = config.depthwise_lanes, command.row_groups, command.kernel_steps
     rows, taps = command.tap_rows, command.taps
-    padded = np.zeros((command.output_tiles * channels, groups * rows, steps * taps), np.int8)
+    padded = np.zeros((command.output_tiles * channels, groups * rows, steps * taps), weight.dtype)
     padded[:, : weight.shape[1], : weight.shape[2]] = weight
     split = padded.reshape(command.output_tiles, channels, groups, rows, steps, taps).transpose(0, 2, 4, 1, 3, 5)
-    sets = np.zeros((command.output_tiles, groups, steps, config.out_lanes, config.in_lanes), np.int8)
+    sets = np.zeros((command.output_tiles, groups, steps, config.out_lanes, config.in_lanes), weight.dtype)
     for row, column in itertools.product(range(rows), range(taps)):
         sets[..., :channels, tap_lane(command, row, column, config.window_taps)] = split[..., row, column]
     return sets.reshape(-1, config.out_lanes, config.in_lanes)
