@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from dataclasses import replace
 
 import numpy as np
 
@@ -199,3 +200,15 @@ class Builder:
 def random_graph(seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, tables: bool = False) -> Graph:
     builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables)
     return builder.grow(builder.r.randint(1, nodes))
+
+
+def with_wide_weights(graph: Graph, seed: int = 0) -> Graph:
+    """The same network with 9-bit weights, as 8-bit codes less a zero point are, in all convolutions but some."""
+    rng = np.random.default_rng(seed)
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, Conv) and rng.random() < 0.8:
+            codes, zero_point = rng.integers(0, 256, node.op.weight.shape), rng.choice([0, 1, 100, 140, 255])
+            node = replace(node, op=replace(node.op, weight=(codes - zero_point).astype(np.int16)))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))

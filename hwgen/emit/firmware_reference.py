@@ -159,7 +159,7 @@ def _conv(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     source, result = b.graph.values[node.inputs[0]], b.graph.values[node.output]
     stage, bias = output_stage(node, b.graph), folded_bias(node, b.graph)
     depthwise = op.is_lane_wise
-    weight = op.weight[..., 0].transpose(1, 2, 0) if depthwise else op.weight
+    weight = op.codes[..., 0].transpose(1, 2, 0) if depthwise else op.codes
     b.use("geometry", "requantize", "channel", "depthwise" if depthwise else "conv")
     channels = b.table("channel", "channels", [_channel(int(bias[c]), stage, c) for c in range(op.channels)])
     values: dict[str, object] = {
@@ -171,7 +171,7 @@ def _conv(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     }
     if b.wide:
         b.use("wide")
-        values["parts"] = len(weight_parts(op.weight))
+        values["parts"] = len(weight_parts(op.codes))
     layer = b.struct("conv_layer", values)
     if depthwise:
         b.sums = max(b.sums, op.channels)

@@ -78,7 +78,7 @@ def outside_code(q: Quantization, code: int) -> IntArray:
 
 def onnx_weight(op: Conv) -> tuple[IntArray, IntArray]:
     """8-bit codes (C_out, C_in / group, kernel rows, kernel columns) and their zero point: 0 or one number as a scalar array, else (C_out,)."""
-    weight = np.ascontiguousarray(op.weight.transpose(0, 3, 1, 2))
+    weight = np.ascontiguousarray(op.codes.transpose(0, 3, 1, 2))
     if weight.dtype == np.int8:
         return weight, np.zeros((), np.int8)
     flat = weight.reshape(len(weight), -1)

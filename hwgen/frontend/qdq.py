@@ -13,6 +13,7 @@ from hwgen.errors import ModelError
 from hwgen.frontend.onnx import import_model, load_model
 from hwgen.frontend.onnx_file import network_name
 from hwgen.frontend.qdq_attach import attach
+from hwgen.frontend.qdq_operators import HANDLERS
 from hwgen.frontend.qdq_strip import strip
 from hwgen.ir.graph import Arithmetic, Graph
 from hwgen.ops.check import check_quantized
@@ -33,7 +34,7 @@ def load_quantized_graph(path: Path) -> Graph:
 
 def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:
     """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values."""
-    stripped = strip(model)
+    stripped = strip(model, HANDLERS)
     raw = import_model(stripped.model, name, stripped.activations)
     marked = {key: replace(value, quantization=stripped.activations.get(key)) for key, value in raw.values.items()}
     graph = optimize(replace(raw, values=marked))  # whose passes keep what is rounded in between

@@ -142,7 +142,7 @@ class _Parameters:
         if (bias < limits.min).any() or (bias > limits.max).any():
             raise QuantizationError(f"Conv {node.name!r}: the bias must fit int32 at the scale of the products, reaches {np.abs(bias).max()}; quantize again")
         narrow = INT8.holds(int(weight.min(initial=0)), int(weight.max(initial=0)))
-        return replace(op, weight=weight.astype(np.int8 if narrow else np.int16), bias=bias.astype(np.int32), weight_scale=scale)
+        return replace(op, weight=weight.astype(np.int8) if narrow else weight.astype(np.int16), bias=bias.astype(np.int32), weight_scale=scale)
 
     def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
         products = [proto for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm")]

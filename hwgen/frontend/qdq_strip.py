@@ -6,7 +6,7 @@ Weights and biases stay in the float model as their integer codes, so that every
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,16 +48,22 @@ class Stripped:
     parameters: dict[str, Parameter] = field(default_factory=dict)
 
 
-def strip(model: onnx.ModelProto) -> Stripped:
-    """Raises UnsupportedError that lists every quantized node which cannot be taken apart, ModelError for malformed ones."""
-    return _Stripper(model).run()
+Handler = Callable[["Stripper", onnx.NodeProto], None]
 
 
-class _Refused(Exception):
+def strip(model: onnx.ModelProto, handlers: Mapping[str, Handler]) -> Stripped:
+    """Raises UnsupportedError that lists every quantized node which cannot be taken apart, ModelError for malformed ones.
+
+    `handlers` by operator; "" is for all others.
+    """
+    return Stripper(model).run(handlers)
+
+
+class RefusedError(Exception):
     """The node that is being taken apart cannot be."""
 
 
-class _Stripper:
+class Stripper:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.source = model
         self.constants = {proto.name: tensor(proto, f"initializer {proto.name!r}") for proto in model.graph.initializer}
@@ -70,7 +76,7 @@ class _Stripper:
         self.problems: list[Unsupported] = []
         self.unknown: set[str] = set()  # tensors behind refused nodes: not worth a second message
 
-    def run(self) -> Stripped:
+    def run(self, handlers: Mapping[str, Handler]) -> Stripped:
         self._inputs()
         for index, node in enumerate(self.source.graph.node):
             self.result.names.append(str(node.name or next(filter(None, node.output), index)))
@@ -79,9 +85,9 @@ class _Stripper:
                 continue
             try:
                 if not node.output:
-                    raise _Refused("must have an output")
-                _HANDLERS.get(node.op_type, _Stripper._keep)(self, node)
-            except _Refused as refused:
+                    raise RefusedError("must have an output")
+                handlers.get(node.op_type, handlers[""])(self, node)
+            except RefusedError as refused:
                 self.problems.append(Unsupported(node=self.result.names[-1], operator=node.op_type, reason=str(refused)))
                 self.unknown.update(node.output)
         if self.problems:
@@ -95,14 +101,14 @@ class _Stripper:
     def operand(self, node: onnx.NodeProto, index: int) -> str:
         """The name of an operand that must be there."""
         if index >= len(node.input) or not node.input[index]:
-            raise _Refused(f"must have input {index}")
+            raise RefusedError(f"must have input {index}")
         return str(node.input[index])
 
     def array(self, node: onnx.NodeProto, index: int) -> Array:
         """A constant operand."""
         name = self.operand(node, index)
         if name not in self.constants:
-            raise _Refused(f"input {index} must be a constant, {name!r} is not")
+            raise RefusedError(f"input {index} must be a constant, {name!r} is not")
         return self.constants[name]
 
     def quantization(self, node: onnx.NodeProto, index: int) -> Quantization:
@@ -111,9 +117,9 @@ class _Stripper:
         has_zero_point = len(node.input) > index + 1 and node.input[index + 1]
         zero_point = self.array(node, index + 1) if has_zero_point else np.zeros((), np.uint8)
         if scale.size != 1 or zero_point.size != 1:
-            raise _Refused("activations must have one scale and one zero point, not one per channel")
+            raise RefusedError("activations must have one scale and one zero point, not one per channel")
         if zero_point.dtype not in (np.uint8, np.int8):
-            raise _Refused(f"activations must be uint8 or int8, not {zero_point.dtype}")
+            raise RefusedError(f"activations must be uint8 or int8, not {zero_point.dtype}")
         unsigned = zero_point.dtype == np.uint8
         return Quantization(scale=np.float32(scale.reshape(-1)[0]), zero_point=int(zero_point.reshape(-1)[0]) - 128 * unsigned, unsigned=unsigned)
 
@@ -121,15 +127,15 @@ class _Stripper:
         """The constant operand `index` as codes less zero point."""
         stored = self.array(node, index)
         if stored.dtype.kind not in "iu":
-            raise _Refused(f"constant {node.input[index]!r} must hold integers, not {stored.dtype}")
+            raise RefusedError(f"constant {node.input[index]!r} must hold integers, not {stored.dtype}")
         codes = stored.astype(np.int64)
         per_channel = scale.size > 1
         axis = axis % max(codes.ndim, 1)
         if per_channel and (not codes.ndim or scale.size != codes.shape[axis]):
-            raise _Refused(f"the {scale.size} scales of {node.input[index]!r} must be one for each of its channels, shape {list(codes.shape)}, axis {axis}")
+            raise RefusedError(f"the {scale.size} scales of {node.input[index]!r} must be one for each of its channels, shape {list(codes.shape)}, axis {axis}")
         if zero_point is not None and zero_point.any():
             if zero_point.size not in (1, scale.size):
-                raise _Refused(f"the zero points of {node.input[index]!r} must be one or as many as the scales, {scale.size}, not {zero_point.size}")
+                raise RefusedError(f"the zero points of {node.input[index]!r} must be one or as many as the scales, {scale.size}, not {zero_point.size}")
             shape = [-1 if i == axis else 1 for i in range(codes.ndim)] if zero_point.size > 1 else [1] * codes.ndim
             codes = codes - zero_point.astype(np.int64).reshape(shape)
         return Parameter(codes=codes, scale=scale.astype(np.float32).reshape(-1), axis=axis)
@@ -138,7 +144,7 @@ class _Stripper:
         """The codes `name` must have been made with this quantization."""
         known = self.codes[name]
         if (known.scale, known.zero_point, known.unsigned) != (quantization.scale, quantization.zero_point, quantization.unsigned):
-            raise _Refused(
+            raise RefusedError(
                 f"{name!r} is read with scale {quantization.scale:.9g} and zero point {quantization.zero_point + quantization.outside_offset}, "
                 f"but was written with {known.scale:.9g} and {known.zero_point + known.outside_offset}"
             )
@@ -171,137 +177,7 @@ class _Stripper:
         self.codes[name] = quantization
         known = self.result.activations.setdefault(real, quantization)
         if (known.scale, known.zero_point) != (quantization.scale, quantization.zero_point):
-            raise _Refused(f"{real!r} is quantized twice, with scales {known.scale:.9g} and {quantization.scale:.9g}")
-
-    # Operators
-
-    def _quantize(self, node: onnx.NodeProto) -> None:
-        source = self.operand(node, 0)
-        if source in self.codes:
-            raise _Refused("its input holds codes already")
-        self.mark(node.output[0], self.alias.get(source, source), self.quantization(node, 1))
-
-    def _dequantize(self, node: onnx.NodeProto) -> None:
-        name = self.operand(node, 0)
-        if name in self.constants:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-            zero_point = self.array(node, 2) if len(node.input) > 2 and node.input[2] else None
-            parameter = self.parameter(node, 0, self.array(node, 1), zero_point, axis)
-            self.put_parameter(node.output[0], parameter)
-            return
-        quantization = self.quantization(node, 1)
-        if name not in self.codes:
-            raise _Refused(f"its input {name!r} is not quantized")
-        self.same(name, quantization)
-        self.alias[node.output[0]] = self.alias[name]
-
-    def _keep(self, node: onnx.NodeProto) -> None:
-        """A float operator, or one that works on codes as on real values."""
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    self.constants[node.output[0]] = tensor(attribute.t, f"constant {node.output[0]!r}")
-        parameters = [name for name in node.input if name in self.result.parameters]
-        if parameters and not self._takes_parameters(node, parameters):
-            raise _Refused(f"must not read the quantized constant {parameters[0]!r}")
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.name = str(len(self.result.names) - 1)
-        coded = next((self.codes[name] for name in node.input if name in self.codes), None)
-        del copy.input[:]
-        copy.input.extend(self.alias.get(name, name) for name in node.input)
-        if coded is not None:
-            if node.op_type not in ON_CODES:
-                raise _Refused("must read real values, not codes")
-            for name in node.input:
-                if name in self.codes:
-                    self.same(name, coded)
-            self._real_limits(copy, coded)
-            self.mark(node.output[0], node.output[0], coded)
-        self.nodes.append(copy)
-
-    def _takes_parameters(self, node: onnx.NodeProto, parameters: Sequence[str]) -> bool:
-        if node.op_type == "Transpose":
-            parameter = self.result.parameters[parameters[0]]
-            order = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(parameter.codes.ndim))[::-1])
-            if sorted(order) != list(range(parameter.codes.ndim)):
-                raise _Refused(f"attribute perm must order {parameter.codes.ndim} dimensions, not {order}")
-            moved = Parameter(codes=parameter.codes.transpose(order), scale=parameter.scale, axis=order.index(parameter.axis))
-            self.result.parameters[node.output[0]] = moved
-            return True
-        if node.op_type in LAYOUT:
-            parameter = self.result.parameters[parameters[0]]
-            self.result.parameters[node.output[0]] = parameter
-            return bool(parameter.scale.size == 1 or node.op_type == "Identity")
-        return node.op_type in ("Conv", "MatMul", "Gemm", "Add")
-
-    def _real_limits(self, node: onnx.NodeProto, quantization: Quantization) -> None:
-        """Constant codes of Clip and Pad become real values."""
-        for index in {"Clip": (1, 2), "Pad": (2,)}.get(node.op_type, ()):
-            if len(node.input) > index and node.input[index]:
-                code = self.array(node, index).astype(np.int64) - quantization.outside_offset
-                node.input[index] = self.constant(f"{node.output[0]}.limit", quantization.dequantize(code))
-        if node.op_type == "Pad" and not (len(node.input) > 2 and node.input[2]):
-            node.input.extend([""] * (2 - len(node.input)))
-            fill = quantization.dequantize(np.array(-quantization.outside_offset))
-            del node.input[2:]
-            node.input.append(self.constant(f"{node.output[0]}.fill", fill))
-
-    def _activation(self, node: onnx.NodeProto, index: int) -> str:
-        """The codes at operand index, whose scale and zero point follow."""
-        name = self.operand(node, index)
-        if name not in self.codes:
-            raise _Refused(f"input {index} must be an activation, {name!r} is not")
-        self.same(name, self.quantization(node, index + 1))
-        return name
-
-    def _conv(self, node: onnx.NodeProto) -> None:
-        self._dense(node, "Conv", 0, (8,))
-
-    def _matmul(self, node: onnx.NodeProto) -> None:
-        self._dense(node, "MatMul", -1, ())
-
-    def _gemm(self, node: onnx.NodeProto) -> None:
-        if node.domain != MICROSOFT:
-            raise _Refused("must be of the domain com.microsoft")
-        transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
-        self._dense(node, "Gemm", 0 if transposed else 1, (6,))
-
-    def _dense(self, node: onnx.NodeProto, operator: str, axis: int, bias_at: tuple[int, ...]) -> None:
-        x = self._activation(node, 0)
-        weight = self.parameter(node, 3, self.array(node, 4), self.array(node, 5), axis)
-        inputs = [x, self.put_parameter(self.fresh(f"{node.output[0]}.weight"), weight)]
-        result_at = 7 if operator == "Gemm" else 6
-        result = self.quantization(node, result_at)
-        for index in bias_at:
-            if len(node.input) > index and node.input[index]:
-                unit = np.float32(self.codes[x].scale) * weight.scale
-                bias = self.parameter(node, index, unit, None, 0)
-                inputs.append(self.put_parameter(self.fresh(f"{node.output[0]}.bias"), bias))
-        self.put(operator, inputs, node.output[0], node.attribute)
-        self.mark(node.output[0], node.output[0], result)
-
-    def _add(self, node: onnx.NodeProto) -> None:
-        self.put("Add", [self._activation(node, 0), self._activation(node, 3)], node.output[0])
-        self.mark(node.output[0], node.output[0], self.quantization(node, 6))
-
-    def _pool(self, node: onnx.NodeProto) -> None:
-        operator = node.op_type.removeprefix("QLinear")
-        if any(a.name == "channels_last" and a.i for a in node.attribute):
-            raise _Refused("attribute channels_last must be 0")
-        if all(any(a.name == name and a.i for a in node.attribute) for name in ("ceil_mode", "count_include_pad")):
-            raise _Refused("attributes ceil_mode and count_include_pad must not both be 1: its divisor then counts more than ONNX's AveragePool")
-        attributes = [a for a in node.attribute if a.name != "channels_last"]
-        self.put(operator, [self._activation(node, 0)], node.output[0], attributes)
-        self.mark(node.output[0], node.output[0], self.quantization(node, 3))
-
-    def _concat(self, node: onnx.NodeProto) -> None:
-        result = self.quantization(node, 0)
-        names = [self._activation(node, index) for index in range(2, len(node.input), 3)]
-        for name in names:
-            self.same(name, result)
-        self.put("Concat", names, node.output[0], node.attribute)
-        self.mark(node.output[0], node.output[0], result)
+            raise RefusedError(f"{real!r} is quantized twice, with scales {known.scale:.9g} and {quantization.scale:.9g}")
 
     # Inputs, outputs, the model
 
@@ -363,16 +239,3 @@ class _Stripper:
         model.CopyFrom(self.source)
         model.graph.CopyFrom(graph)
         return model
-
-
-_HANDLERS: dict[str, Callable[[_Stripper, onnx.NodeProto], None]] = {
-    "QuantizeLinear": _Stripper._quantize,
-    "DequantizeLinear": _Stripper._dequantize,
-    "QLinearConv": _Stripper._conv,
-    "QLinearMatMul": _Stripper._matmul,
-    "QGemm": _Stripper._gemm,
-    "QLinearAdd": _Stripper._add,
-    "QLinearAveragePool": _Stripper._pool,
-    "QLinearGlobalAveragePool": _Stripper._pool,
-    "QLinearConcat": _Stripper._concat,
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,11 @@ class Conv:
     @property
     def channels(self) -> int:
         return int(self.weight.shape[0])
+
+    @property
+    def codes(self) -> IntArray:
+        """`weight` in a quantized graph."""
+        return cast(IntArray, self.weight)
 
     @property
     def is_depthwise(self) -> bool:

@@ -307,8 +307,9 @@ def accumulator_bounds(node: Node, graph: Graph) -> tuple[Int64Array, Int64Array
 def weight_parts(weight: IntArray) -> tuple[Int8Array, ...]:
     """int8 arrays whose sum is `weight`, as few as there can be. All have its sign, so that no partial sum leaves the accumulator's bounds."""
     if weight.dtype == np.int8:
-        return (weight,)
-    parts, rest = [], weight
+        return (weight.astype(np.int8, copy=False),)
+    parts: list[Int8Array] = []
+    rest = weight
     while not parts or rest.any():
         parts.append(np.clip(rest, INT8.min, INT8.max).astype(np.int8))
         rest = rest - parts[-1]

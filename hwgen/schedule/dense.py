@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from hwgen.config import HardwareConfig
+from hwgen.ir.types import IntArray
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.ir.types import IntArray
 from hwgen.layout import Int64Array, PackedLayout
 from hwgen.ops.conv import Conv
 from hwgen.schedule.jobs import Job, parameter_sets
@@ -19,7 +19,7 @@ from hwgen.schedule.prepare import Positions, blocks_of
 
 def _full_weight(op: Conv, positions: Positions, width: int) -> IntArray:
     """(C_out, rows, columns, width): weights over physical input channels, zero where a group does not reach."""
-    full = np.zeros((op.channels, *op.window.kernel, width), op.weight.dtype)
+    full = np.zeros((op.channels, *op.window.kernel, width), op.codes.dtype)
     inputs, outputs = op.weight.shape[3], op.channels // op.group
     for group in range(op.group):
         at = list(positions[group * inputs : (group + 1) * inputs])

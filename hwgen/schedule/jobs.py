@@ -8,11 +8,11 @@ from functools import cached_property
 import numpy as np
 
 from hwgen.config import HardwareConfig
+from hwgen.ir.types import IntArray
 from hwgen.isa.execute import longest_pixel_tile
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.ir.types import IntArray
 from hwgen.layout import Int8Array, Int64Array
 from hwgen.ops.integer import weight_parts
 
@@ -21,7 +21,7 @@ from hwgen.ops.integer import weight_parts
 class Job:
     """`weights` (sets, M, N), none for maximum; `parameters` arrays (sets, M). Sets in the order in which the command uses them.
 
-    Weights beyond int8 are a sum of int8 `parts`; the job then runs as one command for each, see hwgen.schedule.cut.
+    Weights beyond int8 are a sum of int8 `parts`; hwgen.schedule.cut makes one command of each.
     """
 
     command: Conv

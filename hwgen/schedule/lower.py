@@ -154,7 +154,7 @@ def _conv_jobs(node: Node, op: Conv, operation: Operation, place: Place) -> tupl
 def _depthwise_job(op: Conv, command: ConvCommand, columns: dict[str, Int64Array], place: Place, positions: Positions) -> Job:
     config, channels = place.config, place.config.depthwise_lanes
     command = as_window(command, config)
-    physical = np.zeros((command.output_tiles * channels, *op.window.kernel), op.weight.dtype)
+    physical = np.zeros((command.output_tiles * channels, *op.window.kernel), op.codes.dtype)
     physical[list(positions)] = op.weight[..., 0]
     spread = {name: np.zeros(len(physical), np.int64) for name in columns}
     for name, column in columns.items():

@@ -108,8 +108,9 @@ class Streamer:
     def compute(self, job: Job) -> None:
         """A CONV, and before it the loads of what it needs and the buffers do not hold."""
         images = {Buffer.PARAMETER: (parameter_bytes(dict(job.parameters)), job.parameter_words(self.config))}
-        if job.weights is not None:
-            images[Buffer.WEIGHT] = (weight_bytes(job.weights), job.weight_words(self.config))
+        if job.parts:
+            (weights,) = job.parts
+            images[Buffer.WEIGHT] = (weight_bytes(weights), job.weight_words(self.config))
         places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
         command = job.command.altered(weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
         step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_graph
+from random_graphs import random_graph, with_wide_weights
 from random_hardware import check_hardware, check_network, random_hardware
 from system_support import CONFIGS, SMALL, check_on_rtl
 
@@ -100,6 +100,21 @@ def test_networks_larger_than_the_buffers():
         if ran >= 5 and min(counts[way] for way in ("tiled", "resident", "keep")) >= 4:
             return
     raise AssertionError(f"hardly any network is like that: {counts}")
+
+
+def test_weights_of_nine_bits():
+    """Commands that go on with kept sums in dense, depthwise and packed mode; every word, and every cycle as predicted."""
+    modes = set()
+    for seed in range(100):
+        with contextlib.suppress(CapacityError):
+            network = compile_network(with_wide_weights(random_graph(seed, nodes=6)), TIGHT)
+            resumed = {command.mode for command in network.commands if isinstance(command, Conv) and command.resume}
+            if network.prediction.total_cycles < 20_000 and not resumed <= modes:
+                modes |= resumed
+                check_on_rtl(network, MemoryModel(latency_cycles=3))
+        if len(modes) == 3:
+            return
+    raise AssertionError(f"only the modes {modes} go on with kept sums")
 
 
 def test_stalls_change_cycles_only():

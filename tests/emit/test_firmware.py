@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from firmware_support import SANITIZE, compile_c, firmware_input, hardware_for, make, run, sources, two_ended_graph, write
-from random_graphs import random_graph
+from random_graphs import random_graph, with_wide_weights
 
 from hwgen.arith import Rounding
 from hwgen.emit import firmware_tables
@@ -18,6 +18,7 @@ from hwgen.emit.firmware import FirmwareInput, emit_firmware
 from hwgen.emit.firmware_answers import KnownAnswer
 from hwgen.errors import ConfigError, DataError, ModelError
 from hwgen.ir.graph import Graph
+from hwgen.ops.conv import Conv
 
 CASES = [(seed, bits, rounding) for seed, (bits, rounding) in enumerate((b, r) for b in (16, 8, 0, 24, 16, 12) for r in Rounding)]
 
@@ -39,6 +40,15 @@ def test_reference_equals_golden_in_every_layer(seed: int, bits: int, rounding: 
     result = selftest(source, tmp_path, SANITIZE)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     assert result.stdout == f"random: 2 known answers, {len(source.graph.nodes)} layers: ok\n"
+
+
+def test_reference_of_weights_of_nine_bits(tmp_path: Path) -> None:
+    def forms(graph: Graph) -> set[bool]:
+        return {node.op.is_lane_wise for node in graph.nodes if isinstance(node.op, Conv)}
+
+    graph = next(graph for graph in map(random_graph, range(100)) if forms(graph) == {True, False})
+    result = selftest(firmware_input(with_wide_weights(graph)), tmp_path, SANITIZE)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
 
 
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:

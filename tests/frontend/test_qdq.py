@@ -11,6 +11,7 @@ from foreign_models import BIAS, WEIGHT, Foreign, constant, conv_model
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from openset_support import session
 from random_graphs import random_graph
 
 from hwgen.arith import Rounding
@@ -178,10 +179,26 @@ def test_per_channel_zero_points_of_weights():
         import_quantized_model(f.model(kind=TensorProto.INT32), "m")
 
 
-def test_weights_of_nine_bits_are_refused():
+@pytest.mark.parametrize("zero", [np.array(3, np.uint8), np.array([0, 255, 3, 140], np.uint8)])
+def test_weights_of_nine_bits(zero):
+    """The codes less their zero points, as written; and as hwgen writes them again."""
     stored = (WEIGHT.astype(np.int16) + 128).astype(np.uint8)
-    with pytest.raises(UnsupportedError, match=r"its weights must be 8-bit codes whose zero point leaves them in -128..127, and not be scaled afterwards"):
-        import_quantized_model(conv_model(weight=stored, weight_zero=np.array(3, np.uint8)).model(), "m")
+    model = conv_model(weight=stored, weight_zero=zero, weight_scale=np.full(zero.size, 0.01) if zero.ndim else 0.01, axis=0).model()
+    graph = import_quantized_model(model, "m")
+    expected = stored.astype(int) - zero.astype(int).reshape(-1, 1, 1, 1)
+    np.testing.assert_array_equal(graph.nodes[0].op.weight, expected.transpose(0, 2, 3, 1))
+    assert_same_integers(graph, import_quantized_model(to_qdq(graph), "m"))
+    x = (RNG.random((3, 2, 6, 6)) * 12 - 6).astype(np.float32)
+    codes = golden(graph, {"x": x}, keep=graph.values)
+    (y,) = session(model.SerializeToString()).run(None, {"x": x})
+    value = graph.outputs[0].value
+    ours = from_canonical(graph.outputs[0], graph.values[value].quantized.dequantize(codes[value]))
+    assert np.abs(ours - y).max() <= graph.values[value].quantized.scale * 1.001 and (ours == y).mean() > 0.99
+    if zero.ndim:
+        with pytest.raises(UnsupportedError, match="QLinearConv takes one weight zero point for all channels"):
+            to_qoperator(graph)
+    else:
+        assert_same_integers(graph, import_quantized_model(to_qoperator(graph), "m"))
 
 
 def test_integer_input_and_output_of_a_converted_model():

@@ -6,7 +6,7 @@ import golden_witness
 import numpy as np
 import pytest
 from float_graphs import FloatBuilder, data, random_float_graph
-from random_graphs import random_graph
+from random_graphs import random_graph, with_wide_weights
 
 from hwgen.arith import Rounding
 from hwgen.errors import DataError
@@ -30,6 +30,7 @@ def codes_for(graph, count, seed):
 def test_equals_the_exact_witness_on_random_networks(bits, rounding):
     for seed in range(12):
         graph = random_graph(seed, nodes=3, multiplier_bits=bits, rounding=rounding)
+        graph = with_wide_weights(graph) if seed % 4 == 3 else graph
         if sum(value.type.elements for value in graph.values.values()) > 9000:
             continue
         codes = codes_for(graph, 1, seed)

@@ -1,5 +1,6 @@
 """Golden model = program on the instruction-level simulator, on random networks and hardware, in any order that tokens allow."""
 
+import contextlib
 from collections import Counter
 from dataclasses import replace
 
@@ -7,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from program_runner import random_codes, run_program
-from random_graphs import random_graph
+from random_graphs import random_graph, with_wide_weights
 from schedule_support import with_all_outputs
 
 from hwgen.arith import Rounding
 from hwgen.config import PRESETS, with_array
 from hwgen.errors import CapacityError, ConfigError, HwgenError, UnsupportedError
+from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ProgramError
 from hwgen.schedule.compile import compile_network
@@ -143,3 +145,21 @@ def test_a_table_that_the_hardware_has_not_is_refused() -> None:
     graph = next(graph for graph in (random_graph(seed, tables=True) for seed in range(100)) if any(type(node.op).__name__ == "Lookup" for node in graph.nodes))
     with pytest.raises(UnsupportedError, match=r"Lookup 'n\d+': needs an activation table, which the hardware '8x8' has not"):
         compile_network(graph, PRESETS["8x8"])
+
+
+def test_weights_of_nine_bits():
+    """As sums of int8 weights, in every mode of the array, also where one int8 part does not fit the weight buffer at once; refused where
+    two tiles share a word."""
+    counts, odd = Counter(), "weights that need 9 bits .* set out_lanes to 16"
+    for seed in range(120):
+        hardware = _drawn(ARRAYS[seed % 3], 16, Rounding.HALF_EVEN, [8, 128][seed % 2], [256, 1024, None][seed % 5 % 3], [1, 64][seed % 4 % 2])
+        graph = with_wide_weights(random_graph(seed), seed)
+        with contextlib.suppress(CapacityError):
+            network = compile_network(graph, hardware)
+            assert run_program(network, random_codes(network, seed), seed=seed) == []
+            counts.update((c.mode, c.residual) for c in network.commands if isinstance(c, Conv) and c.resume)
+        if seed > 20 and len({mode for mode, _ in counts}) == 3 and any(residual for _, residual in counts):
+            break
+    assert {mode for mode, _ in counts} == {Mode.DENSE, Mode.DEPTHWISE, Mode.PACKED} and any(residual for _, residual in counts)
+    with pytest.raises(CapacityError, match=odd):
+        compile_network(with_wide_weights(random_graph(1)), replace(with_array(PRESETS["16x16"], "8x16")))

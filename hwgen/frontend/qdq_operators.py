@@ -1,0 +1,167 @@
+"""The quantized operators of ONNX and ONNX Runtime, taken apart: QuantizeLinear and DequantizeLinear, and the QOperator form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from hwgen.frontend.onnx_constants import tensor
+from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Handler, Parameter, RefusedError, Stripper
+from hwgen.ir.types import Quantization
+
+
+def quantize(s: Stripper, node: onnx.NodeProto) -> None:
+    source = s.operand(node, 0)
+    if source in s.codes:
+        raise RefusedError("its input holds codes already")
+    s.mark(node.output[0], s.alias.get(source, source), s.quantization(node, 1))
+
+
+def dequantize(s: Stripper, node: onnx.NodeProto) -> None:
+    name = s.operand(node, 0)
+    if name in s.constants:
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        zero_point = s.array(node, 2) if len(node.input) > 2 and node.input[2] else None
+        parameter = s.parameter(node, 0, s.array(node, 1), zero_point, axis)
+        s.put_parameter(node.output[0], parameter)
+        return
+    quantization = s.quantization(node, 1)
+    if name not in s.codes:
+        raise RefusedError(f"its input {name!r} is not quantized")
+    s.same(name, quantization)
+    s.alias[node.output[0]] = s.alias[name]
+
+
+def keep(s: Stripper, node: onnx.NodeProto) -> None:
+    """A float operator, or one that works on codes as on real values."""
+    if node.op_type == "Constant":
+        for attribute in node.attribute:
+            if attribute.name == "value":
+                s.constants[node.output[0]] = tensor(attribute.t, f"constant {node.output[0]!r}")
+    parameters = [name for name in node.input if name in s.result.parameters]
+    if parameters and not takes_parameters(s, node, parameters):
+        raise RefusedError(f"must not read the quantized constant {parameters[0]!r}")
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.name = str(len(s.result.names) - 1)
+    coded = next((s.codes[name] for name in node.input if name in s.codes), None)
+    del copy.input[:]
+    copy.input.extend(s.alias.get(name, name) for name in node.input)
+    if coded is not None:
+        if node.op_type not in ON_CODES:
+            raise RefusedError("must read real values, not codes")
+        for name in node.input:
+            if name in s.codes:
+                s.same(name, coded)
+        real_limits(s, copy, coded)
+        s.mark(node.output[0], node.output[0], coded)
+    s.nodes.append(copy)
+
+
+def takes_parameters(s: Stripper, node: onnx.NodeProto, parameters: Sequence[str]) -> bool:
+    if node.op_type == "Transpose":
+        parameter = s.result.parameters[parameters[0]]
+        order = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(parameter.codes.ndim))[::-1])
+        if sorted(order) != list(range(parameter.codes.ndim)):
+            raise RefusedError(f"attribute perm must order {parameter.codes.ndim} dimensions, not {order}")
+        moved = Parameter(codes=parameter.codes.transpose(order), scale=parameter.scale, axis=order.index(parameter.axis))
+        s.result.parameters[node.output[0]] = moved
+        return True
+    if node.op_type in LAYOUT:
+        parameter = s.result.parameters[parameters[0]]
+        s.result.parameters[node.output[0]] = parameter
+        return bool(parameter.scale.size == 1 or node.op_type == "Identity")
+    return node.op_type in ("Conv", "MatMul", "Gemm", "Add")
+
+
+def real_limits(s: Stripper, node: onnx.NodeProto, quantization: Quantization) -> None:
+    """Constant codes of Clip and Pad become real values."""
+    for index in {"Clip": (1, 2), "Pad": (2,)}.get(node.op_type, ()):
+        if len(node.input) > index and node.input[index]:
+            code = s.array(node, index).astype(np.int64) - quantization.outside_offset
+            node.input[index] = s.constant(f"{node.output[0]}.limit", quantization.dequantize(code))
+    if node.op_type == "Pad" and not (len(node.input) > 2 and node.input[2]):
+        node.input.extend([""] * (2 - len(node.input)))
+        fill = quantization.dequantize(np.array(-quantization.outside_offset))
+        del node.input[2:]
+        node.input.append(s.constant(f"{node.output[0]}.fill", fill))
+
+
+def activation(s: Stripper, node: onnx.NodeProto, index: int) -> str:
+    """The codes at operand index, whose scale and zero point follow."""
+    name = s.operand(node, index)
+    if name not in s.codes:
+        raise RefusedError(f"input {index} must be an activation, {name!r} is not")
+    s.same(name, s.quantization(node, index + 1))
+    return name
+
+
+def conv(s: Stripper, node: onnx.NodeProto) -> None:
+    dense(s, node, "Conv", 0, (8,))
+
+
+def matmul(s: Stripper, node: onnx.NodeProto) -> None:
+    dense(s, node, "MatMul", -1, ())
+
+
+def gemm(s: Stripper, node: onnx.NodeProto) -> None:
+    if node.domain != MICROSOFT:
+        raise RefusedError("must be of the domain com.microsoft")
+    transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
+    dense(s, node, "Gemm", 0 if transposed else 1, (6,))
+
+
+def dense(s: Stripper, node: onnx.NodeProto, operator: str, axis: int, bias_at: tuple[int, ...]) -> None:
+    x = activation(s, node, 0)
+    weight = s.parameter(node, 3, s.array(node, 4), s.array(node, 5), axis)
+    inputs = [x, s.put_parameter(s.fresh(f"{node.output[0]}.weight"), weight)]
+    result_at = 7 if operator == "Gemm" else 6
+    result = s.quantization(node, result_at)
+    for index in bias_at:
+        if len(node.input) > index and node.input[index]:
+            unit = np.float32(s.codes[x].scale) * weight.scale
+            bias = s.parameter(node, index, unit, None, 0)
+            inputs.append(s.put_parameter(s.fresh(f"{node.output[0]}.bias"), bias))
+    s.put(operator, inputs, node.output[0], node.attribute)
+    s.mark(node.output[0], node.output[0], result)
+
+
+def add(s: Stripper, node: onnx.NodeProto) -> None:
+    s.put("Add", [activation(s, node, 0), activation(s, node, 3)], node.output[0])
+    s.mark(node.output[0], node.output[0], s.quantization(node, 6))
+
+
+def pool(s: Stripper, node: onnx.NodeProto) -> None:
+    operator = node.op_type.removeprefix("QLinear")
+    if any(a.name == "channels_last" and a.i for a in node.attribute):
+        raise RefusedError("attribute channels_last must be 0")
+    if all(any(a.name == name and a.i for a in node.attribute) for name in ("ceil_mode", "count_include_pad")):
+        raise RefusedError("attributes ceil_mode and count_include_pad must not both be 1: its divisor then counts more than ONNX's AveragePool")
+    attributes = [a for a in node.attribute if a.name != "channels_last"]
+    s.put(operator, [activation(s, node, 0)], node.output[0], attributes)
+    s.mark(node.output[0], node.output[0], s.quantization(node, 3))
+
+
+def concat(s: Stripper, node: onnx.NodeProto) -> None:
+    result = s.quantization(node, 0)
+    names = [activation(s, node, index) for index in range(2, len(node.input), 3)]
+    for name in names:
+        s.same(name, result)
+    s.put("Concat", names, node.output[0], node.attribute)
+    s.mark(node.output[0], node.output[0], result)
+
+
+HANDLERS: dict[str, Handler] = {
+    "": keep,
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
+    "QLinearConv": conv,
+    "QLinearMatMul": matmul,
+    "QGemm": gemm,
+    "QLinearAdd": add,
+    "QLinearAveragePool": pool,
+    "QLinearGlobalAveragePool": pool,
+    "QLinearConcat": concat,
+}
