@@ -72,7 +72,7 @@ def _check_node(node: Node, graph: Graph) -> None:
 
 def _check_conv(node: Node, op: Conv) -> None:
     if op.weight_scale is None or op.weight.dtype not in (np.int8, np.int16) or op.bias.dtype != np.int32:
-        raise QuantizationError(f"{title(node)}: weights must be int8 (or int16) and bias int32, not {op.weight.dtype} and {op.bias.dtype}; quantize the graph")
+        raise QuantizationError(f"{title(node)}: weights must be int8 and bias int32, not {op.weight.dtype} and {op.bias.dtype}; quantize the graph")
     if np.abs(op.weight.astype(np.int64)).max(initial=0) > GREATEST_WEIGHT:
         raise QuantizationError(f"{title(node)}: weights must lie in -{GREATEST_WEIGHT}..{GREATEST_WEIGHT}: 8-bit codes less their zero point; quantize again")
     for scale in np.unique(op.weight_scale).tolist():
