@@ -21,6 +21,7 @@ from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
+from hwgen.explore.auto import Auto
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
@@ -59,18 +60,20 @@ _CYCLE_FLOOR = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest:
-    """What `quantize_model` works on; `out` is a file. `qoperator`: integer operators instead of QDQ."""
+    """What `quantize_model` works on; `out` is a file. `qoperator`: integer operators instead of QDQ. `auto`: start from `options` and take
+    what does best on calibration inputs that are held out, on the hardware that it names."""
 
     model: Path
     out: Path
     calibration: Path
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     qoperator: bool = False
+    auto: Auto | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What `build` works on. `force`: replace OUT even if hwgen did not make it."""
+    """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize, as QuantizeRequest does."""
 
     model: Path
     out: Path
@@ -78,6 +81,7 @@ class BuildRequest:
     hardware: HardwareConfig = PRESETS[DEFAULT_PRESET]
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     force: bool = False
+    auto: bool = False
 
 
 def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None) -> QuantizedNetwork:
@@ -86,7 +90,7 @@ def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None
     Raises ModelError, UnsupportedError, DataError, QuantizationError or OutputError; nothing is written then.
     """
     progress = progress or Silent()
-    network = load_network(request.model, request.calibration, request.options, progress)
+    network = load_network(request.model, request.calibration, request.options, progress, request.auto)
     progress.stage("write ONNX")
     form = to_qoperator(network.graph) if request.qoperator else to_qdq(network.graph)
     write_file(request.out, form.SerializeToString(deterministic=True))
@@ -101,7 +105,8 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress = progress or Silent()
     check_replaceable(request.out, force=request.force)
     digest = model_sha256(request.model)
-    network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress)
+    auto = Auto(request.hardware) if request.auto else None
+    network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress, auto)
     progress.stage("write and read the quantized model")
     models = _onnx_files(network)
     graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware)
@@ -112,7 +117,7 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
     progress.stage("write the report")
-    report = build_report(_facts(digest, network, compiled))
+    report = build_report(_facts(digest, network, compiled, auto))
     manifest = Manifest(
         network=network.graph.name,
         model_sha256=digest,
@@ -198,7 +203,7 @@ def layer_sqnr(network: QuantizedNetwork) -> dict[str, float]:
     return {name: sqnr_db(real[name], graph.values[name].quantized.dequantize(codes[name])) for name in codes if name in real}
 
 
-def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) -> BuildFacts:
+def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork, auto: Auto | None) -> BuildFacts:
     return BuildFacts(
         network=compiled,
         model_sha256=digest,
@@ -206,4 +211,6 @@ def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork) ->
         quantization=network.report,
         sqnr_db=layer_sqnr(network),
         calibration_inputs=len(next(iter(network.calibration.values()))) if network.calibration else 0,
+        tried=auto.choice.tried() if auto and auto.choice else (),
+        chosen=auto.choice.best.name if auto and auto.choice else None,
     )

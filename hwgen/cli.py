@@ -8,12 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
+from hwgen.cli_explore import print_choice, run_compare, run_explain
 from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
+from hwgen.console import MISMATCH, OK, USER_ERROR
+from hwgen.console import err as _err
+from hwgen.console import out as _out
+from hwgen.console import shown as _shown
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.toolchain import doctor
 from hwgen.errors import HwgenError, MismatchError
@@ -24,11 +28,6 @@ from hwgen.report.synthesis import synthesis_rows
 from hwgen.synth.devices import DEVICES, NAMES
 
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
-
-OK, MISMATCH, USER_ERROR = 0, 1, 2
-TABLE_WIDTH = 130
-_out = Console(soft_wrap=True, highlight=False)
-_err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def _positive(text: str) -> int:
@@ -47,33 +46,28 @@ def _probability(text: str) -> float:
     return value
 
 
-def _shown(path: Path) -> str:
-    """A path as text that every terminal takes: bytes that are no UTF-8 become question marks."""
-    return escape(str(path).encode("utf-8", "replace").decode())
-
-
-def _print_wide(table: Table) -> None:
-    """A table with many columns: in a narrow terminal its lines wrap, and no column is cut."""
-    Console(soft_wrap=True, highlight=False, width=max(_out.width, TABLE_WIDTH)).print(table)
-
-
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
     return QuantizeOptions(scheme=Scheme(arguments.scheme), granularity=Granularity(arguments.granularity), ranges=RangeMethod(arguments.range))
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from hwgen.build import QuantizeRequest, quantize_model
+    from hwgen.explore.auto import Auto
 
     check_file_place(arguments.output)
+    hardware = load_hardware(arguments.hardware, arguments.array)
     request = QuantizeRequest(
         model=arguments.model,
         out=arguments.output,
         calibration=arguments.calibration,
         options=_options(arguments),
         qoperator=arguments.form == "qoperator",
+        auto=Auto(hardware) if arguments.auto else None,
     )
     with bars(_err) as progress:
         network = quantize_model(request, progress=progress)
+    if request.auto is not None:
+        print_choice(request.auto)
     certified = sum(record.certified for record in network.records)
     _out.print(f"{_shown(arguments.output)}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
     return OK
@@ -89,10 +83,13 @@ def _build(arguments: argparse.Namespace) -> int:
         hardware=load_hardware(arguments.hardware, arguments.array),
         options=_options(arguments),
         force=arguments.force,
+        auto=arguments.auto,
     )
     with bars(_err) as progress:
         report = build(request, progress=progress)
     quantization = report["quantization"]
+    if quantization["chosen"]:
+        _out.print(f"{len(quantization['tried'])} ways to quantize tried, chosen: {escape(quantization['chosen'])}")
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
     if report["weights_resident"]:
@@ -148,59 +145,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _explain(arguments: argparse.Namespace) -> int:
-    from hwgen.explain import ExplainRequest, explain_model
-    from hwgen.explain.html import headline
-    from hwgen.explain.text import first_lines, layer_table
-
-    request = ExplainRequest(
-        model=arguments.model,
-        calibration=arguments.calibration,
-        inputs=arguments.inputs,
-        out=arguments.output,
-        count=arguments.count,
-        options=_options(arguments),
-    )
-    with bars(_err) as progress:
-        content = explain_model(request, progress=progress)
-    _print_wide(layer_table(content))
-    _out.print("dB at the outputs with the layer alone quantized (its weights, its values) and with all up to here; own: its values, all up to here quantized")
-    _out.print(f"spread: its greatest weight / that of its median channel; layers measured on {content['layer_inputs']} inputs")
-    _out.print(f"on {content['inputs']:,} inputs: {headline(content['outputs'])}")
-    for line in first_lines(content):
-        _out.print(line)
-    if arguments.output:
-        _out.print(f"written: {_shown(arguments.output)}")
-    return OK
-
-
-def _compare(arguments: argparse.Namespace) -> int:
-    from hwgen.explore.compare import CompareRequest, compare
-    from hwgen.explore.table import float_accuracy, markdown, refusals, terminal_table
-
-    request = CompareRequest(
-        model=arguments.model,
-        calibration=arguments.calibration,
-        inputs=arguments.inputs,
-        out=arguments.output,
-        methods=arguments.method or (),
-        hardware=load_hardware(arguments.hardware, arguments.array),
-    )
-    with bars(_err) as progress:
-        comparison = compare(request, progress=progress)
-    rows = comparison.content["methods"]
-    if arguments.markdown:
-        _out.print(markdown(rows), markup=False, end="")
-        return OK
-    _print_wide(terminal_table(rows, [attempt.seconds for attempt in comparison.attempts]))
-    for line in refusals(rows):
-        _out.print(line)
-    _out.print(f"{comparison.content['inputs']:,} inputs; {float_accuracy(rows)}hardware {escape(comparison.content['hardware'])}")
-    if arguments.output:
-        _out.print(f"written: {_shown(arguments.output)}")
-    return OK
-
-
 def _doctor(arguments: argparse.Namespace) -> int:
     del arguments
     table = Table(box=None, pad_edge=False)
@@ -246,6 +190,11 @@ def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
         group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
 
 
+def _auto_argument(parser: argparse.ArgumentParser) -> None:
+    meaning = "try schemes, granularities and ranges that the hardware can compute; take what is best on calibration inputs that are held out"
+    parser.add_argument("--auto", action="store_true", help=meaning)
+
+
 def _verb(verbs: _Verbs, name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
@@ -258,6 +207,8 @@ def _add_quantize(verbs: _Verbs) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
     _quantization_arguments(parser)
+    _auto_argument(parser)
+    _hardware_arguments(parser)
     parser.add_argument("--form", choices=["qdq", "qoperator"], default="qdq", help="how the quantized model is written (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
@@ -276,6 +227,7 @@ def _add_build(verbs: _Verbs) -> None:
     parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
     _hardware_arguments(parser)
     _quantization_arguments(parser)
+    _auto_argument(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
 
@@ -312,7 +264,8 @@ def _add_evaluate(verbs: _Verbs) -> None:
 
 def _add_explain(verbs: _Verbs) -> None:
     summary = "Why did accuracy drop? Measures what each layer's rounding does, and names the three layers to look at first."
-    parser = _verb(verbs, "explain", _explain, summary, "hwgen explain model.onnx --calibration calibration.npz -o explanation")
+    example = "hwgen explain model.onnx --calibration calibration.npz -o explanation"
+    parser = _verb(verbs, "explain", lambda arguments: run_explain(arguments, _options(arguments)), summary, example)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
     parser.add_argument("--inputs", type=Path, metavar="T.npz", help="measure on these inputs, labels beside them as `y` (default: the calibration inputs)")
@@ -323,7 +276,7 @@ def _add_explain(verbs: _Verbs) -> None:
 
 def _add_compare(verbs: _Verbs) -> None:
     summary = "Quantize a model in every way: accuracy, agreement, SQNR, certified share, weight bytes, cycles of each."
-    parser = _verb(verbs, "compare", _compare, summary, "hwgen compare model.onnx --calibration calibration.npz --inputs test.npz -o comparison")
+    parser = _verb(verbs, "compare", run_compare, summary, "hwgen compare model.onnx --calibration calibration.npz --inputs test.npz -o comparison")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
     parser.add_argument("--inputs", type=Path, required=True, metavar="T.npz", help="inputs to measure on, labels beside them as `y`")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from hwgen.arrays import AnyArray, read_network_arrays
@@ -18,6 +21,9 @@ from hwgen.ir.graph import Graph
 from hwgen.optimize import optimize
 from hwgen.progress import Progress
 from hwgen.quantize import QuantizationReport, QuantizeOptions, Record, Scheme, certificates, quantize_with_report
+
+Labels: TypeAlias = npt.NDArray[np.int64]
+Chooser: TypeAlias = Callable[[Graph, Mapping[str, AnyArray], Labels | None, QuantizeOptions, Progress], QuantizeOptions]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +52,19 @@ def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
     return graph
 
 
-def load_network(model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress) -> QuantizedNetwork:
-    """Read `model`; quantize it with `calibration` when it is float.
+def load_network(
+    model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress, choose: Chooser | None = None
+) -> QuantizedNetwork:
+    """Read `model`; quantize it with `calibration` when it is float. `choose` makes better options of these, from the float graph, the
+    calibration data and their labels.
 
     Raises ModelError, UnsupportedError, DataError (float model without calibration data) or QuantizationError.
     """
     progress.stage("read the model")
     proto, name = load_model(model), network_name(model)
     if is_quantized_model(proto):
+        if choose is not None:
+            raise DataError(f"model {model.name!r}: must be float for a choice of how to quantize it, came quantized; give the float model")
         graph = import_quantized_model(proto, name)
         progress.stage("certify")
         return QuantizedNetwork(graph=graph, records=certificates(graph))
@@ -61,7 +72,9 @@ def load_network(model: Path, calibration: Path | None, options: QuantizeOptions
     if calibration is None:
         names = ", ".join(repr(entry.name) for entry in float_graph.inputs)
         raise DataError(f"model {model.name!r}: is float and needs calibration data, none given; pass --calibration X.npz with typical values of {names}")
-    arrays, _ = read_network_arrays(calibration, float_graph.inputs)
+    arrays, labels = read_network_arrays(calibration, float_graph.inputs)
+    if choose is not None:
+        options = choose(float_graph, arrays, labels, options, progress)
     progress.stage("quantize")
     graph, report = quantize_with_report(float_graph, arrays, options)
     return QuantizedNetwork(graph=graph, records=report.records, float_graph=float_graph, float_model=proto, calibration=arrays, report=report)

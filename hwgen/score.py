@@ -12,9 +12,8 @@ from hwgen.arrays import AnyArray
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Graph
 from hwgen.layout import Int8Array
+from hwgen.network import Labels
 from hwgen.quantize.metrics import agreement, sqnr_db, top1
-
-Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

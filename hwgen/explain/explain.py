@@ -14,12 +14,12 @@ from hwgen.explain.remedies import Case, Remedy, remedies
 from hwgen.explain.weights import WeightStatistics, weight_statistics
 from hwgen.ir.evaluate import evaluate
 from hwgen.ir.graph import Graph, Node
-from hwgen.network import QuantizedNetwork
+from hwgen.network import Labels, QuantizedNetwork
 from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden
 from hwgen.progress import Progress, Silent
 from hwgen.quantize.report import QuantizationReport
-from hwgen.score import Labels, OutputScore, real_outputs, score
+from hwgen.score import OutputScore, real_outputs, score
 
 FIRST = 3  # layers to look at first
 LEAST_GAIN_DB = 1.0  # of a remedy that is worth naming

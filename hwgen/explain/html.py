@@ -8,7 +8,8 @@ from typing import Any
 
 from hwgen.emit.render import render
 from hwgen.explain.pictures import histogram_picture, shown_channels, spread_picture, sqnr_picture, weights_picture
-from hwgen.report.html import Fact, number, percent
+from hwgen.report.html import Fact
+from hwgen.report.numbers import number, percent
 
 Json = dict[str, Any]
 

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
 
-_TENSOR = Granularity.TENSOR
+_DEFAULT = QuantizeOptions()
 
-METHODS: dict[str, QuantizeOptions] = {  # per channel and min-max where nothing else is said
-    "asymmetric, per tensor": QuantizeOptions(granularity=_TENSOR),
-    "asymmetric": QuantizeOptions(),
-    "symmetric, per tensor": QuantizeOptions(scheme=Scheme.SYMMETRIC, granularity=_TENSOR),
-    "symmetric": QuantizeOptions(scheme=Scheme.SYMMETRIC),
-    "power-of-two, per tensor": QuantizeOptions(scheme=Scheme.POWER_OF_TWO, granularity=_TENSOR),
-    "power-of-two": QuantizeOptions(scheme=Scheme.POWER_OF_TWO),
-    "asymmetric, percentile": QuantizeOptions(ranges=RangeMethod.PERCENTILE),
-    "asymmetric, mse": QuantizeOptions(ranges=RangeMethod.MSE),
-}
+
+def describe(options: QuantizeOptions) -> str:
+    """The name of a way to quantize: its scheme, and what differs from the default."""
+    parts = [options.scheme.value]
+    if options.granularity is not _DEFAULT.granularity:
+        parts.append(f"per {options.granularity.value}")
+    if options.ranges is not _DEFAULT.ranges:
+        parts.append(options.ranges.value)
+    if options.percentile != _DEFAULT.percentile:
+        parts[-1] += f" {options.percentile:g}"
+    return ", ".join(parts)
+
+
+def _named(*every: QuantizeOptions) -> dict[str, QuantizeOptions]:
+    return {describe(options): options for options in every}
+
+
+METHODS = _named(
+    *(QuantizeOptions(scheme=scheme, granularity=granularity) for scheme in Scheme for granularity in (Granularity.TENSOR, Granularity.CHANNEL)),
+    *(QuantizeOptions(ranges=ranges) for ranges in RangeMethod),
+)

@@ -13,8 +13,9 @@ from hwgen.emit.names import plain
 from hwgen.emit.render import render
 from hwgen.explore.workbench import Attempt
 from hwgen.report.collect import finite
-from hwgen.report.html import number, percent
+from hwgen.report.numbers import number, percent
 from hwgen.report.svg import LETTERS, Frame, ticks
+from hwgen.report.ways import HEADINGS, Row, rows_of
 
 Json = dict[str, Any]
 NAME_WIDTH, ROW_HEIGHT = 250.0, 24.0  # of the picture, in pixels
@@ -37,29 +38,6 @@ def attempt_json(attempt: Attempt) -> Json:
         "cycles": cost.cycles if cost else None,
         "refused": attempt.refused or None,
     }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line as text; `refused` stands in place of the cells."""
-
-    name: str
-    cells: tuple[str, ...]
-    refused: str
-    best: bool
-
-
-HEADINGS = ("accuracy", "agreement", "SQNR dB", "certified", "weight bytes", "cycles")
-
-
-def rows_of(content: Sequence[Json], best: str = "") -> tuple[Row, ...]:
-    """The rows of `attempt_json`; the one named `best` is marked."""
-    return tuple(Row(name=row["name"], cells=_cells(row), refused=row["refused"] or "", best=row["name"] == best) for row in content)
-
-
-def _cells(row: Json) -> tuple[str, ...]:
-    sqnr = "exact" if row["sqnr_db"] is None and row["agreement"] is not None else number(row["sqnr_db"], 2)
-    return percent(row["accuracy"]), percent(row["agreement"]), sqnr, percent(row["certified"]), number(row["weight_bytes"]), number(row["cycles"])
 
 
 def terminal_table(content: Sequence[Json], seconds: Sequence[float], best: str = "") -> Table:

@@ -15,11 +15,11 @@ from hwgen.errors import HwgenError
 from hwgen.ir.evaluate import evaluate
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import Region
-from hwgen.network import for_hardware
+from hwgen.network import Labels, for_hardware
 from hwgen.ops.golden import golden
 from hwgen.quantize import QuantizationReport, QuantizeOptions, Scheme, quantize_with_report
 from hwgen.schedule.compile import compile_network
-from hwgen.score import Labels, OutputScore, real_outputs, score
+from hwgen.score import OutputScore, real_outputs, score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

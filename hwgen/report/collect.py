@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
-    """What `build` knows. `sqnr_db` by value name (empty: not computed)."""
+    """What `build` knows. `sqnr_db` by value name (empty: not computed). `tried`: ways to quantize of which `chosen` was best."""
 
     network: CompiledNetwork
     model_sha256: str
@@ -33,6 +33,8 @@ class BuildFacts:
     quantization: QuantizationReport | None
     sqnr_db: Mapping[str, float]
     calibration_inputs: int
+    tried: Sequence[Json] = ()
+    chosen: str | None = None
 
 
 def finite(value: float | None) -> float | None:
@@ -109,6 +111,8 @@ def _quantization(facts: BuildFacts) -> Json:
         "calibration_inputs": facts.calibration_inputs,
         "output_sqnr_db": {output.name: finite(facts.sqnr_db.get(output.value)) for output in facts.network.graph.outputs},
         "widened_channels": {},
+        "chosen": facts.chosen,
+        "tried": list(facts.tried),
     }
     if facts.quantization is not None:
         options = facts.quantization.options

@@ -7,7 +7,9 @@ from typing import Any
 
 from hwgen.emit.render import render
 from hwgen.report.lost_html import UseTable, use_table
+from hwgen.report.numbers import number, percent
 from hwgen.report.synthesis import SynthesisRow, synthesis_rows
+from hwgen.report.ways import HEADINGS, Row, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,15 +72,8 @@ class Page:
     verification: tuple[tuple[str, str], ...]
     synthesis: tuple[SynthesisRow, ...]
     problems: tuple[str, ...]
-
-
-def number(value: float | int | None, digits: int = 0) -> str:
-    """1,234,567 or 12.3; a dash for what is not known."""
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    ways: tuple[Row, ...]
+    way_headings: tuple[str, ...]
 
 
 def _cycles(layer: dict[str, Any]) -> int:
@@ -188,12 +183,14 @@ def render_html(report: dict[str, Any]) -> bytes:
         chart=_chart(layers, report["multipliers"]),
         uses=use_table(report),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
-        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates")),
+        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates", "tried")),
         certificates=tuple(map(_certificate, quantization["certificates"])),
         uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
         verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
         synthesis=synthesis_rows(report),
         problems=tuple((verification or {}).get("first_mismatches", ())),
+        ways=rows_of(quantization.get("tried", ()), quantization.get("chosen", "")),
+        way_headings=HEADINGS,
     )
     return render("report/report.html", page).encode()
 

@@ -1,0 +1,82 @@
+"""The verbs that try and explain: what they print."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from hwgen.config import load_hardware
+from hwgen.console import OK, err, out, print_wide, shown
+from hwgen.progress import bars
+from hwgen.quantize import QuantizeOptions
+
+if TYPE_CHECKING:
+    from hwgen.explore.auto import Auto
+
+
+def run_explain(arguments: argparse.Namespace, options: QuantizeOptions) -> int:
+    from hwgen.explain import ExplainRequest, explain_model
+    from hwgen.explain.html import headline
+    from hwgen.explain.text import first_lines, layer_table
+
+    request = ExplainRequest(
+        model=arguments.model,
+        calibration=arguments.calibration,
+        inputs=arguments.inputs,
+        out=arguments.output,
+        count=arguments.count,
+        options=options,
+    )
+    with bars(err) as progress:
+        content = explain_model(request, progress=progress)
+    print_wide(layer_table(content))
+    out.print("dB at the outputs with the layer alone quantized (its weights, its values) and with all up to here; own: its values, all up to here quantized")
+    out.print(f"spread: its greatest weight / that of its median channel; layers measured on {content['layer_inputs']} inputs")
+    out.print(f"on {content['inputs']:,} inputs: {headline(content['outputs'])}")
+    for line in first_lines(content):
+        out.print(line)
+    if arguments.output:
+        out.print(f"written: {shown(arguments.output)}")
+    return OK
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    from hwgen.explore.compare import CompareRequest, compare
+    from hwgen.explore.table import float_accuracy, markdown, refusals, terminal_table
+
+    request = CompareRequest(
+        model=arguments.model,
+        calibration=arguments.calibration,
+        inputs=arguments.inputs,
+        out=arguments.output,
+        methods=arguments.method or (),
+        hardware=load_hardware(arguments.hardware, arguments.array),
+    )
+    with bars(err) as progress:
+        comparison = compare(request, progress=progress)
+    rows = comparison.content["methods"]
+    if arguments.markdown:
+        out.print(markdown(rows), markup=False, end="")
+        return OK
+    print_wide(terminal_table(rows, [attempt.seconds for attempt in comparison.attempts]))
+    for line in refusals(rows):
+        out.print(line)
+    out.print(f"{comparison.content['inputs']:,} inputs; {float_accuracy(rows)}hardware {escape(comparison.content['hardware'])}")
+    if arguments.output:
+        out.print(f"written: {shown(arguments.output)}")
+    return OK
+
+
+def print_choice(auto: Auto) -> None:
+    """What `--auto` tried, and what it took."""
+    from hwgen.explore.table import refusals, terminal_table
+
+    choice = auto.choice
+    assert choice is not None
+    rows = choice.tried()
+    print_wide(terminal_table(rows, [attempt.seconds for attempt in choice.attempts], choice.best.name))
+    for line in refusals(rows):
+        out.print(line)
+    out.print(f"chosen (*) on {choice.held_out} calibration inputs that were held out: {escape(choice.best.name)}")
