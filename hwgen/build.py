@@ -21,6 +21,8 @@ from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
+from hwgen.explain import explain, explanation_json, render_explanation
+from hwgen.explain.report import summary
 from hwgen.explore.auto import Auto
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
@@ -51,6 +53,7 @@ from hwgen.schedule.compile import CompiledNetwork, compile_network
 QUANTIZED_MODEL = "onnx/quantized.onnx"
 QOPERATOR_MODEL = "onnx/quantized_qoperator.onnx"
 FLOAT_MODEL = "onnx/float.onnx"
+EXPLANATION_HTML, EXPLANATION_JSON = f"{REPORT_FOLDER}explain.html", f"{REPORT_FOLDER}explain.json"
 VERILOG = "rtl/accelerator.v"
 _SQNR_BYTES = 1 << 27  # of float activations kept for the SQNR of every layer
 _SQNR_INPUTS = 32
@@ -73,7 +76,8 @@ class QuantizeRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize, as QuantizeRequest does."""
+    """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize, as QuantizeRequest does.
+    `explain`: measure where accuracy goes, for the report and a page of its own."""
 
     model: Path
     out: Path
@@ -82,6 +86,7 @@ class BuildRequest:
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     force: bool = False
     auto: bool = False
+    explain: bool = False
 
 
 def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None) -> QuantizedNetwork:
@@ -116,8 +121,12 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
+    explanation = explanation_json(explain(network, progress=progress)) if request.explain else None
     progress.stage("write the report")
     report = build_report(_facts(digest, network, compiled, auto))
+    if explanation is not None:
+        report["explanation"] = summary(explanation)
+        files |= {EXPLANATION_HTML: render_explanation(explanation), EXPLANATION_JSON: to_json(explanation)}
     manifest = Manifest(
         network=network.graph.name,
         model_sha256=digest,

@@ -84,6 +84,7 @@ def _build(arguments: argparse.Namespace) -> int:
         options=_options(arguments),
         force=arguments.force,
         auto=arguments.auto,
+        explain=arguments.explain,
     )
     with bars(_err) as progress:
         report = build(request, progress=progress)
@@ -228,6 +229,7 @@ def _add_build(verbs: _Verbs) -> None:
     _hardware_arguments(parser)
     _quantization_arguments(parser)
     _auto_argument(parser)
+    parser.add_argument("--explain", action="store_true", help="measure where accuracy goes, as `hwgen explain` does, for the report")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
 

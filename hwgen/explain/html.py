@@ -7,21 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwgen.emit.render import render
-from hwgen.explain.pictures import histogram_picture, shown_channels, spread_picture, sqnr_picture, weights_picture
 from hwgen.report.html import Fact
+from hwgen.report.losses import First, first_views
 from hwgen.report.numbers import number, percent
+from hwgen.report.pictures import histogram_picture, shown_channels, spread_picture, sqnr_picture, weights_picture
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class First:
-    """One of the layers to look at first."""
-
-    place: int
-    layer: int
-    name: str
-    sentence: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,6 @@ def render_explanation(content: Json) -> bytes:
     """The page of `explanation_json`."""
     layers = content["layers"]
     places = {entry["layer"]: place for place, entry in enumerate(content["first"], 1)}
-    numbers = {layer["name"]: index for index, layer in enumerate(layers, 1)}
     page = ExplanationPage(
         network=content["network"],
         version=content["hwgen"],
@@ -82,7 +72,7 @@ def render_explanation(content: Json) -> bytes:
         layer_inputs=number(content["layer_inputs"]),
         headline=headline(content["outputs"]),
         facts=_facts(content["outputs"]),
-        first=tuple(First(place=places[e["layer"]], layer=numbers[e["layer"]], name=e["layer"], sentence=e["sentence"]) for e in content["first"]),
+        first=first_views(content),
         chart=sqnr_picture(layers),
         spread=spread_picture(layers),
         groups=tuple((group, len(columns)) for group, columns in GROUPS.items()),

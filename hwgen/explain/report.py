@@ -13,10 +13,10 @@ from hwgen.explain.explain import Advice, Explanation
 from hwgen.explain.measure import StageMeasure
 from hwgen.explain.weights import WeightStatistics
 from hwgen.report.collect import finite
+from hwgen.report.pictures import BOX
 
 FORMAT = 1  # raised when a key changes its meaning
 BINS = 80  # of the histograms shown
-BOX = ("least", "lower_quartile", "median", "upper_quartile", "greatest")
 
 Json = dict[str, Any]
 
@@ -46,6 +46,13 @@ def explanation_json(found: Explanation) -> Json:
         "first": [_advice(advice) for advice in found.first],
         "layers": [_layer(each, found) for each in found.stages],
     }
+
+
+def summary(content: Json) -> Json:
+    """What report.json holds of `explanation_json`."""
+    keys = ("name", "alone_db", "up_to_here_db")
+    layers = [{key: layer[key] for key in keys} for layer in content["layers"]]
+    return {"layer_inputs": content["layer_inputs"], "first": content["first"], "layers": layers}
 
 
 def _advice(advice: Advice) -> Json:

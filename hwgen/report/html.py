@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hwgen.emit.render import render
+from hwgen.report.losses import Losses, losses_of
 from hwgen.report.lost_html import UseTable, use_table
 from hwgen.report.numbers import number, percent
 from hwgen.report.synthesis import SynthesisRow, synthesis_rows
@@ -65,6 +66,7 @@ class Page:
     layers: tuple[Bar, ...]
     chart: str
     uses: UseTable | None
+    losses: Losses | None
     hardware: tuple[tuple[str, str], ...]
     quantization: tuple[tuple[str, str], ...]
     uncertified: tuple[str, ...]
@@ -182,6 +184,7 @@ def render_html(report: dict[str, Any]) -> bytes:
         layers=tuple(_bar(layer, most, best, report["multipliers"]) for layer in layers),
         chart=_chart(layers, report["multipliers"]),
         uses=use_table(report),
+        losses=losses_of(report),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
         quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates", "tried")),
         certificates=tuple(map(_certificate, quantization["certificates"])),

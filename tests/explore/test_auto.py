@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -118,11 +119,15 @@ def test_quantize_auto_writes_what_the_chosen_options_give(tmp_path, capsys):
     assert not (tmp_path / "no.onnx").exists()
 
 
-def test_build_auto_reports_what_was_tried(tmp_path, capsys):
+def test_build_reports_what_was_tried_and_where_accuracy_goes(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["build", MODEL, "--auto", "--calibration", CALIBRATION, "--array", "4x4", "-o", str(out)]) == 0
-    report = json.loads((out / "report/report.json").read_text())["quantization"]
+    assert main(["build", MODEL, "--auto", "--explain", "--calibration", CALIBRATION, "--array", "4x4", "-o", str(out)]) == 0
+    content = json.loads((out / "report/report.json").read_text())
+    report, explanation = content["quantization"], json.loads((out / "report/explain.json").read_text())
     assert report["chosen"] in {row["name"] for row in report["tried"]} and len(report["tried"]) >= 8
     assert f"chosen: {report['chosen']}" in capsys.readouterr().out
+    assert content["explanation"]["first"] == explanation["first"] and explanation["scheme"] == report["scheme"]
     page = (out / "report/report.html").read_text(encoding="utf-8")
+    assert "Where accuracy goes" in page and explanation["first"][0]["layer"] in page and "</svg>" in (out / "report/explain.html").read_text()
+    assert not re.search(r"\b(src|href|@import|url)\s*[=(]", page)
     assert "Ways to quantize that were tried" in page and f'<tr class="chosen"><td class="text">{report["chosen"]}</td>' in page

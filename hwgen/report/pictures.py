@@ -1,4 +1,4 @@
-"""The pictures of an explanation. They hold numbers and fixed words only."""
+"""Pictures of layers: what each does to the outputs, ranges of weights, values. They hold numbers and fixed words only."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from hwgen.explain.report import BOX
 from hwgen.report.svg import Frame, powers_of_ten, ticks
 
+BOX = ("least", "lower_quartile", "median", "upper_quartile", "greatest")  # keys of a layer's weights, one number per channel each
 SHOWN_CHANNELS = 64  # of one layer; more are sampled
 MOST_DB = 80.0  # what is better is drawn like this
 
@@ -20,9 +20,9 @@ def sqnr_picture(layers: Sequence[Json]) -> str:
     shown = [min(db, MOST_DB) for layer in layers for key in ("alone_db", "up_to_here_db") if (db := layer[key]) is not None]
     low = min(0.0, 10 * math.floor(min(shown, default=0.0) / 10))
     high = max(10.0, 10 * math.ceil(max(shown, default=0.0) / 10))
-    frame = Frame(width=1000, height=240, low=low, high=high)
+    frame = Frame(width=1000, height=250, low=low, high=high, top=20)
     step = 1 / max(1, len(layers))
-    parts = [frame.axis(ticks(low, high)), f'<text x="{frame.left + 4}" y="{frame.top + 10}">dB</text>']
+    parts = [frame.axis(ticks(low, high)), f'<text x="{frame.left - 6}" y="9" text-anchor="end">dB</text>']
     bar, points = frame.x(step * 0.7) - frame.x(0), []
     for index, layer in enumerate(layers):
         alone, until = (high if layer[key] is None else layer[key] for key in ("alone_db", "up_to_here_db"))
