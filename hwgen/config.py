@@ -17,9 +17,15 @@ from hwgen.errors import ConfigError
 BANKS = 4  # of each side of the activation buffer: word address modulo 4
 WINDOW_TAPS = (4, 8, 16)  # lanes that may hold taps of one channel in depthwise mode
 SIDES = 2  # halves of the activation buffer, by the top bit of the word address, each with ports of its own
+TABLE_ENTRIES = 256  # of an activation table: one for each int8 code
+TABLE_LANES = 4  # entries in a word of the table buffer
+ACTIVATION_TABLES = (0, 1, 2, 4, 8)  # that hardware can be built with
 PARAMETER_BYTES = 16  # one record per output channel, in memory
 PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SHIFT, "low": INT8, "high": INT8, "zero_point": INT8}
 PARAMETER_OFFSETS = {"bias": 0, "multiplier": 4, "shift": 8, "low": 9, "high": 10, "zero_point": 11}  # bytes in the record, little endian
+
+
+OPTIONS = ("activation_tables",)  # parameters that name nothing where they are 0: hardware without them is the same as before they existed
 
 
 class Bus(Enum):
@@ -39,7 +45,8 @@ class HardwareConfig:
 
     out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
     activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records. counters: where the
-    cycles went can be read off the machine; without them only `cycles` and `commands` count.
+    cycles went can be read off the machine; without them only `cycles` and `commands` count. activation_tables: how many tables of 256
+    codes lie on chip at once; 0 builds none.
     """
 
     name: str = "custom"
@@ -59,6 +66,7 @@ class HardwareConfig:
     address_bits: int = 32
     watchdog_bits: int = 32
     counters: bool = True
+    activation_tables: int = 0
 
     def __post_init__(self) -> None:
         if not self.requantize_lanes:
@@ -82,6 +90,7 @@ class HardwareConfig:
             ("multiplier_bits", self.multiplier_bits in MULTIPLIER_BITS, f"one of {MULTIPLIER_BITS[0]} (power-of-two scales only), {bits}"),
             ("bus_bits", self.bus_bits in (32, 64, 128, 256, 512) and self.bus_bits <= most_bus_bits, f"32, 64, 128, 256 or 512, and at most {most_bus_bits}"),
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
+            ("activation_tables", self.activation_tables in ACTIVATION_TABLES, "0, 1, 2, 4 or 8"),
             ("watchdog_bits", 8 <= self.watchdog_bits <= 32, "from 8 to 32"),
         ]
         for field, holds, rule in rules:
@@ -122,6 +131,11 @@ class HardwareConfig:
         return self.weight_rows * PARAMETER_BYTES
 
     @property
+    def table_words(self) -> int:
+        """Words of the table buffer. In memory each takes a bus word, of which the lowest TABLE_LANES bytes count."""
+        return self.activation_tables * TABLE_ENTRIES // TABLE_LANES
+
+    @property
     def bus_bytes(self) -> int:
         return self.bus_bits // 8
 
@@ -142,8 +156,9 @@ class HardwareConfig:
         return AddRequantize(multiplier_bits=self.multiplier_bits, rounding=self.rounding)
 
     def values(self) -> dict[str, Any]:
-        """Every parameter as JSON knows it, the name first."""
-        return {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items()}
+        """Every parameter as JSON knows it, the name first; without options that are not built."""
+        known = {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items()}
+        return {key: value for key, value in known.items() if value or key not in OPTIONS}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> HardwareConfig:

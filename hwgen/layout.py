@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS
+from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS, TABLE_LANES
 from hwgen.errors import CapacityError
 
 Int8Array = npt.NDArray[np.int8]
@@ -162,6 +162,13 @@ def parameter_bytes(parameters: dict[str, IntArray]) -> bytes:
             raise CapacityError(f"parameter {name}: must be {kind.min}..{kind.max}, found {found.min()}..{found.max()}")
         records[name] = found
     return records.tobytes()
+
+
+def table_bytes(table: Int8Array, bus_bytes: int) -> bytes:
+    """(256,) entries -> the image of a table: TABLE_LANES of them in the lowest bytes of each bus word."""
+    image = np.zeros((len(table) // TABLE_LANES, bus_bytes), np.int8)
+    image[:, :TABLE_LANES] = table.reshape(-1, TABLE_LANES)
+    return image.tobytes()
 
 
 def parameters_of(image: npt.NDArray[np.uint8]) -> dict[str, Int64Array]:

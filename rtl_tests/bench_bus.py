@@ -23,7 +23,7 @@ def random_transfers(seed: int) -> tuple[Command, ...]:
     depth = {Buffer.ACTIVATION: CONFIG.activation_words, Buffer.WEIGHT: CONFIG.weight_words, Buffer.PARAMETER: CONFIG.parameter_words}
     for number in range(12):
         store = number % 3 == 2
-        buffer = Buffer.ACTIVATION if store else chooser.choice(list(Buffer))
+        buffer = Buffer.ACTIVATION if store else chooser.choice(list(depth))
         words_bytes = {Buffer.ACTIVATION: WORD, Buffer.WEIGHT: CONFIG.weight_word_bytes, Buffer.PARAMETER: CONFIG.parameter_word_bytes}[buffer]
         rows = chooser.randint(1, 5)
         row_bytes = BUS * chooser.choice([1, 2, 3, chooser.randint(1, 40)])

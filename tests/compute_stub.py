@@ -23,7 +23,7 @@ class ComputeStub(wiring.Component):
         self._config, self._stalls = config, stalls
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Conv))),
+                "command": In(stream.Signature(command_layout(Conv, config))),
                 "done": Out(1),
                 "idle": Out(1),
                 "abort": In(1),

@@ -24,9 +24,8 @@ from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES, SETUP_CYCLES, write_cycles
 from hwgen.isa.machine import Memories
 from hwgen.rtl.activity import LOST_LAYOUT
-from hwgen.rtl.command import buffer_chunks, load_write_layout
+from hwgen.rtl.command import buffer_chunks, conv_layout, load_write_layout
 from hwgen.rtl.compute import ComputeEngine
-from hwgen.rtl.walker import CONV_LAYOUT
 
 HARNESS = Path(__file__).parent / "rtl" / "compute_harness.cpp"
 _LIMIT = 300_000  # cycles: what takes longer hangs
@@ -107,13 +106,15 @@ def run(config: HardwareConfig, before: Memories, commands: Sequence[Conv], paus
     """
     c = config
     contents = {Buffer.ACTIVATION: before.activation, Buffer.WEIGHT: before.weight, Buffer.PARAMETER: before.parameter}
+    if c.activation_tables:
+        contents[Buffer.TABLE] = before.table
     loads = [payload for buffer, memory in contents.items() for payload in load_payloads(c, buffer, 0, memory)]
-    load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-CONV_LAYOUT.size // 32)
+    load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-conv_layout(c).size // 32)
     data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), _LIMIT, abort_after]
     for payload in [*loads, *side_loads]:
         data += words_of(payload, load_words)
     for command, pause in zip(commands, pauses, strict=True):
-        data += [pause, *words_of(pack(CONV_LAYOUT, {name: getattr(command, name) for name, _ in CONV_LAYOUT}), command_words)]
+        data += [pause, *words_of(pack(conv_layout(c), {name: getattr(command, name) for name, _ in conv_layout(c)}), command_words)]
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
         file.write(np.array(data, "<u4").tobytes())
         file.flush()
@@ -240,7 +241,9 @@ def _random_constants(config: HardwareConfig, rng: random.Random) -> dict[str, i
     def multiplier() -> int:
         return rng.getrandbits(config.multiplier_bits) if config.multiplier_bits else rng.randint(0, 12)
 
+    tables = {"table": int(rng.random() < 0.5), "table_address": 64 * rng.randrange(config.activation_tables)} if config.activation_tables else {}
     return {
+        **tables,
         "parameters_held": int(rng.random() < 0.2),
         "parameter_address": rng.randint(0, config.parameter_words - 1),
         "residual_low": rng.choice([-128, -100, -5]),
@@ -358,5 +361,5 @@ def expected_cycles(commands: Sequence[Conv], config: HardwareConfig, accepted: 
     found: list[int] = []
     for command, a in zip(commands, accepted, strict=True):
         start = max(a + SETUP_CYCLES, found[-1] + 1 if found else 0)
-        found.append(start + passes_cycles(command, config) - 1 + write_cycles(config, bool(command.residual)))
+        found.append(start + passes_cycles(command, config) - 1 + write_cycles(config, bool(command.residual), bool(command.table)))
     return found

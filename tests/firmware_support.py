@@ -33,6 +33,7 @@ def hardware_for(graph: Graph, preset: str = "8x8") -> HardwareConfig:
         activation_words=1 << 17,
         weight_words=1 << 14,
         parameter_words=1 << 13,
+        activation_tables=8,
     )
 
 

@@ -23,7 +23,7 @@ from random_graphs import random_graph
 from system_support import check_on_rtl
 
 from hwgen.arith import MULTIPLIER_BITS, Rounding
-from hwgen.config import WINDOW_TAPS, Bus, HardwareConfig
+from hwgen.config import ACTIVATION_TABLES, WINDOW_TAPS, Bus, HardwareConfig
 from hwgen.cosim.job import MemoryModel
 from hwgen.errors import CapacityError, ConfigError
 from hwgen.schedule.compile import compile_network
@@ -34,7 +34,7 @@ NETWORKS = 30  # per accelerator; some do not fit
 
 def random_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS) -> HardwareConfig:
     """Any legal accelerator of at most so many multipliers; every parameter is drawn, the legal combinations are kept."""
-    r = random.Random(seed)
+    r, options = random.Random(seed), random.Random(f"options {seed}")
     while True:
         out_lanes, in_lanes = 1 << r.randint(0, 5), 1 << r.randint(2, 5)
         with contextlib.suppress(ConfigError):
@@ -56,6 +56,7 @@ def random_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS) -> Hard
                 address_bits=r.randint(32, 64),
                 watchdog_bits=r.randint(8, 32),
                 counters=r.random() < 0.7,
+                activation_tables=options.choice(ACTIVATION_TABLES),
             )
             if config.multipliers <= most_multipliers:
                 return config
@@ -73,7 +74,7 @@ def random_memory(r: random.Random) -> MemoryModel:
 
 def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
     """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
-    graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
+    graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, tables=config.activation_tables > 0)
     try:
         network = compile_network(graph, config)
     except CapacityError:

@@ -26,11 +26,20 @@ from hwgen.errors import ConfigError
         ("bus_bits", 256, "at most 128"),
         ("address_bits", 16, "from 32 to 64"),
         ("watchdog_bits", 4, "from 8 to 32"),
+        ("activation_tables", 3, "0, 1, 2, 4 or 8"),
     ],
 )
 def test_illegal_values_name_the_rule(field, value, rule):
     with pytest.raises(ConfigError, match=f"hardware '16x16': {field} must be .*{rule}.*, not {value}"):
         replace(PRESETS["16x16"], **{field: value})
+
+
+def test_what_is_not_built_leaves_no_trace():
+    """Hardware without tables is what it was before there were any: the same hash, the same header of the Verilog."""
+    assert "activation_tables" not in HardwareConfig().values()
+    assert HardwareConfig(activation_tables=2).values()["activation_tables"] == 2
+    assert HardwareConfig(activation_tables=2).hash() != HardwareConfig().hash()
+    assert HardwareConfig.from_values(HardwareConfig(activation_tables=2).values()) == HardwareConfig(activation_tables=2)
 
 
 def test_hash_ignores_the_name_and_sees_everything_else():

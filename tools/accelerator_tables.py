@@ -41,6 +41,7 @@ PARAMETERS = {
     "bus_bits": "width of the memory bus; 0 in a TOML file: 8 N, at most 128",
     "address_bits": "width of memory addresses",
     "watchdog_bits": "width of the watchdog register",
+    "activation_tables": "tables of 256 codes that lie on chip at once, 0, 1, 2, 4 or 8; 0 builds none",
     "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`",
 }
 ERRORS = {
@@ -92,6 +93,7 @@ def latencies() -> str:
         "from a pixel's read to its sums": latency.sum_cycles,
         "W: from the emission of a result to its write": lambda c: latency.write_cycles(c, residual=False),
         "W with residual": lambda c: latency.write_cycles(c, residual=True),
+        "added to W by a table": lambda c: latency.TABLE_CYCLES,
     }
     return table(["cycles", *PRESETS], [[name, *(value(config) for config in PRESETS.values())] for name, value in rows.items()])
 

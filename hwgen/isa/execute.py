@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, TABLE_ENTRIES, TABLE_LANES, HardwareConfig
 from hwgen.errors import HwgenError
 from hwgen.isa.fields import Buffer, Mode, Reduce, Region
 from hwgen.isa.instructions import Conv, Load, Store, chain_lanes, in_different_banks, tap_lane
@@ -40,6 +40,8 @@ def check_conv(command: Conv, config: HardwareConfig) -> None:
         (not (c.keep or c.resume) or c.output_tiles == 1, "keep and resume need one output tile"),
         (not (c.keep or c.resume) or c.output_rows * c.output_columns <= c.pixels_per_tile, "keep and resume need one pixel tile"),
         (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes) >= 1, "counts must be at least 1"),
+        (not c.table or config.activation_tables > 0, "table needs hardware with activation tables"),
+        (c.table_address % (TABLE_ENTRIES // TABLE_LANES) == 0, f"table_address must be a multiple of {TABLE_ENTRIES // TABLE_LANES}"),
         (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),
     ]
     for holds, rule in rules:
@@ -209,6 +211,8 @@ def run_conv(command: Conv, memories: Memories) -> None:
             if command.residual:
                 b = memories.activation[_residual_addresses(command, config, s.block), lane].astype(np.int64)
                 y = _add_residual(command, config, y, b)
+            if command.table:
+                y = memories.table_entries(command.table_address)[y + TABLE_ENTRIES // 2]
             writes.append((result_addresses(command, config, s.block), lane, y))
     for words, lane, y in writes:
         memories.activation[words, lane] = y
@@ -248,9 +252,12 @@ def _check_transfer(command: Load | Store, index: int, memories: Memories, words
 def run_load(command: Load, index: int, memories: Memories) -> None:
     """Execute one LOAD; raises ProgramError as the hardware would."""
     buffers: dict[int, npt.NDArray[Any]] = {Buffer.ACTIVATION: memories.activation, Buffer.WEIGHT: memories.weight, Buffer.PARAMETER: memories.parameter}
+    if memories.config.activation_tables:
+        buffers[Buffer.TABLE] = memories.table
     target = buffers.get(command.destination)
     if target is None:
-        raise ProgramError(ErrorCode.BUFFER, index, command.buffer_address, f"destination must be 0, 1 or 2, not {command.destination}")
+        legal = ", ".join(str(int(buffer)) for buffer in buffers)
+        raise ProgramError(ErrorCode.BUFFER, index, command.buffer_address, f"destination must be one of {legal}, not {command.destination}")
     _check_transfer(command, index, memories, *target.shape)
     memory, flat, word_bytes = memories.regions[Region(command.region)], target.view(np.uint8).reshape(-1), target.shape[1]
     for row in range(command.rows):

@@ -15,7 +15,10 @@ TOKEN_LIMIT = 255  # tokens that one engine may have given to another one before
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """`width` bits of 32-bit word `word` from bit `lsb`; a field of more than 32 bits starts at bit 0 and goes on in the next word."""
+    """`width` bits of 32-bit word `word` from bit `lsb`; a field of more than 32 bits starts at bit 0 and goes on in the next word.
+
+    `option`: the hardware parameter without which hardware does not look at the field.
+    """
 
     name: str
     word: int
@@ -23,6 +26,7 @@ class Field:
     width: int
     signed: bool
     meaning: str
+    option: str = ""
 
     @property
     def bit(self) -> int:
@@ -43,9 +47,9 @@ class Field:
         return (1 << (self.width - self.signed)) - 1
 
 
-def bits(word: int, lsb: int, width: int, meaning: str, *, signed: bool = False, default: Any = 0) -> Any:
+def bits(word: int, lsb: int, width: int, meaning: str, *, signed: bool = False, default: Any = 0, option: str = "") -> Any:
     """A dataclass field that knows its place in the record."""
-    return dataclasses.field(default=default, metadata={"word": word, "lsb": lsb, "width": width, "signed": signed, "meaning": meaning})
+    return dataclasses.field(default=default, metadata={"word": word, "lsb": lsb, "width": width, "signed": signed, "meaning": meaning, "option": option})
 
 
 _KNOWN: dict[type, tuple[Field, ...]] = {}
@@ -94,6 +98,7 @@ class Buffer(IntEnum):
     ACTIVATION = 0
     WEIGHT = 1
     PARAMETER = 2
+    TABLE = 3
 
 
 class Mode(IntEnum):

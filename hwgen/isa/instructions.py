@@ -66,7 +66,7 @@ class Load(_Transfer):
 
     opcode = Opcode.LOAD
     engine = Engine.LOAD
-    destination: int = bits(0, 16, 2, "buffer: 0 activation, 1 weight, 2 parameter", default=Buffer.ACTIVATION)
+    destination: int = bits(0, 16, 2, "buffer: 0 activation, 1 weight, 2 parameter, 3 table", default=Buffer.ACTIVATION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Store(_Transfer):
 
 @dataclass(frozen=True, kw_only=True)
 class Conv(_Tokens):
-    """One layer, or a rectangle of one: convolution, pooling, copy or addition.
+    """One layer, or a rectangle of one: convolution, pooling, copy or addition, and a function of each result.
 
     for tile in output_tiles: for pixel tile: for kernel row: for kernel step: for input block: one pass over the pixels of the tile.
     In depthwise mode a pass takes `tap_rows` kernel rows (the last group what is left) and `taps` kernel columns.
@@ -140,6 +140,8 @@ class Conv(_Tokens):
     residual_low: int = bits(20, 0, 8, "lowest sum", signed=True)
     residual_high: int = bits(20, 8, 8, "highest sum", signed=True)
     residual_shift: int = bits(20, 16, 6, "right shift of the sum")
+    table: int = bits(20, 22, 1, "1: each result, the residual added, is looked up in a table", option="activation_tables")
+    table_address: int = bits(20, 23, 9, "table word of the entry of code -128; a multiple of 64", option="activation_tables")
     residual_multiplier_a: int = bits(21, 0, 24, "multiplier of the convolution's result (its exponent when multiplier_bits is 0)")
     residual_multiplier_b: int = bits(22, 0, 24, "multiplier of the residual (its exponent when multiplier_bits is 0)")
     residual_offset: int = bits(23, 0, 48, "constant of the sum, see AddRequantize", signed=True)

@@ -20,6 +20,7 @@ READ_CYCLES = 2  # from a pixel's read to its words: the buffer's cycle, and a r
 SET_READ_CYCLES = 1  # from the read of a weight or parameter word to the word
 ROUTE_CYCLES = 3  # from its words to its operands
 TREE_LEVELS_PER_REGISTER = 2
+TABLE_CYCLES = 3  # from a code to its entry: the memory's cycle, a register behind it, one behind the choice in the word
 
 
 def operand_cycles() -> int:
@@ -38,7 +39,7 @@ def sum_cycles(config: HardwareConfig) -> int:
     return operand_cycles() + 1 + tree_cycles(config)
 
 
-def write_cycles(config: HardwareConfig, residual: bool) -> int:
+def write_cycles(config: HardwareConfig, residual: bool, table: bool = False) -> int:
     """From the emission of a slice to the write of its results."""
-    stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0)
+    stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0) + (TABLE_CYCLES if table else 0)
     return sum_cycles(config) + 1 + stages

@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Field, fields_of
+from hwgen.isa.instructions import Conv
 
 INDEX_BITS = 25  # position of a command in the program: 4 GiB of records
 _ENGINES = tuple(engine.name.lower() for engine in Engine)
@@ -18,8 +19,9 @@ def record_slice(record: ValueLike, field: Field) -> Value:
     return Value.cast(record)[field.bit : field.bit + field.width]
 
 
-def _operands(command: type) -> tuple[Field, ...]:
-    return tuple(field for field in fields_of(command) if not field.is_token)
+def _operands(command: type, config: HardwareConfig) -> tuple[Field, ...]:
+    """The fields that this hardware looks at."""
+    return tuple(field for field in fields_of(command) if not field.is_token and (not field.option or getattr(config, field.option)))
 
 
 def _tokens(command: type, prefix: str) -> tuple[Field, ...]:
@@ -28,20 +30,25 @@ def _tokens(command: type, prefix: str) -> tuple[Field, ...]:
     return tuple(by_name[f"{prefix}_{engine}"] for engine in _ENGINES)
 
 
-def command_layout(command: type) -> data.StructLayout:
+def command_layout(command: type, config: HardwareConfig) -> data.StructLayout:
     """What an engine needs of a command: its fields in order of position, without opcode and tokens."""
-    return data.StructLayout({field.name: signed(field.width) if field.signed else unsigned(field.width) for field in _operands(command)})
+    return data.StructLayout({field.name: signed(field.width) if field.signed else unsigned(field.width) for field in _operands(command, config)})
 
 
-def dispatch_layout(command: type) -> data.StructLayout:
+def conv_layout(config: HardwareConfig) -> data.StructLayout:
+    """Of the compute engine's command."""
+    return command_layout(Conv, config)
+
+
+def dispatch_layout(command: type, config: HardwareConfig) -> data.StructLayout:
     """A command on its way to an engine: `wait` and `signal` (one bit per Engine), `index` in the program, `operands`."""
-    return data.StructLayout({"wait": 3, "signal": 3, "index": INDEX_BITS, "operands": command_layout(command)})
+    return data.StructLayout({"wait": 3, "signal": 3, "index": INDEX_BITS, "operands": command_layout(command, config)})
 
 
-def dispatch_of(command: type, record: ValueLike, index: ValueLike) -> Value:
-    """The bits of `dispatch_layout(command)` out of a program record."""
+def dispatch_of(command: type, record: ValueLike, index: ValueLike, config: HardwareConfig) -> Value:
+    """The bits of `dispatch_layout(command, config)` out of a program record."""
     tokens = [record_slice(record, field) for prefix in ("wait", "signal") for field in _tokens(command, prefix)]
-    operands = [record_slice(record, field) for field in _operands(command)]
+    operands = [record_slice(record, field) for field in _operands(command, config)]
     return Cat(*tokens, Value.cast(index)[:INDEX_BITS], *operands)
 
 
@@ -53,14 +60,16 @@ def record_bits(commands: tuple[type, ...]) -> int:
 
 
 def buffer_words(config: HardwareConfig) -> dict[Buffer, int]:
-    return {Buffer.ACTIVATION: config.activation_words, Buffer.WEIGHT: config.weight_words, Buffer.PARAMETER: config.parameter_words}
+    """Sizes of the buffers that this hardware has."""
+    tables = {Buffer.TABLE: config.table_words} if config.activation_tables else {}
+    return {Buffer.ACTIVATION: config.activation_words, Buffer.WEIGHT: config.weight_words, Buffer.PARAMETER: config.parameter_words, **tables}
 
 
 def buffer_chunks(config: HardwareConfig) -> dict[Buffer, int]:
     """Bus words per buffer word; powers of two."""
     sizes = {Buffer.ACTIVATION: config.in_lanes, Buffer.WEIGHT: config.weight_word_bytes, Buffer.PARAMETER: config.parameter_word_bytes}
     assert all(size % config.bus_bytes == 0 for size in sizes.values()), "a buffer word must hold whole bus words"
-    return {buffer: size // config.bus_bytes for buffer, size in sizes.items()}
+    return {buffer: size // config.bus_bytes for buffer, size in sizes.items()} | ({Buffer.TABLE: 1} if config.activation_tables else {})
 
 
 def load_write_layout(config: HardwareConfig) -> data.StructLayout:

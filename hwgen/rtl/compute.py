@@ -14,8 +14,9 @@ from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
 from hwgen.isa.latency import READ_CYCLES, SET_READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
 from hwgen.rtl.activation_buffer import PORTS, ActivationBuffer, granule_bytes
+from hwgen.rtl.activation_table import ActivationTable
 from hwgen.rtl.activity import LOST_LAYOUT
-from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
+from hwgen.rtl.command import STORE_READ_LAYOUT, conv_layout, load_write_layout
 from hwgen.rtl.delay import as_views, delay, delay_data
 from hwgen.rtl.fetch import Fetch, beat_layout
 from hwgen.rtl.mac_array import MacArray
@@ -25,7 +26,7 @@ from hwgen.rtl.requantizer import Requantizer, ResidualAdder
 from hwgen.rtl.route import Route
 from hwgen.rtl.side_queue import SideQueue
 from hwgen.rtl.skid import Skid
-from hwgen.rtl.walker import CONV_LAYOUT, Walker, pixel_layout
+from hwgen.rtl.walker import Walker, pixel_layout
 from hwgen.rtl.weight_buffer import WeightBuffer
 from hwgen.rtl.weight_loader import WeightLoader
 from hwgen.rtl.writer import Writer
@@ -50,15 +51,15 @@ class ComputeEngine(wiring.Component):
       last column   in the last pass of a pixel tile `slices` cycles (depthwise: depthwise_lanes / requantize_lanes), one more if it
                     reads at the port of the residual word of its first slice and that slice is written
       passes        a pass's first pixel is complete at least PASS_CYCLES = 4 after that of the pass before
-      done          d' = s + cycles up to the last slice (schedule.cost.command_cycles) - 1 + write_cycles(config, residual)
-    Next handshake at the earliest at d' - write_cycles(config, residual) + 1.
+      done          d' = s + cycles up to the last slice (schedule.cost.command_cycles) - 1 + write_cycles(config, residual, table)
+    Next handshake at the earliest at d' - write_cycles(config, residual, table) + 1.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         super().__init__(
             {
-                "command": In(stream.Signature(CONV_LAYOUT)),
+                "command": In(stream.Signature(conv_layout(config))),
                 "done": Out(1),
                 "idle": Out(1),
                 "abort": In(1),
@@ -91,7 +92,11 @@ class ComputeEngine(wiring.Component):
         self.activations, self.weights, self.parameters = ActivationBuffer(c), WeightBuffer(c), ParameterBuffer(c)
         m.submodules.activations, m.submodules.weights, m.submodules.parameters = self.activations, self.weights, self.parameters
         load = self.load_write
-        for buffer in (self.weights, self.parameters):
+        buffers: list[Any] = [self.weights, self.parameters]
+        if c.activation_tables:
+            m.submodules.table = self.table = ActivationTable(c)
+            buffers.append(self.table)
+        for buffer in buffers:
             m.d.comb += buffer.load.eq(load.payload)
         m.d.comb += [self.activations.load.payload.eq(load.payload), load.ready.eq(1)]
         with m.Switch(load.payload.buffer):
@@ -101,6 +106,9 @@ class ComputeEngine(wiring.Component):
                 m.d.comb += self.weights.load_valid.eq(load.valid)
             with m.Case(Buffer.PARAMETER):
                 m.d.comb += self.parameters.load_valid.eq(load.valid)
+            if c.activation_tables:
+                with m.Case(Buffer.TABLE):
+                    m.d.comb += self.table.load_valid.eq(load.valid)
         m.d.comb += [
             self.activations.store.payload.eq(self.store_read.payload),
             self.activations.store.valid.eq(self.store_read.valid),
@@ -111,7 +119,7 @@ class ComputeEngine(wiring.Component):
     def _commands(self, m: Module) -> None:
         """`front` is the command whose pixels are fetched, `back` the one whose results are under way."""
         busy, self.draining, self.started = Signal(), Signal(), Signal()
-        self.front, self.back = Signal(CONV_LAYOUT, reset_less=True), Signal(CONV_LAYOUT, reset_less=True)
+        self.front, self.back = Signal(conv_layout(self.config), reset_less=True), Signal(conv_layout(self.config), reset_less=True)
         take = Signal()
         m.d.comb += [take.eq(self.command.valid & self.command.ready), self.command.ready.eq(~busy), self.idle.eq(~busy & ~self.draining)]
         m.d.sync += self.started.eq(take)
@@ -260,13 +268,19 @@ class ComputeEngine(wiring.Component):
         ]
 
     def _writes(self, m: Module, requantizer: Requantizer, adder: ResidualAdder) -> None:
-        m.submodules.writer = writer = Writer(self.config, write_cycles(self.config, True))
+        tables = self.config.activation_tables > 0
+        m.submodules.writer = writer = Writer(self.config, write_cycles(self.config, True, tables))
         m.d.comb += [writer.push.eq(self.fetch.emitting), writer.result.eq(self.fetch.result)]
+        if tables:
+            self._look_up(m, requantizer, adder)
         for name in ("next", "valid", "y"):
             source = name if name == "y" else f"y_{name}"
             m.d.comb += getattr(writer, name).eq(getattr(requantizer, source))
             with m.If(self.back.residual):
                 m.d.comb += getattr(writer, name).eq(getattr(adder, source))
+            if tables:
+                with m.If(self.back.table):
+                    m.d.comb += getattr(writer, name).eq(getattr(self.table, source))
         write = writer.write
         m.d.comb += [
             self.activations.write.eq(write),
@@ -275,4 +289,13 @@ class ComputeEngine(wiring.Component):
             self.trace_address.eq(write.address),
             self.trace_mask.eq(Cat(bit.replicate(granule_bytes(self.config)) for bit in write.mask)),
             self.trace_data.eq(write.data),
+        ]
+
+    def _look_up(self, m: Module, requantizer: Requantizer, adder: ResidualAdder) -> None:
+        """Results, the residual added where there is one, on their way through the table."""
+        table, residual = self.table, self.back.residual
+        m.d.comb += [
+            table.address.eq(self.back.table_address),
+            table.valid.eq(Mux(residual, adder.y_valid, requantizer.y_valid) & self.back.table),
+            table.x.eq(Mux(residual, adder.y, requantizer.y)),
         ]

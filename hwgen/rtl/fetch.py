@@ -12,7 +12,8 @@ from hwgen.isa.fields import Mode
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.rtl.activation_buffer import BANK_BITS, PORT_BITS, PORTS, SIDE_BITS, address_bits, port_of, port_reads_layout, row_of
 from hwgen.rtl.activity import LOST_LAYOUT
-from hwgen.rtl.walker import CONV_LAYOUT, POSITION_BITS, distances_layout, pixel_layout
+from hwgen.rtl.command import conv_layout
+from hwgen.rtl.walker import POSITION_BITS, distances_layout, pixel_layout
 
 
 def route_layout(config: HardwareConfig) -> data.StructLayout:
@@ -66,7 +67,7 @@ class Fetch(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "command": In(CONV_LAYOUT),
+                "command": In(conv_layout(config)),
                 "valid": In(1),
                 "pixel": In(pixel_layout(config)),
                 "advance": Out(1),

@@ -47,7 +47,7 @@ class LoadEngine(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Load))),
+                "command": In(stream.Signature(command_layout(Load, config))),
                 "index": In(INDEX_BITS),
                 "oldest": In(INDEX_BITS),
                 "regions": In(regions_layout(config)),
@@ -89,8 +89,9 @@ class LoadEngine(wiring.Component):
             m.d.sync += self.write.valid.eq(taken & ~beat.error)
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}
             address, chunk = beat.beat >> shifts[Buffer.ACTIVATION], beat.beat[: shifts[Buffer.ACTIVATION]]
-            for buffer in (Buffer.WEIGHT, Buffer.PARAMETER):
-                address = Mux(beat.buffer == buffer, beat.beat >> shifts[buffer], address)
-                chunk = Mux(beat.buffer == buffer, beat.beat[: shifts[buffer]], chunk)
+            for buffer, shift in shifts.items():
+                if buffer is not Buffer.ACTIVATION:
+                    address = Mux(beat.buffer == buffer, beat.beat >> shift, address)
+                    chunk = Mux(beat.buffer == buffer, beat.beat[:shift], chunk)
             m.d.sync += [write.buffer.eq(beat.buffer), write.address.eq(address), write.chunk.eq(chunk), write.data.eq(beat.data), last.eq(beat.last)]
         return m

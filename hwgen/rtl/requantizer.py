@@ -11,10 +11,10 @@ from amaranth.lib.wiring import In, Out
 
 from hwgen.arith import PARTS, IntType, Stage, scale_down, select
 from hwgen.config import HardwareConfig
+from hwgen.rtl.command import conv_layout
 from hwgen.rtl.delay import delay
 from hwgen.rtl.parameter_buffer import rescale_layout
 from hwgen.rtl.parameter_set import pick
-from hwgen.rtl.walker import CONV_LAYOUT
 
 
 @select.register(Value)
@@ -111,7 +111,8 @@ class ResidualAdder(wiring.Component):
     def __init__(self, config: HardwareConfig) -> None:
         self.config = config
         q = config.requantize_lanes
-        super().__init__({"command": In(CONV_LAYOUT), "valid": In(1), "a": In(8 * q), "b": In(8 * q), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
+        operands = {"command": In(conv_layout(config)), "valid": In(1), "a": In(8 * q), "b": In(8 * q)}
+        super().__init__({**operands, "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

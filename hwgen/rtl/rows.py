@@ -20,7 +20,7 @@ from hwgen.rtl.faults import FAULT_LAYOUT, report
 def beat_bits(config: HardwareConfig) -> int:
     """Bits of a position in the largest buffer, counted in bus words."""
     chunks, words = buffer_chunks(config), buffer_words(config)
-    return max(ceil_log2(words[buffer] * chunks[buffer]) for buffer in Buffer)
+    return max(ceil_log2(words[buffer] * chunks[buffer]) for buffer in words)
 
 
 def row_layout(config: HardwareConfig, words: int | None = None) -> data.StructLayout:
@@ -54,7 +54,7 @@ class RowGenerator(wiring.Component):
         self._shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(config).items()}
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(command))),
+                "command": In(stream.Signature(command_layout(command, config))),
                 "index": In(INDEX_BITS),
                 "regions": In(regions_layout(config)),
                 "rows": Out(stream.Signature(row_layout(config))),
@@ -68,8 +68,9 @@ class RowGenerator(wiring.Component):
     def _first_beat(self, word: Value, buffer: Value) -> Value:
         """`word` counted in bus words; bits beyond the largest buffer are lost: `_exceeds_buffer` looks at `word` itself."""
         choice = word << self._shifts[Buffer.ACTIVATION]
-        for other in (Buffer.WEIGHT, Buffer.PARAMETER):
-            choice = Mux(buffer == other, word << self._shifts[other], choice)
+        for other, shift in self._shifts.items():
+            if other is not Buffer.ACTIVATION:
+                choice = Mux(buffer == other, word << shift, choice)
         return choice
 
     def _exceeds_buffer(self, buffer: Value, word: Value, length: Value, last_beat: Value) -> Value:
@@ -113,7 +114,7 @@ class RowGenerator(wiring.Component):
                 last_word = region.base[low:] + last_offset
                 unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
                 unknown, wraps = held.region >= len(Region), last_word[self._config.address_bits - low :].any()
-                known_buffer = buffer != len(Buffer)
+                known_buffer = buffer != len(Buffer) - 1 if Buffer.TABLE not in self._shifts else C(1, 1)
                 m.d.sync += [
                     misaligned.eq(known_buffer & (unaligned | length[-1] | ~rows_left.any())),
                     outside.eq(known_buffer & (unknown | wraps | (last_offset >= region.size[low:]))),

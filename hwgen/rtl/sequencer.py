@@ -32,8 +32,8 @@ def _kept_bits(name: str, width: int, config: HardwareConfig) -> int:
 
 
 def _kept(command: type, config: HardwareConfig) -> Const:
-    """A mask over `dispatch_layout(command)`; transfers keep everything, since they are checked."""
-    layout = dispatch_layout(command)
+    """A mask over `dispatch_layout(command, config)`; transfers keep everything, since they are checked."""
+    layout = dispatch_layout(command, config)
     operands = layout["operands"]
     mask = (1 << operands.offset) - 1
     for name, field in operands.shape:
@@ -78,7 +78,7 @@ class Sequencer(wiring.Component):
                 "ending": Out(1),
                 "finished": Out(1),
                 "fault": Out(FAULT_LAYOUT),
-                **{engine.name.lower(): Out(stream.Signature(dispatch_layout(command))) for engine, command in COMMAND_OF_ENGINE.items()},
+                **{engine.name.lower(): Out(stream.Signature(dispatch_layout(command, config))) for engine, command in COMMAND_OF_ENGINE.items()},
             }
         )
 
@@ -91,7 +91,7 @@ class Sequencer(wiring.Component):
         for engine, command in COMMAND_OF_ENGINE.items():
             queue = getattr(self, engine.name.lower())
             mine = opcode == command.opcode
-            m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index) & _kept(command, self._config))]
+            m.d.comb += [queue.valid.eq(valid & mine), queue.payload.eq(dispatch_of(command, record, self.index, self._config) & _kept(command, self._config))]
             m.d.comb += self.held_for[engine].eq(queue.valid & ~queue.ready)
             leaves |= queue.valid & queue.ready
             known |= mine

@@ -48,7 +48,7 @@ class StoreEngine(wiring.Component):
         self._config = config
         super().__init__(
             {
-                "command": In(stream.Signature(command_layout(Store))),
+                "command": In(stream.Signature(command_layout(Store, config))),
                 "index": In(INDEX_BITS),
                 "oldest": In(INDEX_BITS),
                 "regions": In(regions_layout(config)),

@@ -10,6 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from hwgen.config import HardwareConfig
 from hwgen.isa.fields import TOKEN_LIMIT, Engine
 from hwgen.rtl.command import INDEX_BITS, command_layout, dispatch_layout
 
@@ -131,13 +132,13 @@ class TokenGate(wiring.Component):
     command are given in the cycle of `done`, so they are available 1 cycle later.
     """
 
-    def __init__(self, command: type, depth: int) -> None:
-        self._command, self._depth = command, depth
+    def __init__(self, command: type, depth: int, config: HardwareConfig) -> None:
+        self._depth, self._layout = depth, dispatch_layout(command, config)
         flags = len(Engine)
         super().__init__(
             {
-                "source": In(stream.Signature(dispatch_layout(command))),
-                "command": Out(stream.Signature(command_layout(command))),
+                "source": In(stream.Signature(self._layout)),
+                "command": Out(stream.Signature(command_layout(command, config))),
                 "index": Out(INDEX_BITS),
                 "done": In(1),
                 "oldest": Out(INDEX_BITS),
@@ -155,7 +156,7 @@ class TokenGate(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         running_layout = data.StructLayout({"signal": len(Engine), "index": INDEX_BITS})
-        m.submodules.queue = queue = HeadQueue(dispatch_layout(self._command), self._depth)
+        m.submodules.queue = queue = HeadQueue(self._layout, self._depth)
         m.submodules.running = running = HeadQueue(running_layout, COMMANDS_IN_ENGINE)
         wiring.connect(m, wiring.flipped(self.source), queue.source)
         head, oldest = queue.head.payload, running.head.payload

@@ -80,7 +80,7 @@ class Accelerator(wiring.Component):
         working = ResetInserter(self.control.halt)
         self.fetch, self.sequencer, self.tokens = ProgramFetch(c), Sequencer(c), TokenCounters()
         self.load, self.store = LoadEngine(c), StoreEngine(c)
-        self.gates = {e: TokenGate(command, QUEUE_DEPTH[e]) for e, command in COMMAND_OF_ENGINE.items()}
+        self.gates = {e: TokenGate(command, QUEUE_DEPTH[e], c) for e, command in COMMAND_OF_ENGINE.items()}
         m.submodules.fetch, m.submodules.sequencer, m.submodules.tokens = working(self.fetch), working(self.sequencer), working(self.tokens)
         m.submodules.load, m.submodules.store = working(self.load), working(self.store)
         for engine, gate in self.gates.items():

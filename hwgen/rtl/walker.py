@@ -9,13 +9,11 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import BANKS, WINDOW_TAPS, HardwareConfig
 from hwgen.isa.fields import Mode, Reduce
-from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import WALK_CYCLES
 from hwgen.rtl.activation_buffer import address_bits
-from hwgen.rtl.command import command_layout
+from hwgen.rtl.command import conv_layout
 from hwgen.rtl.delay import delay
 
-CONV_LAYOUT = command_layout(Conv)
 POSITION_BITS = 20  # image rows and columns (packed: bytes), signed, padding and dilated kernels included
 _COLUMN_BITS = ceil_log2(WINDOW_TAPS[-1])  # columns that a pixel sees
 _STEP_BITS = _COLUMN_BITS + 9  # their distances
@@ -102,8 +100,8 @@ class Walker(wiring.Component):
         super().__init__(
             {
                 "take": In(1),
-                "taken": In(CONV_LAYOUT),
-                "command": In(CONV_LAYOUT),
+                "taken": In(conv_layout(config)),
+                "command": In(conv_layout(config)),
                 "advance": In(1),
                 "valid": Out(1),
                 "pixel": Out(pixel_layout(config)),

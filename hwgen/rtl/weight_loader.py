@@ -9,7 +9,8 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Reduce
-from hwgen.rtl.walker import CONV_LAYOUT, pixel_layout
+from hwgen.rtl.command import conv_layout
+from hwgen.rtl.walker import pixel_layout
 
 
 def step_layout(address: int, config: HardwareConfig) -> data.StructLayout:
@@ -31,7 +32,7 @@ class WeightLoader(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
-                "command": In(CONV_LAYOUT),
+                "command": In(conv_layout(config)),
                 "pass_start": In(1),
                 "pixel": In(pixel_layout(config)),
                 "weights_valid": Out(1),

@@ -199,10 +199,15 @@ def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, repo
     return cold, None, weights
 
 
-def _needed(load: Workload) -> tuple[tuple[list[int], int], tuple[list[int], int]]:
-    """Words of all weights and of all parameters, each with the size of its buffer."""
+def _needed(load: Workload) -> tuple[tuple[list[int], int], ...]:
+    """Words of all weights, of all parameters and of all tables, each with the size of its buffer."""
     jobs, config = [job for work in load.works for job in work.jobs], load.config
-    return ([job.weight_words(config) for job in jobs], config.weight_words), ([job.parameter_words(config) for job in jobs], config.parameter_words)
+    tables = {job.table.tobytes(): job.table_words for job in jobs if job.table is not None}
+    return (
+        ([job.weight_words(config) for job in jobs], config.weight_words),
+        ([job.parameter_words(config) for job in jobs], config.parameter_words),
+        (list(tables.values()), config.table_words),
+    )
 
 
 def _routine(emitter: Emitter, segments: tuple[Segment, ...], report: Report) -> Routine:
@@ -243,8 +248,8 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
 
 def _check_operators(graph: Graph, config: HardwareConfig) -> None:
     tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
-    if tables:
-        reason = f"needs an activation table, which the hardware {config.name!r} has not"
+    if tables and not config.activation_tables:
+        reason = f"needs an activation table, which the hardware {config.name!r} has not; set activation_tables to 1, 2, 4 or 8"
         raise UnsupportedError([Unsupported(node=node.name, operator="Lookup", reason=reason) for node in tables])
 
 

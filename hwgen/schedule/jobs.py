@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from hwgen.config import HardwareConfig
+from hwgen.config import TABLE_ENTRIES, TABLE_LANES, HardwareConfig
 from hwgen.ir.types import IntArray
 from hwgen.isa.execute import longest_pixel_tile
 from hwgen.isa.fields import Mode
@@ -20,6 +20,7 @@ from hwgen.ops.integer import weight_parts
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """`weights` (sets, M, N), none for maximum; `parameters` arrays (sets, M). Sets in the order in which the command uses them.
+    `table`: (256,) output codes by the code before them + 128, where the command looks its results up.
 
     Weights beyond int8 are a sum of int8 `parts`; hwgen.schedule.cut makes one command of each.
     """
@@ -27,6 +28,7 @@ class Job:
     command: Conv
     weights: IntArray | None
     parameters: dict[str, Int64Array]
+    table: Int8Array | None = None
 
     @cached_property
     def parts(self) -> tuple[Int8Array, ...]:
@@ -42,6 +44,10 @@ class Job:
 
     def parameter_words(self, config: HardwareConfig) -> int:
         return len(self.parameters["bias"]) * config.weight_load_cycles
+
+    @property
+    def table_words(self) -> int:
+        return 0 if self.table is None else TABLE_ENTRIES // TABLE_LANES
 
 
 def tile_channels(command: Conv, config: HardwareConfig) -> int:
@@ -90,4 +96,4 @@ def tile_range(job: Job, first: int, end: int, config: HardwareConfig) -> Job:
     )
     weights = job.weights if command.weights_held or job.weights is None else job.weights[first * command.passes : end * command.passes]
     parameters = job.parameters if command.parameters_held else {name: sets[first:end] for name, sets in job.parameters.items()}
-    return Job(command=part, weights=weights, parameters=parameters)
+    return replace(job, command=part, weights=weights, parameters=parameters)

@@ -17,7 +17,18 @@ from hwgen.layout import Int64Array, Layout, PackedLayout
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import AddStage, OutputStage, add_stage, average_stages, folded_bias, identity_stage, output_stage, pad_code, unit_stage
+from hwgen.ops.integer import (
+    AddStage,
+    OutputStage,
+    add_stage,
+    average_stages,
+    folded_bias,
+    identity_stage,
+    lookup_table,
+    output_stage,
+    pad_code,
+    unit_stage,
+)
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.schedule.box import whole
@@ -42,7 +53,7 @@ class Place:
 
 
 def lower(operation: Operation, place: Place) -> tuple[Job, ...]:
-    """The jobs of one operation, residual addition included."""
+    """The jobs of one operation, residual addition and lookup included."""
     jobs = _main_jobs(operation, place)
     commands = [replace(job.command, pixels_per_tile=pixels_per_tile(job.command, place.config)) for job in jobs]
     if operation.add is not None:
@@ -50,7 +61,11 @@ def lower(operation: Operation, place: Place) -> tuple[Job, ...]:
         if operation.main is not None and operation.add.inputs[0] == operation.residual:
             stage = replace(stage, multiplier_a=stage.multiplier_b, multiplier_b=stage.multiplier_a)
         commands = [_with_residual(command, stage, place, operation) for command in commands]
-    return tuple(replace(job, command=command) for job, command in zip(jobs, commands, strict=True))
+    table = None
+    if operation.lookup is not None:
+        table = lookup_table(operation.lookup, place.graph)
+        commands = [replace(command, table=1) for command in commands]
+    return tuple(replace(job, command=command, table=table) for job, command in zip(jobs, commands, strict=True))
 
 
 def _with_residual(command: ConvCommand, stage: AddStage, place: Place, operation: Operation) -> ConvCommand:
@@ -77,7 +92,6 @@ def _with_residual(command: ConvCommand, stage: AddStage, place: Place, operatio
 def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
     node = operation.main
     if node is None:
-        assert operation.add is not None
         source = place.graph.values[operation.input]
         return (_maximum_job(operation, place, unit_stage(source.type.channels, place.graph.arithmetic), INT8.min),)
     op = node.op

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
-from hwgen.layout import parameter_bytes, weight_bytes
+from hwgen.layout import parameter_bytes, table_bytes, weight_bytes
 from hwgen.schedule.cost import command_cycles
 from hwgen.schedule.footprint import Interval, buffer_words, conv_reads, conv_writes, sides
 from hwgen.schedule.hazards import Hazards, latest
@@ -47,7 +47,8 @@ class Weights:
     offsets: dict[Hashable, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rings = {Buffer.WEIGHT: Ring(self.config.weight_words), Buffer.PARAMETER: Ring(self.config.parameter_words)}
+        sizes = {Buffer.WEIGHT: self.config.weight_words, Buffer.PARAMETER: self.config.parameter_words, Buffer.TABLE: self.config.table_words}
+        self.rings = {buffer: Ring(size) for buffer, size in sizes.items()}
 
     def offset(self, data: bytes, key: Hashable) -> int:
         """Where `data` lies in the region, on a bus word boundary; equal contents lie there once."""
@@ -111,8 +112,11 @@ class Streamer:
         if job.parts:
             (weights,) = job.parts
             images[Buffer.WEIGHT] = (weight_bytes(weights), job.weight_words(self.config))
+        if job.table is not None:
+            images[Buffer.TABLE] = (table_bytes(job.table, self.config.bus_bytes), job.table_words)
         places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
-        command = job.command.altered(weight_address=places.get(Buffer.WEIGHT, 0), parameter_address=places[Buffer.PARAMETER])
+        addresses = {"weight_address": Buffer.WEIGHT, "parameter_address": Buffer.PARAMETER, "table_address": Buffer.TABLE}
+        command = job.command.altered(**{name: places.get(buffer, 0) for name, buffer in addresses.items()})
         step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))
         waits = [
             self._touch(conv_reads(command, self.config), step, writes=False),

@@ -254,7 +254,7 @@ class _Machine:
             self.wake(source.row_from)
         else:
             assert isinstance(command, Conv)
-            write = latency.write_cycles(self.config, bool(command.residual))
+            write = latency.write_cycles(self.config, bool(command.residual), bool(command.table))
             first = max(now + latency.SETUP_CYCLES, self.compute_end + 1)
             self.compute_end = first + command_cycles(command, self.config) - 1 + write
             self.compute_free = self.compute_end - write + 1

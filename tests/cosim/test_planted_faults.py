@@ -174,7 +174,7 @@ class Mutant:
 
 def ignored_field(name: str) -> Mutant:
     """The machine takes a field of CONV for 0 in one place."""
-    field = command_layout(Conv)[name]
+    field = command_layout(Conv, CONFIG)[name]
     return Mutant(pattern=rf"\bcommand\[{field.offset + field.width - 1}:{field.offset}\]", replacement=f"{field.width}'d0")
 
 

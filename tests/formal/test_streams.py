@@ -140,11 +140,11 @@ def _unnamed(whole: Value) -> list[Value]:
 def gate_harness(eager: bool = False) -> Harness:
     """Commands of a gate in order, each only with its tokens, which are taken once; `eager` lets the engine say `done` too often."""
     depth, places = 2, COMMANDS_IN_ENGINE
-    h = Harness(TokenGate(Store, depth))
+    h = Harness(TokenGate(Store, depth, CONFIG))
     source, command = offer(h, h.dut.source, "source"), accept(h, h.dut.command, "command")
     done, available = h.free(1, "done"), h.free(3, "available")
     h.d.comb += [h.dut.done.eq(done), h.dut.available.eq(available)]
-    layout = dispatch_layout(Store)
+    layout = dispatch_layout(Store, CONFIG)
     waiting = Record(h, "waiting", layout.size, depth, source.taken, source.payload, _unnamed)
     oldest, queued = waiting.reader("queued", command.taken)
     head = layout(oldest)

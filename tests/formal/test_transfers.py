@@ -30,8 +30,8 @@ OFFSET_BITS, WORD_BITS = 40, 32  # sums that never wrap: proven below
 def by_buffer(buffer: Value, values: dict[Buffer, Any]) -> Value:
     """The value of the buffer that `buffer` names; the activation buffer's for a number that names none."""
     choice = values[Buffer.ACTIVATION]
-    for other in (Buffer.WEIGHT, Buffer.PARAMETER):
-        choice = Mux(buffer == other, values[other], choice)
+    for other, value in values.items():
+        choice = Mux(buffer == other, value, choice)
     return choice
 
 
@@ -67,10 +67,10 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
 
     chunks, words = buffer_chunks(config), buffer_words(config)
     end, address = offset + held.row_bytes, Value.cast(region.base) + offset
-    beats, beat = held.row_bytes >> low, by_buffer(buffer, {b: word << ceil_log2(chunks[b]) for b in Buffer})
+    beats, beat = held.row_bytes >> low, by_buffer(buffer, {b: word << ceil_log2(chunks[b]) for b in words})
     aligned = ~Cat(region.base[:low], offset[:low], held.row_bytes[:low], Mux(held.rows > 1, held.memory_row_stride[:low], 0)).any()
     in_region = known & (end <= region.size) & (region.base + end <= 1 << config.address_bits)
-    in_buffer = (buffer < len(Buffer)) & (beat + beats <= by_buffer(buffer, {b: words[b] * chunks[b] for b in Buffer})) & (word < by_buffer(buffer, words))
+    in_buffer = (buffer < len(words)) & (beat + beats <= by_buffer(buffer, {b: words[b] * chunks[b] for b in words})) & (word < by_buffer(buffer, words))
     legal = Signal()
     h.d.comb += legal.eq(aligned & in_region & in_buffer & (held.row_bytes != 0) & (held.rows != 0))
 
@@ -95,7 +95,7 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     # Stride and number of rows are looked at with the first row.
     stride_aligned = ~held.memory_row_stride[:low].any()
     misaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (~stride_aligned & (left > 1)) | (held.row_bytes == 0) | (left == 0)
-    flags = {"misaligned": (buffer < len(Buffer)) & misaligned, "outside": (buffer < len(Buffer)) & ~in_region, "overrun": ~in_buffer}
+    flags = {"misaligned": (buffer < len(words)) & misaligned, "outside": (buffer < len(words)) & ~in_region, "overrun": ~in_buffer}
     for name, value in {**flags, "last": left <= 1}.items():
         h.shadow(name, value)
     h.claim("first_or_aligned", (left == held.rows) | stride_aligned)

@@ -37,7 +37,7 @@ def run(*commands, tail=b"", size=64):
         (replace(LOAD, rows=0), ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
         (replace(LOAD, memory_offset=8), ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
         (replace(LOAD, buffer_address=16383), ErrorCode.BUFFER, "the buffer holds 16384 words, the row needs 16385"),
-        (replace(LOAD, destination=3), ErrorCode.BUFFER, "destination must be 0, 1 or 2, not 3"),
+        (replace(LOAD, destination=3), ErrorCode.BUFFER, "destination must be one of 0, 1, 2, not 3"),
         (Store(region=Region.OUTPUT, row_bytes=80), ErrorCode.REGION, "holds 64 bytes"),
         (replace(LOAD, wait_store=1), ErrorCode.WATCHDOG, "no engine can go on"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from amaranth.sim import Simulator
 
+from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Engine
 from hwgen.isa.instructions import Load
 from hwgen.rtl.tokens import TokenCounters, TokenGate
@@ -65,7 +66,7 @@ def test_overflow_names_the_giver_a_cycle_later_and_only_when_no_token_is_taken_
 @pytest.mark.parametrize("depth", [2, 3, 4])
 @pytest.mark.parametrize("seed", range(3))
 def test_gate_keeps_order_waits_for_tokens_and_gives_those_of_the_finished_command(seed: int, depth: int) -> None:
-    dut, chooser = TokenGate(Load, depth), random.Random(seed)
+    dut, chooser = TokenGate(Load, depth, HardwareConfig()), random.Random(seed)
     queued: deque[dict[str, int]] = deque()
     running: deque[dict[str, int]] = deque()
     passed: list[int] = []

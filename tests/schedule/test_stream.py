@@ -26,9 +26,9 @@ def _programs():
     found = []
     for seed in range(40):
         array = ("4x4", "8x8", "4x16", "16x4")[seed % 4]
-        config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4)
+        config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4, activation_tables=seed % 2)
         try:
-            graph = random_graph(seed, nodes=5)
+            graph = random_graph(seed, nodes=5, tables=seed % 2 == 1)
             found.append(compile_network(with_all_outputs(graph) if seed % 3 == 0 else graph, config))
         except CapacityError:
             continue
@@ -43,9 +43,12 @@ def _accesses(command, config):
         parameters = (1 if command.parameters_held else command.output_tiles) * config.weight_load_cycles
         yield Buffer.WEIGHT, range(command.weight_address, command.weight_address + weights), False
         yield Buffer.PARAMETER, range(command.parameter_address, command.parameter_address + parameters), False
+        if command.table:
+            yield Buffer.TABLE, range(command.table_address, command.table_address + 64), False
         reads, writes = conv_reads(command, config), conv_writes(command, config)
     elif isinstance(command, Load):
         word_bytes = {Buffer.ACTIVATION: config.in_lanes, Buffer.WEIGHT: config.weight_word_bytes, Buffer.PARAMETER: config.parameter_word_bytes}
+        word_bytes[Buffer.TABLE] = config.bus_bytes
         touched = buffer_words(command, word_bytes[Buffer(command.destination)])
         yield from ((("region", command.region), range(*interval), False) for interval in memory_bytes(command))
         if command.destination != Buffer.ACTIVATION:
@@ -107,7 +110,7 @@ def test_tokens_order_every_pair_of_commands_that_touch_the_same_words():
 
 def _loaded_twice(loads, buffer, config):
     """Whether some word of the buffer is loaded twice."""
-    word_bytes = config.weight_word_bytes if buffer is Buffer.WEIGHT else config.parameter_word_bytes
+    word_bytes = {Buffer.WEIGHT: config.weight_word_bytes, Buffer.PARAMETER: config.parameter_word_bytes, Buffer.TABLE: config.bus_bytes}[buffer]
     times = Counter(word for c in loads if c.destination == buffer for interval in buffer_words(c, word_bytes) for word in range(*interval))
     return max(times.values(), default=0) > 1
 
@@ -119,10 +122,10 @@ def test_weights_are_loaded_once_where_they_stay():
         if network.resident is None:
             reloading += 1
             assert network.resident_entry is None
-            assert _loaded_twice(loads, Buffer.WEIGHT, network.config) or _loaded_twice(loads, Buffer.PARAMETER, network.config)
+            assert any(_loaded_twice(loads, buffer, network.config) for buffer in (Buffer.WEIGHT, Buffer.PARAMETER, Buffer.TABLE))
             continue
         resident += 1
-        assert not _loaded_twice(loads, Buffer.WEIGHT, network.config) and not _loaded_twice(loads, Buffer.PARAMETER, network.config)
+        assert not any(_loaded_twice(loads, buffer, network.config) for buffer in (Buffer.WEIGHT, Buffer.PARAMETER, Buffer.TABLE))
         assert len({(c.destination, c.memory_offset) for c in loads}) == len(loads)
         later = [c for c in network.resident.commands if isinstance(c, Load)]
         assert all(c.destination == Buffer.ACTIVATION and c.region != Region.WEIGHTS for c in later)
