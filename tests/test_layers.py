@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "hwgen"
 # From the bottom up. A module may import what stands before it, and its own package.
 ORDER = (
     *("errors", "cache", "blas"),
-    *("arith", "config", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
+    *("arith", "config", "packing", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
     *("arrays", "output", "progress", "inputs", "network", "score", "explain", "explore", "build", "verify", "synthesize", "evaluate"),
     *("console", "cli_explore", "cli", "__main__"),
 )
-RTL_KNOWS = {"arith", "config", "errors", "isa", "rtl"}
+RTL_KNOWS = {"arith", "config", "errors", "isa", "packing", "rtl"}
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, IntArray, TensorType
 from hwgen.ops.base import UNLIMITED, Example, Interval, Window, limit
+from hwgen.packing import WeightFormat, narrowest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,6 +38,11 @@ class Conv:
     def codes(self) -> IntArray:
         """`weight` in a quantized graph."""
         return cast(IntArray, self.weight)
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        """How the weights of a quantized graph can be stored: in as few bits as their values ask for."""
+        return narrowest(self.codes)
 
     @property
     def is_depthwise(self) -> bool:
