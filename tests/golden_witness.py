@@ -145,7 +145,14 @@ def lookup(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
     return np.vectorize(lambda c: code(0.0 if np.isnan(reals[c]) else reals[c], y), otypes=[np.int8])(x)
 
 
+def part(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    for axis, (start, count, step) in enumerate(zip(node.op.starts, node.op.counts, node.op.steps, strict=True), 1):
+        x = x.take([start + k * step for k in range(count)], axis=axis)
+    return x
+
+
 RULES = {
+    "Slice": part,
     "Lookup": lookup,
     "Conv": conv,
     "AveragePool": average_pool,

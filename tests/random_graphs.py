@@ -21,19 +21,28 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Function, Lookup, Step, gelu, hard_swish, mish, swish
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 
 
 class Builder:
     """Grows a network node by node; every choice comes from one seeded generator."""
 
     def __init__(
-        self, seed: int, *, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, largest: int = 10, channels: int = 40, tables: bool = False
+        self,
+        seed: int,
+        *,
+        multiplier_bits: int = 16,
+        rounding: Rounding = Rounding.HALF_EVEN,
+        largest: int = 10,
+        channels: int = 40,
+        tables: bool = False,
+        moves: bool = False,
     ) -> None:
         self.r = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         self.arithmetic = Arithmetic(multiplier_bits=multiplier_bits, rounding=rounding)
         self.largest_channels = channels
-        self.tables = tables
+        self.tables, self.moves = tables, moves
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         kind = TensorType(self.r.randint(1, largest), self.r.randint(1, largest), self.channels())
@@ -143,6 +152,18 @@ class Builder:
         steps = self.r.choice([(sigmoid,), (tanh,), (absolute,), (leaky,), swish(), gelu(), mish(), hard_swish()])
         return self.node(Lookup(steps=steps), (x,), self.quantization())
 
+    def slice(self, x: str) -> str:
+        """Rows, columns or channels, one or several of them."""
+        kind = self.values[x].type
+        starts, counts, steps = [], [], []
+        for size in kind.shape:
+            start, step = (self.r.randint(0, size - 1), self.r.choice([1, 1, 2, 3])) if self.r.random() < 0.5 else (0, 1)
+            most = (size - start - 1) // step + 1
+            starts.append(start)
+            counts.append(self.r.choice([most, most, self.r.randint(1, most)]))
+            steps.append(step)
+        return self.node(Slice(starts=tuple(starts), counts=tuple(counts), steps=tuple(steps)), (x,), self.values[x].quantized)
+
     def pad(self, x: str) -> str:
         q = self.values[x].quantized
         pads = tuple(self.r.randint(0, 2) for _ in range(4))
@@ -176,6 +197,7 @@ class Builder:
         x = self.input
         steps = [self.conv, self.conv, self.conv, self.add, self.add, self.max_pool, self.average_pool, self.concat, self.clamp_node, self.pad]
         steps += [self.lookup] * 4 if self.tables else []
+        steps += [self.slice] * 3 if self.moves else []
         for _ in range(count):
             if self.values[x].type.elements > 6000:
                 break
@@ -197,8 +219,11 @@ class Builder:
         )
 
 
-def random_graph(seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, tables: bool = False) -> Graph:
-    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables)
+def random_graph(
+    seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, tables: bool = False, moves: bool = False
+) -> Graph:
+    """`tables` and `moves` say that functions of one value, and parts of an image, may be among the nodes."""
+    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables, moves=moves)
     return builder.grow(builder.r.randint(1, nodes))
 
 

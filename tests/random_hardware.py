@@ -74,7 +74,8 @@ def random_memory(r: random.Random) -> MemoryModel:
 
 def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
     """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
-    graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, tables=config.activation_tables > 0)
+    new = {"tables": config.activation_tables > 0, "moves": seed % 2 == 1}
+    graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, **new)
     try:
         network = compile_network(graph, config)
     except CapacityError:

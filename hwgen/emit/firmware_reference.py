@@ -34,6 +34,7 @@ from hwgen.ops.integer import (
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 
 GEOMETRY = (
     *("height", "width", "channels", "out_height", "out_width", "out_channels"),
@@ -268,6 +269,17 @@ def _lookup(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     return [f"look_up({x}, {y}, {b.graph.values[node.output].type.elements}, {table});"]
 
 
+def _slice(b: _Builder, node: Node, x: str, y: str) -> list[str]:
+    op = node.op
+    assert isinstance(op, Slice)
+    b.use("slice")
+    _, width, channels = b.graph.values[node.inputs[0]].type.shape
+    pitches = (width * channels, channels, 1)
+    offset = sum(start * pitch for start, pitch in zip(op.starts, pitches, strict=True))
+    strides = [step * pitch for step, pitch in zip(op.steps, pitches, strict=True)]
+    return [f"slice({x} + {offset}, {y}, {', '.join(map(str, (*op.counts, *strides)))});"]
+
+
 _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Conv: _conv,
     MaxPool: _max_pool,
@@ -277,6 +289,7 @@ _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Concat: _concat,
     Pad: _pad,
     Lookup: _lookup,
+    Slice: _slice,
 }
 
 

@@ -19,6 +19,7 @@ from hwgen.ops.base import Interval, Pads, Window, ceil_padding
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 
 
 class Form(Protocol):
@@ -112,6 +113,14 @@ def pad_operands(builder: OnnxBuilder, output: str, pads: Pads, fill: FloatArray
     top, left, bottom, right = pads
     amounts = builder.constant(f"{output}.pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
     return [amounts, builder.constant(f"{output}.value", fill)]
+
+
+def slice_operands(builder: OnnxBuilder, output: str, op: Slice) -> list[str]:
+    """The constant operands of the Slice that writes tensor `output`."""
+    starts, counts, steps = ([triple[axis] for axis in (2, 0, 1)] for triple in (op.starts, op.counts, op.steps))
+    ends = [start + (count - 1) * step + 1 for start, count, step in zip(starts, counts, steps, strict=True)]
+    named = {"starts": starts, "ends": ends, "axes": [1, 2, 3], "steps": steps}
+    return [builder.constant(f"{output}.{name}", np.array(numbers, np.int64)) for name, numbers in named.items()]
 
 
 def pool_attributes(builder: OnnxBuilder, node: Node) -> tuple[Pads, dict[str, Any]]:

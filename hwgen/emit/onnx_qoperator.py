@@ -6,7 +6,17 @@ import numpy as np
 
 from hwgen.arith import INT8
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, outside_code, pad_operands, pool_attributes, weight_scale, window_attributes
+from hwgen.emit.onnx_common import (
+    Constants,
+    limit_channels,
+    onnx_weight,
+    outside_code,
+    pad_operands,
+    pool_attributes,
+    slice_operands,
+    weight_scale,
+    window_attributes,
+)
 from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
@@ -21,6 +31,7 @@ from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 
 
 class QOperatorForm:
@@ -83,6 +94,8 @@ class QOperatorForm:
                 builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case Slice() as op:
+                builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
             case Lookup() as op:
                 real = builder.node("DequantizeLinear", operands, builder.fresh(f"{output}.operand"))
                 result_real = builder.fresh(f"{output}.real")

@@ -16,6 +16,7 @@ from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
+from hwgen.frontend.onnx_slice import SLICE_HANDLERS
 from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
 from hwgen.frontend.onnx_window import WINDOW_HANDLERS
 from hwgen.ir import host
@@ -26,7 +27,7 @@ from hwgen.optimize import optimize
 
 __all__ = ["HANDLERS", "check_model", "import_model", "is_quantized_model", "load_float_graph", "load_model"]
 
-HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {**WINDOW_HANDLERS, **DENSE_HANDLERS, **POINTWISE_HANDLERS, **SHAPE_HANDLERS}
+HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {**WINDOW_HANDLERS, **DENSE_HANDLERS, **POINTWISE_HANDLERS, **SHAPE_HANDLERS, **SLICE_HANDLERS}
 
 # Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.
 KEEPS_SHAPE = frozenset(
@@ -37,6 +38,8 @@ KEEPS_SHAPE = frozenset(
         "ThresholdedRelu",
     }
 )
+
+SEVERAL_OUTPUTS = ("Split",)  # operators whose handlers define all of them
 
 # Bounds on what constant folding computes: any shape arithmetic, and every weight some times over.
 LEAST_FOLDABLE = 1 << 24
@@ -145,7 +148,7 @@ def _needed(model: onnx.ModelProto, opset: int) -> list[OnnxNode]:
 
 def _refuse_extra_outputs(model: onnx.ModelProto, node: OnnxNode) -> None:
     extra = {name for name in node.outputs[1:] if name}
-    if not extra:
+    if not extra or node.operator in SEVERAL_OUTPUTS:
         return
     read = {name for other in model.graph.node for name in other.input} | {output.name for output in model.graph.output}
     if extra & read:

@@ -56,7 +56,8 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
             if name in s.codes:
                 s.same(name, coded)
         real_limits(s, copy, coded)
-        s.mark(node.output[0], node.output[0], coded)
+        for name in filter(None, node.output):
+            s.mark(name, name, coded)
     s.nodes.append(copy)
 
 

@@ -16,8 +16,9 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.integer import ACCUMULATOR, accumulator_bounds, add_stage, average_stages, output_stage, title
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 
-COPYING = (MaxPool, Clamp, Concat, Pad)  # operators whose inputs and output share one quantization
+COPYING = (MaxPool, Clamp, Concat, Pad, Slice)  # operators whose inputs and output share one quantization
 GREATEST_WEIGHT = 255  # of 8-bit codes less a zero point
 LEAST_NORMAL = np.finfo(np.float32).tiny
 

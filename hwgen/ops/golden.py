@@ -39,6 +39,7 @@ from hwgen.ops.integer import (
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision
 
 Kernel = Callable[..., Int8Array]
@@ -216,6 +217,12 @@ def _concat(node: Node, graph: Graph) -> Kernel:
     return lambda *arrays: np.concatenate(arrays, axis=op.axis + 1)
 
 
+def _slice(node: Node, graph: Graph) -> Kernel:
+    op = node.op
+    assert isinstance(op, Slice)
+    return lambda x: np.ascontiguousarray(op.part(x), np.int8)
+
+
 def _lookup(node: Node, graph: Graph) -> Kernel:
     table = lookup_table(node, graph)
     return lambda x: table.take(x.view(np.uint8) ^ np.uint8(0x80))
@@ -230,4 +237,5 @@ _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Pad: _pad,
     Clamp: _clamp,
     Lookup: _lookup,
+    Slice: _slice,
 }

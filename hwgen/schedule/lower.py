@@ -31,6 +31,7 @@ from hwgen.ops.integer import (
 )
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 from hwgen.schedule.box import whole
 from hwgen.schedule.dense import dense_jobs, packed_jobs
 from hwgen.schedule.jobs import Job, parameter_sets, pixels_per_tile
@@ -99,7 +100,7 @@ def _main_jobs(operation: Operation, place: Place) -> tuple[Job, ...]:
         return _conv_jobs(node, op, operation, place)
     if isinstance(op, AveragePool):
         return _average_jobs(node, operation, place)
-    assert isinstance(op, MaxPool | Pad | Clamp)
+    assert isinstance(op, MaxPool | Pad | Clamp | Slice)
     fill = pad_code(node, place.graph) if isinstance(op, Pad) else INT8.min
     return (_maximum_job(operation, place, identity_stage(node, place.graph), fill),)
 

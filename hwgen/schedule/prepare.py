@@ -12,6 +12,7 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.slice import Slice
 
 Positions = tuple[int, ...]
 
@@ -56,9 +57,9 @@ class _Rewriter:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = dict(graph.values)
 
-    def insert(self, value: str, purpose: str, op: Clamp | Conv) -> str:
+    def insert(self, value: str, purpose: str, op: Clamp | Conv | Slice) -> str:
         name = fresh_name(f"{value}.{purpose}", self.values)
-        self.values[name] = replace(self.graph.values[value], name=name)
+        self.values[name] = replace(self.graph.values[value], name=name, type=op.infer(self.graph.values[value].type))
         self.nodes.append(Node(name=name, op=op, inputs=(value,), output=name))
         return name
 
@@ -103,11 +104,31 @@ def realign(graph: Graph, lanes: int) -> Graph:
 
 def _identity(value: Value) -> Conv:
     """A 1x1 convolution that leaves every integer as it is: weight 1 at scale 1."""
-    channels = value.type.channels
-    weight = np.eye(channels, dtype=np.int8).reshape(channels, 1, 1, channels)
-    return Conv(weight=weight, bias=np.zeros(channels, np.int32), window=Window(kernel=(1, 1)), weight_scale=np.ones(channels, np.float32))
+    return _selection(value.type.channels, range(value.type.channels))
+
+
+def _selection(channels: int, kept: range) -> Conv:
+    """A 1x1 convolution of so many channels that leaves every integer of those that are `kept` as it is."""
+    weight = np.eye(channels, dtype=np.int8)[list(kept)].reshape(len(kept), 1, 1, channels)
+    return Conv(weight=weight, bias=np.zeros(len(kept), np.int32), window=Window(kernel=(1, 1)), weight_scale=np.ones(len(kept), np.float32))
+
+
+def select_channels(graph: Graph) -> Graph:
+    """A Slice of channels becomes a 1x1 convolution that reads these; one of rows and columns as well, both, one after the other."""
+    rewriter = _Rewriter(graph)
+    for node in graph.nodes:
+        kind = graph.values[node.inputs[0]].type
+        if isinstance(node.op, Slice) and node.op.counts[2] != kind.channels:
+            inputs = node.inputs
+            if node.op.counts[:2] != kind.shape[:2]:
+                whole = (0, kind.channels, 1)
+                starts, counts, steps = ((*triple[:2], every) for triple, every in zip((node.op.starts, node.op.counts, node.op.steps), whole, strict=True))
+                inputs = (rewriter.insert(inputs[0], "part", Slice(starts=starts, counts=counts, steps=steps)),)
+            node = replace(node, op=_selection(kind.channels, node.op.channels), inputs=inputs)
+        rewriter.nodes.append(node)
+    return rewriter.result()
 
 
 def prepare(graph: Graph, lanes: int) -> Graph:
     """All of the above; a quantized graph in, a quantized graph of the same meaning out."""
-    return copy_for_concat(realign(graph, lanes))
+    return copy_for_concat(realign(select_channels(graph), lanes))

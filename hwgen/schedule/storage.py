@@ -14,6 +14,7 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.slice import Slice
 from hwgen.schedule.box import Box, whole
 from hwgen.schedule.prepare import CHANNELS, is_lane_wise
 
@@ -50,7 +51,7 @@ def view_of_part(part: Box, base: int, pitch: tuple[int, int], blocks: int) -> V
 
 def window_of(op: Operator | None) -> Window:
     """What an operation reads around each output pixel; None is an addition that stands alone."""
-    if isinstance(op, Conv | MaxPool | AveragePool):
+    if isinstance(op, Conv | MaxPool | AveragePool | Slice):
         return op.window
     return Window(kernel=(1, 1), pads=op.pads) if isinstance(op, Pad) else POINT
 

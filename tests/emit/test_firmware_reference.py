@@ -39,5 +39,6 @@ def test_only_kernels_that_are_used_are_emitted() -> None:
             "clamp": "limit",
             "copy": "copy_rows",
             "lookup": "look_up",
+            "slice": "slice",
         }
         assert {names[use] for use in view.uses & names.keys()} == called - {"memset"}

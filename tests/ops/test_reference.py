@@ -14,7 +14,7 @@ from onnx_models import model, node, normal, shape_of
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import TensorType
-from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad
+from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad, Slice
 from hwgen.ops.base import UNLIMITED, Example, Operator, Window
 
 EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
@@ -53,6 +53,12 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             main = node("Pad", ["cut", "p", "v"], "h")
         case Clamp():
             main = node("Identity", names, "h")
+        case Slice():
+            for name, triple in (("starts", op.starts), ("steps", op.steps)):
+                constants[name] = shape_of(*triple)
+            constants["ends"] = shape_of(*(s + (n - 1) * step + 1 for s, n, step in zip(op.starts, op.counts, op.steps, strict=True)))
+            constants["axes"] = shape_of(2, 3, 1)
+            main = node("Slice", ["x0", "starts", "ends", "axes", "steps"], "h")
         case Lookup():
             *before, main = lookup_nodes(op, constants)
         case _:

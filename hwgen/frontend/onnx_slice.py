@@ -1,0 +1,85 @@
+"""Slice and Split: parts of an activation along height, width or channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hwgen.frontend.onnx_builder import Builder
+from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_view import C, H, Image, W
+from hwgen.ops.slice import Slice
+
+MOVES = "splits or joins channels with other dimensions in a way that would move data at run time"
+
+
+def slice_operator(builder: Builder, node: OnnxNode) -> None:
+    """Of height, width and channels, with positive steps."""
+    starts, ends = builder.numbers(node, 1, "starts"), builder.numbers(node, 2, "ends")
+    if starts is None or ends is None:
+        raise node.malformed("needs starts and ends")
+    axes, steps = builder.numbers(node, 3, "axes"), builder.numbers(node, 4, "steps")
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    rank = len(builder.view(node, 0).shape) + 1
+    if not len(starts) == len(ends) == len(axes) == len(steps) or any(not -rank <= axis < rank for axis in axes):
+        raise node.malformed(f"starts, ends, axes and steps must be equally many, for axes within the {rank} dimensions, not {axes}")
+    if min(steps) < 1:
+        raise node.refuse(f"must be positive, not {steps}", "steps")
+    image = builder.image(node, 0)
+    ranges = {}
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        if axis % rank == 0:
+            if (start, step) != (0, 1) or end < 1 << 31:
+                raise node.refuse("must not slice the batch", "axes")
+            continue
+        ranges[axis % rank - 1] = range(*slice(start, end, step).indices(image.shape[axis % rank - 1]))
+    _emit(builder, node, image, ranges)
+
+
+def split_operator(builder: Builder, node: OnnxNode) -> None:
+    """Along height, width or channels, one Slice for each part that is read."""
+    image = builder.image(node, 0)
+    rank = len(image.dims) + 1
+    axis = node.integer("axis", 0)
+    if not -rank <= axis < rank:
+        raise node.malformed(f"attribute axis must lie within the {rank} dimensions, not {axis}")
+    if axis % rank == 0:
+        raise node.refuse("must not split the batch", "axis")
+    size = image.shape[axis % rank - 1]
+    first = 0
+    for output, count in zip(node.outputs, _sizes(builder, node, size), strict=True):
+        if output:
+            _emit(builder, replace(node, outputs=(output,)), image, {axis % rank - 1: range(first, first + count)})
+        first += count
+
+
+def _sizes(builder: Builder, node: OnnxNode, size: int) -> Sequence[int]:
+    """Of the parts; without a list all are equal, but for the last."""
+    given, parts = builder.numbers(node, 1, "split"), len(node.outputs)
+    if given is None:
+        each = -(-size // parts)
+        given = [min(each, size - part * each) for part in range(parts)]
+    if len(given) != parts or sum(given) != size or min(given) < 1:
+        raise node.malformed(f"the sizes of its {parts} parts must be at least 1 and together {size}, not {list(given)}")
+    return given
+
+
+def _emit(builder: Builder, node: OnnxNode, image: Image, ranges: Mapping[int, range]) -> None:
+    """The part of `image` that has these positions of its dimensions (the batch not counted)."""
+    labels = image.labels
+    starts, counts, steps = [0, 0, 0], list(image.type.shape), [1, 1, 1]
+    for dimension, kept in ranges.items():
+        if len(kept) == image.shape[dimension]:
+            continue
+        label = labels[dimension]
+        if len(label) != 1:
+            raise node.refuse(MOVES)
+        if not kept:
+            raise node.malformed(f"must keep something of its {image.shape[dimension]} elements")
+        starts[label[0]], counts[label[0]], steps[label[0]] = kept.start, len(kept), kept.step
+    op = Slice(starts=(starts[H], starts[W], starts[C]), counts=(counts[H], counts[W], counts[C]), steps=(steps[H], steps[W], steps[C]))
+    builder.emit(node, op, [image], labels)
+
+
+SLICE_HANDLERS = {"Slice": slice_operator, "Split": split_operator}
