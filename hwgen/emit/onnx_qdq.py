@@ -115,7 +115,7 @@ class QdqForm:
 
     def _bias(self, node: Node, op: Conv) -> str:
         scale = weight_scale(op)
-        unit = np.asarray(np.float32(self.graph.values[node.inputs[0]].quantized.scale) * scale, np.float32)
+        unit = np.ldexp(np.asarray(np.float32(self.graph.values[node.inputs[0]].quantized.scale) * scale, np.float32), -op.bias_fraction)
         return self._parameter(f"{node.name}.bias", op.bias.astype(np.int32), unit)
 
     def _parameter(self, name: str, codes: IntArray, scale: FloatArray, zero_point: IntArray | None = None) -> str:

@@ -80,6 +80,8 @@ class QOperatorForm:
         result = self.constants.pair(node.output)
         match node.op:
             case Conv() as op:
+                if op.bias_fraction:
+                    builder.refuse(node, "QLinearConv takes a bias in whole products only")
                 parameters = [*self._weight(node, op), *result, builder.constant(f"{node.name}.bias", op.bias.astype(np.int32))]
                 builder.node("QLinearConv", [*operands, *parameters], output, group=op.group, **window_attributes(op.window))
             case Add():

@@ -28,7 +28,7 @@ def with_real_weights(node: Node, graph: Graph) -> Operator:
     scale = np.asarray(op.weight_scale, np.float32)
     unit = scale.astype(np.float64) * float(graph.values[node.inputs[0]].quantized.scale)
     weight = op.weight.astype(np.float32) * scale.reshape(-1, 1, 1, 1)
-    return replace(op, weight=weight, bias=(op.bias * unit).astype(np.float32), weight_scale=None)
+    return replace(op, weight=weight, bias=np.ldexp(op.bias * unit, -op.bias_fraction).astype(np.float32), weight_scale=None, bias_fraction=0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,16 +11,21 @@ import onnx
 
 from hwgen.arith import INT8
 from hwgen.errors import ModelError, QuantizationError, Unsupported, UnsupportedError
+from hwgen.frontend.fine_conv import fine_conv
 from hwgen.frontend.onnx_constants import tensor
 from hwgen.frontend.qdq_strip import LAYOUT, Array, Parameter, Stripped
 from hwgen.ir.graph import Graph, Node, Value
 from hwgen.ir.types import Quantization
-from hwgen.ops.check import COPYING, GREATEST_WEIGHT, check_scale
+from hwgen.ops.check import COPYING, GREATEST_WEIGHT, MAX_FRACTION, check_scale
 from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Lookup
 
 COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Min", "Max", "Pad", "Dropout")
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
+
+
+FRACTION_TOLERANCE = 1e-5  # of a logarithm: what rounding scales to float32 leaves
+PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 
 def attach(graph: Graph, stripped: Stripped) -> Graph:
@@ -37,7 +42,7 @@ def attach(graph: Graph, stripped: Stripped) -> Graph:
         op = node.op
         if isinstance(op, Conv):
             try:
-                op = reader.quantized(node, op, values[node.inputs[0]].quantized)
+                op = reader.quantized(node, op, values[node.inputs[0]].quantized, values[node.output].quantized)
             except ModelError as error:
                 problems.append(Unsupported(node=node.name, operator="Conv", reason=str(error)))
         nodes.append(replace(node, op=op, source=tuple(_original(stripped, name) for name in node.source)))
@@ -112,6 +117,17 @@ def _behind(name: str, model: onnx.ModelProto, known: dict[str, Quantization]) -
     return known.get(name)
 
 
+def _fraction(scale: npt.NDArray[np.float32], unit: npt.NDArray[np.float32]) -> int:
+    """f where a bias has the scale unit / 2**f: it is then finer than the products, as hwgen writes those that it must not round."""
+    if scale.size not in (1, unit.size):
+        return 0
+    with np.errstate(all="ignore"):
+        bits = np.log2(unit.astype(np.float64) / scale.astype(np.float64))
+    nearest = np.rint(bits)
+    regular = np.isfinite(bits).all() and (nearest == nearest[0]).all() and np.abs(bits - nearest).max() < FRACTION_TOLERANCE
+    return int(nearest[0]) if regular and 1 <= nearest[0] <= MAX_FRACTION else 0
+
+
 class _Parameters:
     """Weights and biases of convolutions, from the ONNX nodes that they came from."""
 
@@ -122,10 +138,12 @@ class _Parameters:
             self.nodes.setdefault(node.name, []).append(node)
         self.plain = {proto.name: proto for proto in stripped.model.graph.initializer}
 
-    def quantized(self, node: Node, op: Conv, x: Quantization | None) -> Conv:
-        """Raises ModelError with the reason where the weights are not int8 codes or the bias is not understood."""
-        assert x is not None
+    def quantized(self, node: Node, op: Conv, x: Quantization, y: Quantization) -> Conv:
+        """Raises ModelError with the reason where the weights are not 8-bit codes or the bias is not understood."""
         sources = [proto for name in node.source for proto in self.nodes.get(name, [])]
+        if not any(proto.op_type in PRODUCTS for proto in sources):  # scale and offset of a quantized value, as constants
+            factor = op.weight.reshape(-1).astype(np.float64)
+            return fine_conv(op, np.ones(op.weight.shape, np.int8), factor, op.bias.astype(np.float64), x, y, f"Conv {node.name!r}")
         scale = self._weight_scale(op, sources)
         weight = np.asarray(op.weight, np.float64)
         if (weight != np.rint(weight)).any() or np.abs(weight).max(initial=0) > GREATEST_WEIGHT:
@@ -133,8 +151,10 @@ class _Parameters:
         for one in np.unique(scale).tolist():
             check_scale(one, f"weights of Conv {node.name!r}")
         bias, seen = np.zeros(op.channels, np.int64), np.zeros(op.channels)
-        for addend in self._biases(sources):
-            codes, as_imported = self._bias_codes(addend, np.float32(x.scale) * scale, node.name)
+        addends, unit = list(self._biases(sources)), np.float32(x.scale) * scale
+        fraction = _fraction(addends[0].scale, unit) if len(addends) == 1 and isinstance(addends[0], Parameter) else 0
+        for addend in addends:
+            codes, as_imported = self._bias_codes(addend, np.ldexp(unit, -fraction), node.name)
             bias, seen = bias + codes, seen + as_imported
         if not np.allclose(seen, op.bias, rtol=1e-4, atol=1e-6 * max(1.0, np.abs(seen).max(initial=0))):
             raise ModelError("its bias must come from a constant that is added to it, and from nothing else")
@@ -142,12 +162,11 @@ class _Parameters:
         if (bias < limits.min).any() or (bias > limits.max).any():
             raise QuantizationError(f"Conv {node.name!r}: the bias must fit int32 at the scale of the products, reaches {np.abs(bias).max()}; quantize again")
         narrow = INT8.holds(int(weight.min(initial=0)), int(weight.max(initial=0)))
-        return replace(op, weight=weight.astype(np.int8) if narrow else weight.astype(np.int16), bias=bias.astype(np.int32), weight_scale=scale)
+        kept = weight.astype(np.int8) if narrow else weight.astype(np.int16)
+        return replace(op, weight=kept, bias=bias.astype(np.int32), weight_scale=scale, bias_fraction=fraction)
 
     def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
-        products = [proto for proto in sources if proto.op_type in ("Conv", "MatMul", "Gemm")]
-        if not products:
-            raise ModelError("it scales or shifts a result that is quantized already, which would round twice; quantize once, behind both")
+        products = [proto for proto in sources if proto.op_type in PRODUCTS]
         found = [(proto, index) for proto in products for index in (0, 1) if self._is_parameter(proto, index)]
         if len(found) != 1:
             raise ModelError("its weights must be one quantized constant")

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from hwgen.frontend.onnx_constants import tensor
-from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Handler, Parameter, RefusedError, Stripper
+from hwgen.frontend.onnx_constants import fold, tensor
+from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_view import Constant
+from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Array, Handler, Parameter, RefusedError, Stripper
 from hwgen.ir.types import Quantization
 
 
@@ -16,15 +18,31 @@ def quantize(s: Stripper, node: onnx.NodeProto) -> None:
     source = s.operand(node, 0)
     if source in s.codes:
         raise RefusedError("its input holds codes already")
+    if source in s.constants:
+        s.constants[node.output[0]] = constant_codes(s, node)
+        return
     s.mark(node.output[0], s.alias.get(source, source), s.quantization(node, 1))
+
+
+def constant_codes(s: Stripper, node: onnx.NodeProto) -> Array:
+    """What QuantizeLinear makes of a constant."""
+    real, scale = s.array(node, 0), s.array(node, 1)
+    zero_point = s.array(node, 2) if len(node.input) > 2 and node.input[2] else np.zeros((), np.uint8)
+    if real.dtype.kind != "f" or scale.dtype.kind != "f" or zero_point.dtype.kind not in "iu" or zero_point.size not in (1, scale.size):
+        raise RefusedError("must quantize real numbers by real scales, and have integer zero points, one or as many as scales")
+    shape = s.channel_shape(node, real, scale)
+    limits = np.iinfo(zero_point.dtype)
+    with np.errstate(all="ignore"):
+        codes = np.rint(real.astype(np.float32) / scale.astype(np.float32).reshape(shape)) + zero_point.reshape(shape if zero_point.size > 1 else ())
+    result: Array = np.clip(np.nan_to_num(codes), limits.min, limits.max).astype(zero_point.dtype)
+    return result
 
 
 def dequantize(s: Stripper, node: onnx.NodeProto) -> None:
     name = s.operand(node, 0)
     if name in s.constants:
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
         zero_point = s.array(node, 2) if len(node.input) > 2 and node.input[2] else None
-        parameter = s.parameter(node, 0, s.array(node, 1), zero_point, axis)
+        parameter = s.parameter(node, 0, s.array(node, 1), zero_point, s.axis(node))
         s.put_parameter(node.output[0], parameter)
         return
     quantization = s.quantization(node, 1)
@@ -40,6 +58,10 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
         for attribute in node.attribute:
             if attribute.name == "value":
                 s.constants[node.output[0]] = tensor(attribute.t, f"constant {node.output[0]!r}")
+    if node.op_type in (*LAYOUT, "Clip") and all(name in s.constants for name in node.input if name):
+        operands = [Constant.of(s.constants[name]) if name else None for name in node.input]
+        s.constants[node.output[0]] = fold(OnnxNode.read(node, s.opset), operands).probes[0]
+    node = with_real_operands(s, node)
     parameters = [name for name in node.input if name in s.result.parameters]
     if parameters and not takes_parameters(s, node, parameters):
         raise RefusedError(f"must not read the quantized constant {parameters[0]!r}")
@@ -59,6 +81,19 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
         for name in filter(None, node.output):
             s.mark(name, name, coded)
     s.nodes.append(copy)
+
+
+def with_real_operands(s: Stripper, node: onnx.NodeProto) -> onnx.NodeProto:
+    """A quantized constant that is added to a quantized activation, or multiplied by it, is a real constant."""
+    quantized = [name for name in node.input if s.alias.get(name, name) in s.result.activations]
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or not quantized:
+        return node
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    for index, name in enumerate(node.input):
+        if name in s.result.parameters:
+            copy.input[index] = s.constant(f"{name}.real", s.result.parameters[name].real)
+    return copy
 
 
 def takes_parameters(s: Stripper, node: onnx.NodeProto, parameters: Sequence[str]) -> bool:
@@ -114,6 +149,12 @@ def gemm(s: Stripper, node: onnx.NodeProto) -> None:
     dense(s, node, "Gemm", 0 if transposed else 1, (6,))
 
 
+def real_constant(s: Stripper, node: onnx.NodeProto, index: int) -> str:
+    """The constant codes at operand index, whose scale and zero point follow, as real numbers."""
+    parameter = s.parameter(node, index, s.array(node, index + 1), s.array(node, index + 2), 0)
+    return s.constant(f"{node.input[index]}.real", parameter.real)
+
+
 def dense(s: Stripper, node: onnx.NodeProto, operator: str, axis: int, bias_at: tuple[int, ...]) -> None:
     x = activation(s, node, 0)
     weight = s.parameter(node, 3, s.array(node, 4), s.array(node, 5), axis)
@@ -130,7 +171,15 @@ def dense(s: Stripper, node: onnx.NodeProto, operator: str, axis: int, bias_at: 
 
 
 def add(s: Stripper, node: onnx.NodeProto) -> None:
-    s.put("Add", [activation(s, node, 0), activation(s, node, 3)], node.output[0])
+    """QLinearAdd, QLinearMul: of two activations, or of one and a constant."""
+    operator = node.op_type.removeprefix("QLinear")
+    constants = [index for index in (0, 3) if s.operand(node, index) in s.constants]
+    if operator == "Mul" and not constants:
+        raise RefusedError("must multiply by a constant: products of two activations are not supported")
+    if len(constants) == 2:
+        raise RefusedError("must have an activation as operand, both are constant")
+    operands = [real_constant(s, node, index) if index in constants else activation(s, node, index) for index in (0, 3)]
+    s.put(operator, operands, node.output[0])
     s.mark(node.output[0], node.output[0], s.quantization(node, 6))
 
 
@@ -162,6 +211,7 @@ HANDLERS: dict[str, Handler] = {
     "QLinearMatMul": matmul,
     "QGemm": gemm,
     "QLinearAdd": add,
+    "QLinearMul": add,
     "QLinearAveragePool": pool,
     "QLinearGlobalAveragePool": pool,
     "QLinearConcat": concat,

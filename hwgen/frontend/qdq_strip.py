@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwgen.errors import Unsupported, UnsupportedError
 from hwgen.frontend.onnx_constants import tensor
+from hwgen.frontend.onnx_file import opset_of
 from hwgen.ir.graph import fresh_name
 from hwgen.ir.types import Quantization
 
@@ -33,6 +34,12 @@ class Parameter:
     codes: Array
     scale: npt.NDArray[np.float32]
     axis: int = 0
+
+    @property
+    def real(self) -> npt.NDArray[np.float64]:
+        """The numbers that it stands for."""
+        shape = [-1 if index == self.axis else 1 for index in range(self.codes.ndim)] if self.scale.size > 1 else []
+        return np.asarray(self.codes * self.scale.astype(np.float64).reshape(shape), np.float64)
 
 
 @dataclass(kw_only=True)
@@ -67,6 +74,7 @@ class Stripper:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.source = model
         self.constants = {proto.name: tensor(proto, f"initializer {proto.name!r}") for proto in model.graph.initializer}
+        self.opset = opset_of(model, "quantized")
         self.alias: dict[str, str] = {}  # tensor of the file -> tensor of the float model
         self.codes: dict[str, Quantization] = {}  # tensors of the file that hold codes
         self.nodes: list[onnx.NodeProto] = []
@@ -139,6 +147,25 @@ class Stripper:
             shape = [-1 if i == axis else 1 for i in range(codes.ndim)] if zero_point.size > 1 else [1] * codes.ndim
             codes = codes - zero_point.astype(np.int64).reshape(shape)
         return Parameter(codes=codes, scale=scale.astype(np.float32).reshape(-1), axis=axis)
+
+    def axis(self, node: onnx.NodeProto) -> int:
+        """That of the scales, for QuantizeLinear and DequantizeLinear of a constant."""
+        if any(a.name == "block_size" and a.i for a in node.attribute):
+            raise RefusedError("attribute block_size must be 0: scales of blocks are not supported, one per channel or per tensor is")
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+        rank = self.array(node, 0).ndim
+        if self.array(node, 1).size > 1 and not -rank <= axis < rank:
+            raise RefusedError(f"attribute axis must lie within the {rank} dimensions of {node.input[0]!r}, not {axis}")
+        return axis
+
+    def channel_shape(self, node: onnx.NodeProto, array: Array, scale: Array) -> tuple[int, ...]:
+        """That in which scales broadcast to the constant `array`: along their axis, or () of a single one."""
+        axis = self.axis(node)
+        if scale.size == 1:
+            return ()
+        if scale.size != array.shape[axis]:
+            raise RefusedError(f"the {scale.size} scales of {node.input[0]!r} must be one for each of its channels, shape {list(array.shape)}, axis {axis}")
+        return tuple(-1 if index == axis % array.ndim else 1 for index in range(array.ndim))
 
     def same(self, name: str, quantization: Quantization) -> None:
         """The codes `name` must have been made with this quantization."""

@@ -19,6 +19,7 @@ from hwgen.ops.pad import Pad
 from hwgen.ops.slice import Slice
 
 COPYING = (MaxPool, Clamp, Concat, Pad, Slice)  # operators whose inputs and output share one quantization
+MAX_FRACTION = 24  # bits of a bias behind the point
 GREATEST_WEIGHT = 255  # of 8-bit codes less a zero point
 LEAST_NORMAL = np.finfo(np.float32).tiny
 
@@ -76,5 +77,7 @@ def _check_conv(node: Node, op: Conv) -> None:
         raise QuantizationError(f"{title(node)}: weights must be int8 and bias int32, not {op.weight.dtype} and {op.bias.dtype}; quantize the graph")
     if np.abs(op.weight.astype(np.int64)).max(initial=0) > GREATEST_WEIGHT:
         raise QuantizationError(f"{title(node)}: weights must lie in -{GREATEST_WEIGHT}..{GREATEST_WEIGHT}: 8-bit codes less their zero point; quantize again")
+    if not 0 <= op.bias_fraction <= MAX_FRACTION:
+        raise QuantizationError(f"{title(node)}: the fraction of the bias must have 0..{MAX_FRACTION} bits, not {op.bias_fraction}; quantize again")
     for scale in np.unique(op.weight_scale).tolist():
         check_scale(scale, f"weights of {title(node)}")

@@ -19,7 +19,8 @@ class Conv:
     """weight (C_out, kernel rows, kernel columns, C_in / group), bias (C_out,).
 
     In a float graph both are float32 and `weight_scale` is None. In a quantized graph weight is int8, or int16 where 8-bit codes less
-    their zero point need 9 bits; bias is int32 (without the activation zero point folded), and weight_scale is float32 (C_out,).
+    their zero point need 9 bits; bias is int32 (without the activation zero point folded), in units of 2**-bias_fraction products; and
+    weight_scale is float32 (C_out,).
     `clamp` limits the real-valued output (ReLU, ReLU6, ...); its ends are scalars, or tuples with one entry per output channel.
     """
 
@@ -29,6 +30,7 @@ class Conv:
     group: int = 1
     clamp: Interval = UNLIMITED
     weight_scale: FloatArray | None = None
+    bias_fraction: int = 0
 
     @property
     def channels(self) -> int:

@@ -8,8 +8,8 @@ x_scale / y_scale for addition, x_scale / (y_scale * count) for average pooling.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from hwgen.ops.base import Interval, clamp_of
 from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.pad import Pad
+from hwgen.ops.thresholds import Placed, RealStage, place
 
 ACCUMULATOR = IntType(32)
 MAX_ADD_SHIFT = AddRequantize.OFFSET.bits - 9  # zero_point << shift must fit the offset
+MAX_STEP_SHIFT = 52  # of steps in int64
 EXACT_FLOAT64 = 1 << 53  # integers up to here are exact in float64
 
 
@@ -198,7 +200,35 @@ def output_stage(node: Node, graph: Graph) -> OutputStage:
     op = node.op
     assert isinstance(op, Conv) and op.weight_scale is not None
     x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
-    return _stage(conv_ratio(x, op.weight_scale, y), y, op.clamp, graph.arithmetic, title(node))
+    stage = _stage(conv_ratio(x, op.weight_scale, y), y, op.clamp, graph.arithmetic, title(node))
+    return replace(stage, zero_point=placed_bias(node, graph).zero_point) if op.bias_fraction else stage
+
+
+def placed_bias(node: Node, graph: Graph) -> Placed:
+    """Integer bias and zero point of each channel of a Conv whose bias has a fraction."""
+    op = node.op
+    assert isinstance(op, Conv)
+    return _placed(op, graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized, graph.arithmetic, title(node))
+
+
+@lru_cache(maxsize=256)
+def _placed(op: Conv, x: Quantization, y: Quantization, arithmetic: Arithmetic, where: str) -> Placed:
+    assert op.weight_scale is not None
+    stage = _stage(conv_ratio(x, op.weight_scale, y), y, op.clamp, arithmetic, where)
+    low, high = weight_bounds(op.weight)
+    offset = fold_zero_point(np.zeros(op.channels, np.int64), op.weight, x.zero_point)
+    real = RealStage(
+        bias=np.ldexp(op.bias.astype(np.float64), -op.bias_fraction),
+        ratio=np.float64(x.scale) * op.weight_scale.astype(np.float64) / np.float64(y.scale),
+        multiplier=stage.multiplier,
+        shift=np.minimum(stage.shift, MAX_STEP_SHIFT),
+        low=stage.low,
+        high=stage.high,
+        least=low + offset,
+        greatest=high + offset,
+        zero_point=y.zero_point,
+    )
+    return place(real, arithmetic.rounding)
 
 
 def average_stages(node: Node, graph: Graph) -> tuple[IntArray, dict[int, OutputStage]]:
@@ -282,7 +312,7 @@ def folded_bias(node: Node, graph: Graph) -> Int64Array:
     if isinstance(op, AveragePool):
         return np.full(source.type.channels, -zero_point * op.window.area, np.int64)
     assert isinstance(op, Conv)
-    return fold_zero_point(op.bias, op.weight, zero_point)
+    return fold_zero_point(placed_bias(node, graph).bias if op.bias_fraction else op.bias, op.weight, zero_point)
 
 
 def fold_zero_point(bias: IntArray | FloatArray, weight: IntArray | FloatArray, zero_point: int) -> Int64Array:

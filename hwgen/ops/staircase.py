@@ -14,6 +14,7 @@ import numpy.typing as npt
 from hwgen.arith import INT8, Rounding
 from hwgen.layout import Int64Array
 from hwgen.ops.integer import OutputStage
+from hwgen.ops.thresholds import least_accumulators
 
 Rule = Callable[[Int64Array], npt.NDArray[np.floating]]  # (C, L) accumulators -> rounded levels, before the zero point; monotone
 MAX_SHIFT = 52  # (2 * level - 1) << shift must fit int64
@@ -27,13 +28,7 @@ def levels(zero_point: Int64Array) -> Int64Array:
 
 def steps(stage: OutputStage, rounding: Rounding) -> Int64Array:
     """(C, 255) least accumulator whose rounded acc * multiplier / 2**shift reaches each of `levels`; shifts up to MAX_SHIFT."""
-    k, multiplier, shift = levels(stage.zero_point), stage.multiplier[:, None], stage.shift[:, None]
-    half_steps = np.where(shift > 0, (2 * k - 1) << np.maximum(shift - 1, 0), k)
-    first = -(-half_steps // multiplier)
-    if rounding is Rounding.HALF_EVEN:
-        tie_goes_down = (shift > 0) & (k & 1 == 1) & (first * multiplier == half_steps)
-        first = first + tie_goes_down
-    return first
+    return least_accumulators(levels(stage.zero_point), stage.multiplier[:, None], stage.shift[:, None], rounding)
 
 
 def agrees(stage: OutputStage, rounding: Rounding, rule: Rule, low: Int64Array, high: Int64Array) -> npt.NDArray[np.bool_]:

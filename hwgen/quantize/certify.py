@@ -2,6 +2,7 @@
 
 The formulas are those of ONNX Runtime's integer kernels (QLinearConv, QLinearAdd, QLinearGlobalAveragePool, QLinearAveragePool):
 convolutions and poolings are proven on every threshold of the reachable accumulators, additions on all 65,536 pairs of codes.
+A bias with a fraction has no integer kernel: there the certificate is that of the real-valued function, rounded once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from hwgen.layout import Int64Array
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
-from hwgen.ops.integer import accumulator_bounds, add_stage, average_ratio, average_stages, clamp_codes, conv_ratio, is_global, output_stage
+from hwgen.ops.integer import accumulator_bounds, add_stage, average_ratio, average_stages, clamp_codes, conv_ratio, is_global, output_stage, placed_bias
 from hwgen.ops.staircase import SINGLE_EXACT, Rule, agrees, single_precision_rule
 
 
@@ -57,7 +58,8 @@ def _conv(node: Node, graph: Graph) -> Iterator[Record]:
     assert isinstance(op, Conv) and op.weight_scale is not None
     low, high = accumulator_bounds(node, graph)
     ratio = conv_ratio(graph.values[node.inputs[0]].quantized, op.weight_scale, graph.values[node.output].quantized)
-    proven = agrees(stage, graph.arithmetic.rounding, single_precision_rule(ratio), low, high)
+    exact = placed_bias(node, graph).exact if op.bias_fraction else None
+    proven = agrees(stage, graph.arithmetic.rounding, single_precision_rule(ratio), low, high) if exact is None else exact
     for channel in range(op.channels):
         yield Record(
             layer=node.name,

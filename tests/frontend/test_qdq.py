@@ -27,7 +27,7 @@ from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden, golden_codes
 from hwgen.ops.pad import Pad
-from hwgen.quantize import QuantizeOptions, Scheme, quantize
+from hwgen.quantize import QuantizeOptions, Scheme, certificates, quantize
 
 FORMS = [to_qdq, to_qoperator]
 RNG = np.random.default_rng(8)
@@ -361,13 +361,30 @@ def test_a_quantization_between_fused_operators_is_kept_or_refused(scale, reason
         import_quantized_model(f.model("r_dq"), "m")
 
 
-@pytest.mark.parametrize("operator", ["Add", "Mul"])
-def test_a_shift_or_scale_of_a_quantized_result_is_refused_where_it_is_no_layer(operator):
+@pytest.mark.parametrize("quantized", [True, False])
+@pytest.mark.parametrize("operator", ["Add", "Sub", "Mul", "Div"])
+def test_a_shift_or_scale_of_a_quantized_result_is_a_layer_of_its_own(operator, quantized):
+    """It rounds between two quantizations. Equal to ONNX Runtime where the certificate says so, at most one code away elsewhere."""
     f = conv_model()
-    f.node(operator, ["c_dq", f.const("k", np.arange(1, 5, dtype=np.float32).reshape(1, 4, 1, 1))], "r")
-    f.qdq("r", 0.1)
-    with pytest.raises(UnsupportedError, match="it scales or shifts a result that is quantized already, which would round twice; quantize once"):
-        import_quantized_model(f.model("r_dq"), "m")
+    codes = np.array([-100, 3, 55, 127], np.int8).reshape(1, 4, 1, 1)
+    operand = f.weight("k", codes, 0.0371103) if quantized else f.const("k", codes.astype(np.float32) * np.float32(0.0371103))
+    f.node(operator, ["c_dq", operand], "r")
+    f.node("Identity", [f.qdq("r", 0.0713707, 99)], "z")
+    model = f.model("z")
+    graph = import_quantized_model(model, "m")
+    assert_same_integers(graph, import_quantized_model(to_qdq(graph), "m"))
+    x = (RNG.random((40, 2, 6, 6)) * 12 - 6).astype(np.float32)
+    value, before = (graph.values[node.output] for node in reversed(graph.nodes))
+    codes = golden(graph, {"x": x}, keep=graph.values)
+    (z,) = session(model.SerializeToString()).run(None, {"x": x})
+    theirs = np.rint(z / np.float32(0.0713707)).astype(int) + 99 - 128
+    difference = np.abs(codes[value.name].transpose(0, 3, 1, 2) - theirs)
+    (c,) = session(f.model("c_dq").SerializeToString()).run(None, {"x": x})
+    same = codes[before.name].transpose(0, 3, 1, 2) == np.rint(c / np.float32(0.1)).astype(int) + 10 - 128
+    assert same.mean() > 0.99 and difference[same].max() <= 1
+    for record in certificates(graph):
+        if record.layer == graph.nodes[1].name and record.certified:
+            assert not difference[:, record.channel][same[:, record.channel]].any()
 
 
 def test_an_integer_average_that_counts_more_than_onnx_says_is_refused():
@@ -389,8 +406,8 @@ def test_scales_that_do_not_fit_the_channels_are_refused():
 
 def test_a_quantized_constant_where_none_belongs_is_refused():
     f = Foreign(["N", 2, 6, 6])
-    f.node("Mul", [f.qdq("x", 0.1), f.weight("w", np.full((2, 1, 1), 5, np.int8), 0.1)], "y")
-    with pytest.raises(UnsupportedError, match="Mul 'Mul_y': must not read the quantized constant 'w_dq'"):
+    f.node("Pow", [f.qdq("x", 0.1), f.weight("w", np.full((2, 1, 1), 5, np.int8), 0.1)], "y")
+    with pytest.raises(UnsupportedError, match="Pow 'Pow_y': must not read the quantized constant 'w_dq'"):
         import_quantized_model(f.model(), "m")
 
 
