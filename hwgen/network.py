@@ -65,7 +65,8 @@ def load_network(
     if is_quantized_model(proto):
         if choose is not None:
             raise DataError(f"model {model.name!r}: must be float for a choice of how to quantize it, came quantized; give the float model")
-        graph = import_quantized_model(proto, name)
+        typical = None if calibration is None else lambda inputs: read_network_arrays(calibration, inputs)[0]
+        graph = import_quantized_model(proto, name, calibrate=typical, arithmetic=options.arithmetic)
         progress.stage("certify")
         return QuantizedNetwork(graph=graph, records=certificates(graph))
     float_graph = optimize(import_model(proto, name))

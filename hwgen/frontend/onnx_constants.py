@@ -16,6 +16,13 @@ from hwgen.ops.base import MAX_ELEMENTS
 
 PROBE_BATCHES = (2, 3)  # two sizes that no shape arithmetic confuses: what equals the batch under both is the batch
 
+PACKED_INTEGERS = {  # types of a few bits; NumPy has no such kinds
+    getattr(onnx.TensorProto, name): kind
+    for names, kind in ((("INT4", "INT2"), np.int8), (("UINT4", "UINT2"), np.uint8))
+    for name in names
+    if hasattr(onnx.TensorProto, name)
+}
+
 ELEMENTWISE = frozenset(
     {
         "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Div", "Equal", "Exp", "Floor", "Greater", "GreaterOrEqual", "Identity", "Less",
@@ -55,6 +62,8 @@ def tensor(proto: onnx.TensorProto, where: str) -> Array:
         array = np.asarray(onnx.numpy_helper.to_array(proto))
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:
         raise ModelError(f"{where}: data do not fit shape {list(proto.dims)} ({_first_line(error)}); the file is damaged") from error
+    if proto.data_type in PACKED_INTEGERS:
+        array = array.astype(PACKED_INTEGERS[proto.data_type])
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise ModelError(f"{where}: must be finite, but holds NaN; train or export the model again")
     if array.dtype.kind == "f" and array.size > 1 and np.isinf(array).any():

@@ -18,6 +18,7 @@ MAX_BYTES = (1 << 31) - 1  # protobuf's own limit on a message
 MAX_NODES = 1 << 18  # after inlining: a few functions that call each other twice would make any number of them
 MAX_CALL_DEPTH = 64
 OLDEST_OPSET = 7
+QUANT, BIPOLAR, TRUNC = ("Quant", "IntQuant"), ("BipolarQuant",), ("Trunc",)  # of QONNX
 QUANTIZED_OPERATORS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "QGemm")
 
 
@@ -72,14 +73,22 @@ def opset_of(model: onnx.ModelProto, name: str) -> int:
 
 
 def is_quantized_model(model: onnx.ModelProto) -> bool:
-    """The model holds quantized operators, as QDQ or QOperator form."""
-    return any(node.op_type.startswith(QUANTIZED_OPERATORS) for node in model.graph.node)
+    """The model holds quantized operators, in QDQ, QOperator or QONNX form."""
+    return is_qonnx_model(model) or any(node.op_type.startswith(QUANTIZED_OPERATORS) for node in model.graph.node)
+
+
+def is_qonnx_model(model: onnx.ModelProto) -> bool:
+    """The model holds quantizers of QONNX."""
+    return any(node.op_type in (*QUANT, *BIPOLAR, *TRUNC) for node in model.graph.node)
 
 
 def _run_checker(model: onnx.ModelProto, name: str) -> None:
     known = onnx.ModelProto()
     known.CopyFrom(model)
     known.ir_version = min(model.ir_version, onnx.IR_VERSION)  # the checker refuses files of newer writers; the content decides
+    declared = {entry.domain for entry in known.opset_import}
+    for domain in sorted({node.domain for node in known.graph.node} - declared - {"", "ai.onnx"}):
+        known.opset_import.add(domain=domain, version=1)  # some exporters of QONNX leave it out
     for output in known.graph.output:
         output.type.tensor_type.shape.SetInParent()  # exporters leave it out; import computes it
     try:

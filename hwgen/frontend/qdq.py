@@ -11,10 +11,12 @@ import onnx
 from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ModelError
 from hwgen.frontend.onnx import import_model, load_model
-from hwgen.frontend.onnx_file import network_name
+from hwgen.frontend.onnx_file import is_qonnx_model, network_name
 from hwgen.frontend.qdq_attach import attach
 from hwgen.frontend.qdq_operators import HANDLERS
 from hwgen.frontend.qdq_strip import strip
+from hwgen.frontend.qonnx import QONNX_HANDLERS
+from hwgen.frontend.qonnx_attach import Calibrate, attach_qonnx
 from hwgen.ir.graph import Arithmetic, Graph
 from hwgen.ops.check import check_quantized
 from hwgen.optimize import optimize
@@ -32,15 +34,21 @@ def load_quantized_graph(path: Path) -> Graph:
     return import_quantized_model(load_model(path), network_name(path))
 
 
-def import_quantized_model(model: onnx.ModelProto, name: str) -> Graph:
-    """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values."""
-    stripped = strip(model, HANDLERS)
+def import_quantized_model(model: onnx.ModelProto, name: str, *, calibrate: Calibrate | None = None, arithmetic: Arithmetic | None = None) -> Graph:
+    """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values.
+
+    `calibrate` gives typical values of the inputs, for QONNX models that do not quantize them; else these raise DataError. `arithmetic`
+    is that of models in which hwgen noted none: other tools' integers are met the better, the more bits multipliers have.
+    """
+    qonnx = is_qonnx_model(model)
+    stripped = strip(model, QONNX_HANDLERS if qonnx else HANDLERS)
     raw = import_model(stripped.model, name, stripped.activations)
     marked = {key: replace(value, quantization=stripped.activations.get(key)) for key, value in raw.values.items()}
-    graph = optimize(replace(raw, values=marked))  # whose passes keep what is rounded in between
     dtypes = {entry.name: str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)) for entry in model.graph.input}
-    inputs = tuple(replace(entry, dtype=dtypes[entry.name]) for entry in graph.inputs)
-    quantized = attach(replace(graph, inputs=inputs, arithmetic=_arithmetic(model)), stripped)
+    inputs = tuple(replace(entry, dtype=dtypes[entry.name]) for entry in raw.inputs)
+    graph = replace(raw, values=marked, inputs=inputs, arithmetic=_arithmetic(model, arithmetic or Arithmetic()))
+    # the passes of `optimize` keep what is rounded in between
+    quantized = attach_qonnx(graph, stripped, calibrate) if qonnx else attach(optimize(graph), stripped)
     check_quantized(quantized)
     return _with_own_names(quantized, model)
 
@@ -66,9 +74,11 @@ def _with_own_names(graph: Graph, model: onnx.ModelProto) -> Graph:
     return replace(graph, values=values, nodes=tuple(nodes), outputs=outputs, inputs=inputs)
 
 
-def _arithmetic(model: onnx.ModelProto) -> Arithmetic:
+def _arithmetic(model: onnx.ModelProto, default: Arithmetic) -> Arithmetic:
     """What hwgen noted in the file, or the default."""
     notes = {entry.key: entry.value for entry in model.metadata_props}
+    if NOTE_MULTIPLIER_BITS not in notes and NOTE_ROUNDING not in notes:
+        return default
     bits = notes.get(NOTE_MULTIPLIER_BITS, "16")
     legal = [str(number) for number in MULTIPLIER_BITS]
     if bits not in legal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,14 +30,14 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 def attach(graph: Graph, stripped: Stripped) -> Graph:
     """The quantized graph; `graph` holds codes as weights. Raises UnsupportedError naming what is not quantized in a supported way."""
-    known = _by_value(graph, stripped)
+    known = quantization_by_value(graph, stripped)
     values = {name: replace(value, quantization=known.get(name)) for name, value in graph.values.items()}
-    problems = [_not_quantized(value, graph, stripped) for value in values.values() if value.quantization is None]
+    problems = [not_quantized(value, graph, stripped) for value in values.values() if value.quantization is None]
     if problems:
         raise UnsupportedError(problems)
     problems = [problem for node in graph.nodes for problem in _rounded_twice(node, values, stripped)]
     nodes = []
-    reader = _Parameters(stripped)
+    reader = Parameters(stripped)
     for node in graph.nodes:
         op = node.op
         if isinstance(op, Conv):
@@ -45,21 +45,21 @@ def attach(graph: Graph, stripped: Stripped) -> Graph:
                 op = reader.quantized(node, op, values[node.inputs[0]].quantized, values[node.output].quantized)
             except ModelError as error:
                 problems.append(Unsupported(node=node.name, operator="Conv", reason=str(error)))
-        nodes.append(replace(node, op=op, source=tuple(_original(stripped, name) for name in node.source)))
+        nodes.append(replace(node, op=op, source=tuple(original(stripped, name) for name in node.source)))
     if problems:
         raise UnsupportedError(problems)
     return replace(graph, nodes=tuple(nodes), values=values)
 
 
-def _original(stripped: Stripped, number: str) -> str:
+def original(stripped: Stripped, number: str) -> str:
     return stripped.names[int(number)]
 
 
-def _not_quantized(value: Value, graph: Graph, stripped: Stripped) -> Unsupported:
+def not_quantized(value: Value, graph: Graph, stripped: Stripped) -> Unsupported:
     node = graph.producer(value.name)
     if node is None:
         return Unsupported(node=value.name, operator="input", reason="must be quantized before the first operator")
-    name = _original(stripped, node.source[-1]) if node.source else node.name
+    name = original(stripped, node.source[-1]) if node.source else node.name
     return Unsupported(node=name, operator=type(node.op).__name__, reason="its result must be quantized, but is read as real values")
 
 
@@ -79,12 +79,12 @@ def _rounded_twice(node: Node, values: dict[str, Value], stripped: Stripped) -> 
         kept = values[node.inputs[0] if proto.op_type == "Pad" else node.output].quantization
         if own != kept or (rest and proto.op_type != "Pad"):
             reason = f"its result is quantized on its own before {protos[index + 1].op_type}, which would round twice; quantize once, behind both"
-            yield Unsupported(node=_original(stripped, proto.name), operator=proto.op_type, reason=reason)
+            yield Unsupported(node=original(stripped, proto.name), operator=proto.op_type, reason=reason)
 
 
-def _by_value(graph: Graph, stripped: Stripped) -> dict[str, Quantization]:
+def quantization_by_value(graph: Graph, stripped: Stripped, start: Mapping[str, Quantization] | None = None) -> dict[str, Quantization]:
     """Quantization by value name: found at the tensor itself, through changes of layout, and through operators that keep codes."""
-    known = dict(stripped.activations)
+    known = dict(stripped.activations if start is None else start)
     for node in reversed(stripped.model.graph.node):
         if node.op_type in LAYOUT and node.output[0] in known:
             known.setdefault(node.input[0], known[node.output[0]])
@@ -128,7 +128,7 @@ def _fraction(scale: npt.NDArray[np.float32], unit: npt.NDArray[np.float32]) -> 
     return int(nearest[0]) if regular and 1 <= nearest[0] <= MAX_FRACTION else 0
 
 
-class _Parameters:
+class Parameters:
     """Weights and biases of convolutions, from the ONNX nodes that they came from."""
 
     def __init__(self, stripped: Stripped) -> None:
@@ -138,13 +138,17 @@ class _Parameters:
             self.nodes.setdefault(node.name, []).append(node)
         self.plain = {proto.name: proto for proto in stripped.model.graph.initializer}
 
+    def protos(self, node: Node) -> list[onnx.NodeProto]:
+        """The ONNX nodes that a node came from."""
+        return [proto for name in node.source for proto in self.nodes.get(name, [])]
+
     def quantized(self, node: Node, op: Conv, x: Quantization, y: Quantization) -> Conv:
         """Raises ModelError with the reason where the weights are not 8-bit codes or the bias is not understood."""
-        sources = [proto for name in node.source for proto in self.nodes.get(name, [])]
+        sources = self.protos(node)
         if not any(proto.op_type in PRODUCTS for proto in sources):  # scale and offset of a quantized value, as constants
             factor = op.weight.reshape(-1).astype(np.float64)
             return fine_conv(op, np.ones(op.weight.shape, np.int8), factor, op.bias.astype(np.float64), x, y, f"Conv {node.name!r}")
-        scale = self._weight_scale(op, sources)
+        scale = self.weight_scale(op, sources)
         weight = np.asarray(op.weight, np.float64)
         if (weight != np.rint(weight)).any() or np.abs(weight).max(initial=0) > GREATEST_WEIGHT:
             raise ModelError("its weights must be 8-bit codes, and not be scaled afterwards")
@@ -165,7 +169,8 @@ class _Parameters:
         kept = weight.astype(np.int8) if narrow else weight.astype(np.int16)
         return replace(op, weight=kept, bias=bias.astype(np.int32), weight_scale=scale, bias_fraction=fraction)
 
-    def _weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
+    def weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
+        """(C,) Raises ModelError where a product's weights are not quantized per output channel or as a whole."""
         products = [proto for proto in sources if proto.op_type in PRODUCTS]
         found = [(proto, index) for proto in products for index in (0, 1) if self._is_parameter(proto, index)]
         if len(found) != 1:

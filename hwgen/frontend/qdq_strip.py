@@ -46,13 +46,16 @@ class Parameter:
 class Stripped:
     """`model` is float; its nodes are named by their number, `names` gives the file's names.
 
-    `activations`: quantization by the float model's tensor names. `parameters`: quantized constants likewise.
+    `activations`: quantization by the float model's tensor names. `parameters`: quantized constants likewise. Of activations, `bipolar` are
+    those of -1 and +1 only, and `rounding` says which do not round to nearest.
     """
 
     model: onnx.ModelProto
     names: list[str] = field(default_factory=list)
     activations: dict[str, Quantization] = field(default_factory=dict)
     parameters: dict[str, Parameter] = field(default_factory=dict)
+    bipolar: set[str] = field(default_factory=set)
+    rounding: dict[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[["Stripper", onnx.NodeProto], None]

@@ -201,11 +201,14 @@ def output_stage(node: Node, graph: Graph) -> OutputStage:
     assert isinstance(op, Conv) and op.weight_scale is not None
     x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
     stage = _stage(conv_ratio(x, op.weight_scale, y), y, op.clamp, graph.arithmetic, title(node))
-    return replace(stage, zero_point=placed_bias(node, graph).zero_point) if op.bias_fraction else stage
+    if not op.bias_fraction:
+        return stage
+    placed = placed_bias(node, graph)
+    return replace(stage, zero_point=placed.zero_point, multiplier=placed.multiplier)
 
 
 def placed_bias(node: Node, graph: Graph) -> Placed:
-    """Integer bias and zero point of each channel of a Conv whose bias has a fraction."""
+    """Integer bias, zero point and multiplier of each channel of a Conv whose bias has a fraction."""
     op = node.op
     assert isinstance(op, Conv)
     return _placed(op, graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized, graph.arithmetic, title(node))
@@ -228,7 +231,7 @@ def _placed(op: Conv, x: Quantization, y: Quantization, arithmetic: Arithmetic, 
         greatest=high + offset,
         zero_point=y.zero_point,
     )
-    return place(real, arithmetic.rounding)
+    return place(real, arithmetic.rounding, arithmetic.multiplier_bits)
 
 
 def average_stages(node: Node, graph: Graph) -> tuple[IntArray, dict[int, OutputStage]]:

@@ -67,34 +67,54 @@ class Placed:
 
     bias: Int64Array
     zero_point: Int64Array
-    exact: npt.NDArray[np.bool_]
+    multiplier: Int64Array
+    wrong: Int64Array  # accumulators that give another code, as far as they were counted
+
+    @property
+    def exact(self) -> npt.NDArray[np.bool_]:
+        exact: npt.NDArray[np.bool_] = self.wrong == 0
+        return exact
 
 
 _CODES = np.arange(INT8.min + 1, INT8.max + 1)
 _ZERO_POINTS = np.arange(INT8.min, INT8.max + 1)
+_NEIGHBOURS = (0, 1, -1)  # multipliers tried: a ratio that is a power of two has ties at every half step, its neighbours have none
+_HOPELESS = 1 << 40
 
 
-def place(stage: RealStage, rounding: Rounding) -> Placed:
-    """Bias and zero point per channel whose staircase is nearest to the real one, counted in accumulators that give another code."""
+def place(stage: RealStage, rounding: Rounding, multiplier_bits: int) -> Placed:
+    """Bias, zero point and multiplier per channel whose staircase is nearest to the real one, counted in accumulators that give another code."""
     block = max(1, _STEPS_AT_ONCE // (len(_CODES) * len(_ZERO_POINTS)))
-    parts = [_place(stage.part(slice(first, first + block)), rounding) for first in range(0, len(stage.bias), block)]
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("bias", "zero_point", "exact")}
+    parts = [_best(stage.part(slice(first, first + block)), rounding, multiplier_bits) for first in range(0, len(stage.bias), block)]
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("bias", "zero_point", "multiplier", "wrong")}
     return Placed(**joined)
 
 
-def _place(stage: RealStage, rounding: Rounding) -> Placed:
-    ratio = np.ldexp(stage.multiplier.astype(np.float64), -stage.shift.astype(np.int32))[:, None]
+def _best(stage: RealStage, rounding: Rounding, multiplier_bits: int) -> Placed:
+    best = _place(stage, stage.multiplier, rounding)
+    for step in _NEIGHBOURS[1:] if multiplier_bits else ():
+        if best.exact.all():
+            break
+        multiplier = np.clip(stage.multiplier + step, 1 << (multiplier_bits - 1), (1 << multiplier_bits) - 1)
+        other = _place(stage, multiplier, rounding)
+        better = other.wrong < best.wrong
+        best = Placed(**{name: np.where(better, value, getattr(best, name)) for name, value in vars(other).items()})
+    return best
+
+
+def _place(stage: RealStage, multiplier: Int64Array, rounding: Rounding) -> Placed:
+    ratio = np.ldexp(multiplier.astype(np.float64), -stage.shift.astype(np.int32))[:, None]
     limit = 1 << (ACCUMULATOR_BITS - 1)
     bias = np.clip(np.rint(stage.bias[:, None] + (stage.zero_point - _ZERO_POINTS) / ratio), -limit, limit).astype(np.int64)  # (C, Z)
     fits = (stage.least[:, None] + bias >= -limit) & (stage.greatest[:, None] + bias < limit)
     level = _CODES - _ZERO_POINTS[:, None]  # (Z, K)
-    first = least_accumulators(level, stage.multiplier[:, None, None], stage.shift[:, None, None], rounding)
+    first = least_accumulators(level, multiplier[:, None, None], stage.shift[:, None, None], rounding)
     least, beyond = stage.least[:, None, None], stage.greatest[:, None, None] + 1
     ours = np.clip(first - bias[:, :, None], least, beyond)
     wanted = np.clip(stage.steps()[:, None, :], least, beyond)
     counts = (stage.low[:, None] < _CODES) & (stage.high[:, None] >= _CODES)  # (C, K): steps that the clamp lets through
     wrong = np.minimum(np.abs(ours - wanted) * counts[:, None, :], 1 << 20).sum(axis=2)  # (C, Z)
-    distance = np.abs(_ZERO_POINTS - stage.zero_point)
-    best = np.argmin(np.where(fits, wrong * 1024 + distance, np.where(distance == 0, 1 << 60, 1 << 61)), axis=1)
+    wrong = np.where(fits, wrong, _HOPELESS)
+    best = np.argmin(wrong * 1024 + np.abs(_ZERO_POINTS - stage.zero_point), axis=1)
     rows = np.arange(len(best))
-    return Placed(bias=bias[rows, best], zero_point=_ZERO_POINTS[best].astype(np.int64), exact=(wrong[rows, best] == 0) & fits[rows, best])
+    return Placed(bias=bias[rows, best], zero_point=_ZERO_POINTS[best].astype(np.int64), multiplier=multiplier, wrong=wrong[rows, best])
