@@ -22,11 +22,13 @@ from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.toolchain import doctor
 from hwgen.errors import HwgenError, MismatchError
 from hwgen.output import REPORT_HTML, check_file_place
+from hwgen.packing import WeightFormat
 from hwgen.progress import bars
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
 from hwgen.report.synthesis import synthesis_rows
 from hwgen.synth.devices import DEVICES, NAMES
 
+BITS = {"8": WeightFormat.INT8, "4": WeightFormat.INT4, "2": WeightFormat.INT2, "ternary": WeightFormat.TERNARY, "binary": WeightFormat.BINARY}
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 
@@ -47,7 +49,12 @@ def _probability(text: str) -> float:
 
 
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
-    return QuantizeOptions(scheme=Scheme(arguments.scheme), granularity=Granularity(arguments.granularity), ranges=RangeMethod(arguments.range))
+    return QuantizeOptions(
+        scheme=Scheme(arguments.scheme),
+        granularity=Granularity(arguments.granularity),
+        ranges=RangeMethod(arguments.range),
+        weights=BITS[arguments.bits],
+    )
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
@@ -189,6 +196,7 @@ def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
         ("--range", RangeMethod, RangeMethod.MINMAX, "how activation ranges follow from calibration"),
     ):
         group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
+    group.add_argument("--bits", choices=list(BITS), default="8", help="of each weight (default: %(default)s)")
 
 
 def _auto_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from enum import Enum
 from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ConfigError
 from hwgen.ir.graph import Arithmetic
+from hwgen.packing import WeightFormat
 
 
 class Scheme(Enum):
@@ -56,7 +57,8 @@ class Effort(Enum):
 class QuantizeOptions:
     """`multiplier_bits` None means 16, or 0 for power-of-two scales. `percentile` in percent of the values kept, both tails together.
     `certify` moves scales by a few parts per million so that ONNX Runtime provably computes the same integers. `repairs`: those that may
-    be tried; `effort`: how hard. Each is kept only where it gains on inputs that it was not fitted to."""
+    be tried; `effort`: how hard. Each is kept only where it gains on inputs that it was not fitted to. `weights`: what weights may be;
+    `layer_weights`: exceptions, by layer name."""
 
     scheme: Scheme = Scheme.ASYMMETRIC
     granularity: Granularity = Granularity.CHANNEL
@@ -67,6 +69,8 @@ class QuantizeOptions:
     certify: bool = True
     effort: Effort = Effort.NONE
     repairs: tuple[Repair, ...] = tuple(Repair)
+    weights: WeightFormat = WeightFormat.INT8
+    layer_weights: tuple[tuple[str, WeightFormat], ...] = ()
 
     def __post_init__(self) -> None:
         if self.multiplier_bits is not None and self.multiplier_bits not in MULTIPLIER_BITS:
@@ -82,3 +86,7 @@ class QuantizeOptions:
         if bits is None:
             bits = 0 if self.scheme is Scheme.POWER_OF_TWO else 16
         return Arithmetic(multiplier_bits=bits, rounding=self.rounding)
+
+    def weights_of(self, layer: str) -> WeightFormat:
+        """What the weights of a layer may be."""
+        return dict(self.layer_weights).get(layer, self.weights)

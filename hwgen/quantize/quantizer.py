@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from hwgen.errors import ConfigError
 from hwgen.ir.evaluate import array_of, evaluate, require_one_batch
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
@@ -32,6 +33,7 @@ def quantize_with_report(graph: Graph, calibration: Mapping[str, FloatArray], op
     """
     options = options or QuantizeOptions()
     require_float(graph)
+    _require_layers(graph, options)
     observers = observe(graph, calibration, histogram=options.ranges is not RangeMethod.MINMAX)
     ranges = {name: choose_range(observer, options) for name, observer in observers.items()}
     scaled = quantize_activations(graph, ranges, options)
@@ -46,6 +48,14 @@ def quantize_with_report(graph: Graph, calibration: Mapping[str, FloatArray], op
     result = scaled.with_nodes(tuple(nodes))
     check_quantized(result)
     return result, QuantizationReport(options=options, ranges=ranges, widened=widened, records=certificates(result))
+
+
+def _require_layers(graph: Graph, options: QuantizeOptions) -> None:
+    """Raises ConfigError when options name a layer that has no weights."""
+    layers = [node.name for node in graph.nodes if isinstance(node.op, Conv)]
+    for name, _ in options.layer_weights:
+        if name not in layers:
+            raise ConfigError(f"weights of layer {name!r}: there must be such a convolution; layers with weights are {', '.join(map(repr, layers))}")
 
 
 def observe(graph: Graph, calibration: Mapping[str, FloatArray], *, histogram: bool) -> dict[str, Observer]:

@@ -15,9 +15,10 @@ from hwgen.layout import Int64Array
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import ACCUMULATOR, OutputStage, conv_ratio, fold_zero_point, multiplier_and_shift, title, weight_bounds
 from hwgen.ops.staircase import agrees, single_precision_rule
+from hwgen.packing import WeightFormat
+from hwgen.quantize.few_bits import covering_scales, encode, least_squares_scales
 from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
 
-GREATEST_WEIGHT = 127  # symmetric: -128 is not used, as in ONNX Runtime's own quantizer
 LEAST_RATIO = 2.0**-28  # keeps shifts within what the certificate can prove; below it no 8-bit layer gives more than one code
 NEUTRAL_RATIO = 2.0**-8  # for channels whose weights are all zero
 REACH = 1024  # multipliers tried on either side of the nearest, nearest first; one of the first few nearly always holds
@@ -32,6 +33,7 @@ class _Layer:
     bias: npt.NDArray[np.float64]
     x: Quantization
     y: Quantization
+    kind: WeightFormat = WeightFormat.INT8
 
     def part(self, channels: npt.NDArray[np.bool_]) -> _Layer:
         return replace(self, weight=self.weight[channels], bias=self.bias[channels])
@@ -39,7 +41,7 @@ class _Layer:
     def encode(self, scale: Scales) -> tuple[npt.NDArray[np.int8], Int64Array]:
         """int8 weights and unbounded integer biases at the given weight scales (C,)."""
         column = scale.reshape(-1, 1, 1, 1).astype(np.float64)
-        weight = np.clip(np.rint(self.weight / column), -GREATEST_WEIGHT, GREATEST_WEIGHT).astype(np.int8)
+        weight = encode(self.weight / column, self.kind)
         unit = (np.float32(self.x.scale) * scale).astype(np.float64)
         limit = float(1 << 40)  # far beyond int32, so that overflow is seen and does not wrap
         return weight, np.clip(np.rint(self.bias / unit), -limit, limit).astype(np.int64)
@@ -60,7 +62,7 @@ def quantize_conv(node: Node, graph: Graph, options: QuantizeOptions) -> tuple[C
     op = node.op
     assert isinstance(op, Conv)
     x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
-    layer = _Layer(weight=op.weight.astype(np.float32), bias=op.bias.astype(np.float64), x=x, y=y)
+    layer = _Layer(weight=op.weight.astype(np.float32), bias=op.bias.astype(np.float64), x=x, y=y, kind=options.weights_of(node.name))
     scale, widened = _without_overflow(layer, _initial_scales(layer, options), options)
     if options.certify and options.scheme is not Scheme.POWER_OF_TWO:
         scale = _certified(layer, scale, options, title(node))
@@ -70,15 +72,20 @@ def quantize_conv(node: Node, graph: Graph, options: QuantizeOptions) -> tuple[C
 
 
 def _initial_scales(layer: _Layer, options: QuantizeOptions) -> Scales:
-    """Greatest magnitude / 127 per channel or for the whole layer, limited to ratios that the arithmetic expresses."""
-    greatest = np.abs(layer.weight.astype(np.float64)).reshape(len(layer.weight), -1).max(1)
+    """Per channel or for the whole layer: greatest magnitude / 127, of fewer bits the least squared error; limited to ratios that the
+    arithmetic expresses."""
+    weight = layer.weight.astype(np.float64).reshape(len(layer.weight), -1)
     if options.granularity is Granularity.TENSOR:
-        greatest = np.full_like(greatest, greatest.max())
+        weight = weight.reshape(1, -1)
+    fit = covering_scales if layer.kind is WeightFormat.INT8 else least_squares_scales
+    fitted = np.broadcast_to(fit(weight, layer.kind), len(layer.weight))
     to_scale = float(layer.y.scale) / float(layer.x.scale)
-    scale = np.where(greatest > 0, greatest / GREATEST_WEIGHT, NEUTRAL_RATIO * to_scale)
+    neutral = LEAST_RATIO if layer.kind is WeightFormat.BINARY else NEUTRAL_RATIO  # whose codes are not zero
+    scale = np.where(fitted > 0, fitted, neutral * to_scale)
     ratio = np.clip(scale / to_scale, LEAST_RATIO, _greatest_ratio(options.arithmetic))
     if options.scheme is Scheme.POWER_OF_TWO:
-        shift = -np.ceil(np.log2(ratio)).astype(np.int64)
+        nearest = np.ceil if layer.kind is WeightFormat.INT8 else np.rint  # fewer bits limit weights anyway
+        shift = -nearest(np.log2(ratio)).astype(np.int64)
         return exact_weight_scale(np.ones_like(shift), shift, layer.x, layer.y)[0]
     return (ratio * to_scale).astype(np.float32)
 
