@@ -244,7 +244,8 @@ def from_toml(path: Path) -> HardwareConfig:
     return replace(base, **{"name": path.stem, **content})
 
 
-def load_hardware(hardware: str, array: str | None = None) -> HardwareConfig:
-    """A preset's name or a TOML file, optionally with another array shape."""
+def load_hardware(hardware: str | None, array: str | None = None) -> HardwareConfig:
+    """A preset's name or a TOML file (None: the default preset), optionally with another array shape."""
+    hardware = hardware or DEFAULT_PRESET
     config = PRESETS[hardware] if hardware in PRESETS else from_toml(Path(hardware))
     return with_array(config, array) if array else config
