@@ -201,7 +201,7 @@ HOSTILE = {
     "activation_scale_per_channel": (lambda: replaced(conv_model().model(), "c_s", np.ones(4, np.float32)), "one scale and one zero point"),
     "axis_out_of_range": (lambda: conv_model(weight_scale=np.full(4, 0.1), axis=7).model(), "attribute axis must lie within the 4 dimensions of 'w', not 7"),
     "scales_of_wrong_length": (lambda: conv_model(weight_scale=np.full(3, 0.1), axis=0).model(), "the 3 scales of 'w' must be one for each of its channels"),
-    "scales_along_inputs": (lambda: conv_model(weight_scale=np.full(2, 0.1), axis=1).model(), "its weight scales must be one per output channel|the 2 scales of 'b'"),
+    "scales_along_inputs": (lambda: conv_model(weight_scale=np.full(2, 0.1), axis=1).model(), "its weight scales must be one per|the 2 scales of 'b'"),
     "weights_of_32_bits": (lambda: replaced(conv_model().model(), "w", WEIGHT.astype(np.int32) * 1000), "its weights must be 8-bit codes"),
     "empty_scale": (lambda: replaced(conv_model().model(), "c_s", np.zeros(0, np.float32)), "one scale and one zero point"),
 }
