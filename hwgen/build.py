@@ -23,13 +23,14 @@ from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
 from hwgen.explain import explain, explanation_json, render_explanation
 from hwgen.explain.report import summary
-from hwgen.explore.auto import Auto
+from hwgen.explore.budget import Budget
+from hwgen.explore.choices import Choices, chooser, render_mixture
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
 from hwgen.ir.graph import Graph
 from hwgen.isa.program import disassemble
-from hwgen.network import QuantizedNetwork, for_hardware, has_foreign_scales, load_network, options_for, widened
+from hwgen.network import QuantizedNetwork, for_hardware, load_network, options_for
 from hwgen.ops.golden import golden, golden_codes
 from hwgen.output import (
     MANIFEST,
@@ -63,22 +64,22 @@ _CYCLE_FLOOR = 200_000
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeRequest:
-    """What `quantize_model` works on; `out` is a file. `qoperator`: integer operators instead of QDQ. `auto`: start from `options` and take
-    what does best on calibration inputs that are held out, on the hardware that it names."""
+    """What `quantize_model` works on; `out` is a file. `qoperator`: integer operators instead of QDQ. `choices`: start from
+    `options` and take what does best on calibration inputs that are held out; `page`: where to show what a search for bits found."""
 
     model: Path
     out: Path
     calibration: Path
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     qoperator: bool = False
-    auto: Auto | None = None
+    choices: Choices | None = None
+    page: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize, as QuantizeRequest does.
-    `explain`: measure where accuracy goes, for the report and a page of its own. `widen`: where the scales are another tool's, the
-    hardware gets multipliers that hold a float32 ratio exactly."""
+    """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize; `budget`: choose the bits of
+    each layer's weights, both on calibration inputs that are held out. `explain`: measure where accuracy goes, for the report and a page of its own."""
 
     model: Path
     out: Path
@@ -87,8 +88,8 @@ class BuildRequest:
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     force: bool = False
     auto: bool = False
+    budget: Budget | None = None
     explain: bool = False
-    widen: bool = False
 
 
 def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None) -> QuantizedNetwork:
@@ -97,10 +98,13 @@ def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None
     Raises ModelError, UnsupportedError, DataError, QuantizationError or OutputError; nothing is written then.
     """
     progress = progress or Silent()
-    network = load_network(request.model, request.calibration, request.options, progress, request.auto)
+    network = load_network(request.model, request.calibration, request.options, progress, request.choices)
     progress.stage("write ONNX")
     form = to_qoperator(network.graph) if request.qoperator else to_qdq(network.graph)
+    page = render_mixture(request.choices) if request.page is not None and request.choices is not None and request.choices.mixture else None
     write_file(request.out, form.SerializeToString(deterministic=True))
+    if page is not None and request.page is not None:
+        write_file(request.page, page)
     return network
 
 
@@ -112,28 +116,27 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress = progress or Silent()
     check_replaceable(request.out, force=request.force)
     digest = model_sha256(request.model)
-    hardware = widened(request.hardware) if request.widen and has_foreign_scales(request.model) else request.hardware
-    auto = Auto(hardware) if request.auto else None
-    network = load_network(request.model, request.calibration, options_for(hardware, request.options), progress, auto)
+    choices = chooser(request.hardware, auto=request.auto, budget=request.budget)
+    network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress, choices)
     progress.stage("write and read the quantized model")
     models = _onnx_files(network)
-    graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), hardware)
+    graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware)
     progress.stage("compile the program", total=100)
-    compiled = compile_network(graph, hardware, progress=progress.step)
+    compiled = compile_network(graph, request.hardware, progress=progress.step)
     progress.stage("write Verilog")
-    files = {VERILOG: verilog(hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
+    files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
     explanation = explanation_json(explain(network, progress=progress)) if request.explain else None
     progress.stage("write the report")
-    report = build_report(_facts(digest, network, compiled, auto))
+    report = build_report(_facts(digest, network, compiled, choices))
     if explanation is not None:
         report["explanation"] = summary(explanation)
         files |= {EXPLANATION_HTML: render_explanation(explanation), EXPLANATION_JSON: to_json(explanation)}
     manifest = Manifest(
         network=network.graph.name,
         model_sha256=digest,
-        hardware=hardware,
+        hardware=request.hardware,
         files={name: sha256(content) for name, content in files.items() if not name.startswith(REPORT_FOLDER)},
     )
     files |= {REPORT_JSON: to_json(report), REPORT_HTML: render_html(report), MANIFEST: manifest.to_json().encode()}
@@ -215,7 +218,7 @@ def layer_sqnr(network: QuantizedNetwork) -> dict[str, float]:
     return {name: sqnr_db(real[name], graph.values[name].quantized.dequantize(codes[name])) for name in codes if name in real}
 
 
-def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork, auto: Auto | None) -> BuildFacts:
+def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork, choices: Choices | None) -> BuildFacts:
     return BuildFacts(
         network=compiled,
         model_sha256=digest,
@@ -223,6 +226,7 @@ def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork, au
         quantization=network.report,
         sqnr_db=layer_sqnr(network),
         calibration_inputs=len(next(iter(network.calibration.values()))) if network.calibration else 0,
-        tried=auto.choice.tried() if auto and auto.choice else (),
-        chosen=auto.choice.best.name if auto and auto.choice else None,
+        tried=choices.choice.tried() if choices and choices.choice else (),
+        chosen=choices.choice.best.name if choices and choices.choice else None,
+        mixed=choices.mixture if choices else None,
     )

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
-from hwgen.cli_explore import print_choice, run_compare, run_explain
+from hwgen.cli_explore import budget_of, print_choices, print_mixture, run_compare, run_explain
 from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
 from hwgen.console import MISMATCH, OK, USER_ERROR
 from hwgen.console import err as _err
@@ -53,28 +53,30 @@ def _options(arguments: argparse.Namespace) -> QuantizeOptions:
         scheme=Scheme(arguments.scheme),
         granularity=Granularity(arguments.granularity),
         ranges=RangeMethod(arguments.range),
-        weights=BITS[arguments.bits],
+        weights=BITS.get(arguments.bits, WeightFormat.INT8),
     )
 
 
 def _quantize(arguments: argparse.Namespace) -> int:
     from hwgen.build import QuantizeRequest, quantize_model
-    from hwgen.explore.auto import Auto
+    from hwgen.explore.choices import chooser
 
-    check_file_place(arguments.output)
-    hardware = load_hardware(arguments.hardware, arguments.array)
+    for place in (arguments.output, *([arguments.page] if arguments.page else [])):
+        check_file_place(place)
+    choices = chooser(load_hardware(arguments.hardware, arguments.array), auto=arguments.auto, budget=budget_of(arguments))
     request = QuantizeRequest(
         model=arguments.model,
         out=arguments.output,
         calibration=arguments.calibration,
         options=_options(arguments),
         qoperator=arguments.form == "qoperator",
-        auto=Auto(hardware) if arguments.auto else None,
+        choices=choices,
+        page=arguments.page,
     )
     with bars(_err) as progress:
         network = quantize_model(request, progress=progress)
-    if request.auto is not None:
-        print_choice(request.auto)
+    if choices is not None:
+        print_choices(choices)
     certified = sum(record.certified for record in network.records)
     _out.print(f"{_shown(arguments.output)}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
     return OK
@@ -91,14 +93,16 @@ def _build(arguments: argparse.Namespace) -> int:
         options=_options(arguments),
         force=arguments.force,
         auto=arguments.auto,
+        budget=budget_of(arguments),
         explain=arguments.explain,
-        widen=arguments.hardware is None,
     )
     with bars(_err) as progress:
         report = build(request, progress=progress)
     quantization = report["quantization"]
     if quantization["chosen"]:
         _out.print(f"{len(quantization['tried'])} ways to quantize tried, chosen: {escape(quantization['chosen'])}")
+    if quantization["mixed"]:
+        print_mixture(quantization["mixed"])
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
     if report["weights_resident"]:
@@ -189,7 +193,8 @@ def _synth(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
+def _quantization_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
+    """`auto`: hwgen may be asked to choose bits."""
     group = parser.add_argument_group("quantization of a float model")
     for name, choices, default, meaning in (
         ("--scheme", Scheme, Scheme.ASYMMETRIC, "scales and zero points"),
@@ -197,7 +202,11 @@ def _quantization_arguments(parser: argparse.ArgumentParser) -> None:
         ("--range", RangeMethod, RangeMethod.MINMAX, "how activation ranges follow from calibration"),
     ):
         group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
-    group.add_argument("--bits", choices=list(BITS), default="8", help="of each weight (default: %(default)s)")
+    with_auto = "; auto: each layer what a budget asks for" if auto else ""
+    group.add_argument("--bits", choices=[*BITS, *(["auto"] if auto else [])], default="8", help=f"of each weight{with_auto} (default: %(default)s)")
+    if auto:
+        meaning = "for --bits auto: weights=40KiB, cycles=50000, sqnr=30dB or agreement=99%%"
+        group.add_argument("--budget", metavar="KIND=VALUE", help=meaning)
 
 
 def _auto_argument(parser: argparse.ArgumentParser) -> None:
@@ -216,19 +225,17 @@ def _add_quantize(verbs: _Verbs) -> None:
     parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", example)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
-    _quantization_arguments(parser)
+    _quantization_arguments(parser, auto=True)
     _auto_argument(parser)
     _hardware_arguments(parser)
+    parser.add_argument("--page", type=Path, metavar="P.html", help="with --bits auto: write what was tried, and its Pareto front, as a page")
     parser.add_argument("--form", choices=["qdq", "qoperator"], default="qdq", help="how the quantized model is written (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
 
-EXACT = "built with 24-bit multipliers for a model that another tool quantized, so that its integers are met exactly"
-
-
 def _hardware_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--hardware", metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: {DEFAULT_PRESET}; {EXACT})"
+        "--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)"
     )
     parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
 
@@ -239,7 +246,7 @@ def _add_build(verbs: _Verbs) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
     parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
     _hardware_arguments(parser)
-    _quantization_arguments(parser)
+    _quantization_arguments(parser, auto=True)
     _auto_argument(parser)
     parser.add_argument("--explain", action="store_true", help="measure where accuracy goes, as `hwgen explain` does, for the report")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")

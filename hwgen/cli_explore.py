@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
+from rich.table import Table
 
 from hwgen.config import load_hardware
 from hwgen.console import OK, err, out, print_wide, shown
+from hwgen.errors import ConfigError
 from hwgen.progress import bars
 from hwgen.quantize import QuantizeOptions
 
+Json = dict[str, Any]
+
 if TYPE_CHECKING:
-    from hwgen.explore.auto import Auto
+    from hwgen.explore.budget import Budget
+    from hwgen.explore.choices import Choices
 
 
 def run_explain(arguments: argparse.Namespace, options: QuantizeOptions) -> int:
@@ -69,14 +74,41 @@ def run_compare(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def print_choice(auto: Auto) -> None:
-    """What `--auto` tried, and what it took."""
+def budget_of(arguments: argparse.Namespace) -> Budget | None:
+    """Of `--bits auto --budget ...`. Raises ConfigError when one comes without the other."""
+    from hwgen.explore.budget import parse_budget
+
+    if (arguments.bits == "auto") != (arguments.budget is not None):
+        raise ConfigError("--bits auto: needs a --budget, and --budget needs --bits auto; for example --bits auto --budget weights=40KiB")
+    return parse_budget(arguments.budget) if arguments.budget is not None else None
+
+
+def print_choices(choices: Choices) -> None:
+    """What `--auto` and `--bits auto` tried, and what they took."""
     from hwgen.explore.table import refusals, terminal_table
 
-    choice = auto.choice
-    assert choice is not None
-    rows = choice.tried()
-    print_wide(terminal_table(rows, [attempt.seconds for attempt in choice.attempts], choice.best.name))
-    for line in refusals(rows):
-        out.print(line)
-    out.print(f"chosen (*) on {choice.held_out} calibration inputs that were held out: {escape(choice.best.name)}")
+    choice = choices.choice
+    if choice is not None:
+        rows = choice.tried()
+        print_wide(terminal_table(rows, [attempt.seconds for attempt in choice.attempts], choice.best.name))
+        for line in refusals(rows):
+            out.print(line)
+        out.print(f"chosen (*) on {choice.held_out} calibration inputs that were held out: {escape(choice.best.name)}")
+    if choices.mixture is not None:
+        print_mixture(choices.mixture)
+
+
+def print_mixture(content: Json) -> None:
+    """The bits of each layer's weights, and what all together reach."""
+    from hwgen.explain.text import short_name
+    from hwgen.report.pareto import mixed_view
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("layer", "weights", "format", *(f"{name} dB" for name in content["formats"])):
+        table.add_column(heading, justify="left" if heading in ("layer", "format") else "right", no_wrap=True)
+    view = mixed_view(content)
+    assert view is not None
+    for layer in view.layers:
+        table.add_row(short_name(layer.name), layer.weights, layer.chosen, *layer.cells)
+    print_wide(table)
+    out.print(f"budget {view.budget}; {len(content['points'])} assignments evaluated; chosen: {view.summary}")

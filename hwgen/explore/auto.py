@@ -105,15 +105,3 @@ def _tried(bench: Workbench, every: Iterable[QuantizeOptions], progress: Progres
         attempts.append(bench.attempt(describe(options), options))
         progress.step(done)
     return attempts
-
-
-class Auto:
-    """Chooses the options for `load_network`, and remembers what was tried."""
-
-    def __init__(self, hardware: HardwareConfig) -> None:
-        self.hardware = hardware
-        self.choice: Choice | None = None
-
-    def __call__(self, graph: Graph, arrays: Mapping[str, AnyArray], labels: Labels | None, base: QuantizeOptions, progress: Progress) -> QuantizeOptions:
-        self.choice = choose(graph, arrays, labels, self.hardware, base, progress)
-        return self.choice.best.options

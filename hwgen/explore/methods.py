@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hwgen.packing import WeightFormat
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
 
 _DEFAULT = QuantizeOptions()
@@ -16,6 +17,8 @@ def describe(options: QuantizeOptions) -> str:
         parts.append(options.ranges.value)
     if options.percentile != _DEFAULT.percentile:
         parts[-1] += f" {options.percentile:g}"
+    if options.weights is not _DEFAULT.weights:
+        parts.append(options.weights.name.lower())
     return ", ".join(parts)
 
 
@@ -26,4 +29,5 @@ def _named(*every: QuantizeOptions) -> dict[str, QuantizeOptions]:
 METHODS = _named(
     *(QuantizeOptions(scheme=scheme, granularity=granularity) for scheme in Scheme for granularity in (Granularity.TENSOR, Granularity.CHANNEL)),
     *(QuantizeOptions(ranges=ranges) for ranges in RangeMethod),
+    *(QuantizeOptions(weights=weights) for weights in WeightFormat),
 )

@@ -6,6 +6,7 @@ It knows neither networks nor formats: layers are names, a format is a number fr
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -93,9 +94,11 @@ class Search:
         return Found(best=best, evaluated=dict(self.evaluated))
 
     def _sample(self, path: Sequence[Assignment]) -> None:
-        count = min(FRONT_POINTS, len(path))
-        for k in range(count):
-            self.point(path[round(k * (len(path) - 1) / max(1, count - 1))])
+        """Points of the path for the picture, about as far apart in decibels of noise."""
+        noise = [math.log(max(self.sensitivities.noise_of(assignment), sys.float_info.min)) for assignment in path]
+        for k in range(FRONT_POINTS):
+            wanted = noise[0] + k * (noise[-1] - noise[0]) / (FRONT_POINTS - 1)
+            self.point(min(zip(path, noise, strict=True), key=lambda each: abs(each[1] - wanted))[0])
 
     def _start(self, path: Sequence[Assignment]) -> Assignment:
         """The first of the path that keeps a cost, or the last that keeps a quality; by bisection, since both fall along it."""
@@ -119,8 +122,9 @@ class Search:
         best = min(numbers) if limit.is_cost else max(point.of(limit) for point in self.evaluated.values())
         bound, side = ("at most", "least") if limit.is_cost else ("at least", "most")
         where = "all layers in the narrowest format" if limit.is_cost else "all layers in the widest format"
+        nothing = "; weights of fewer bits save nothing on this hardware" if limit.is_cost and numbers[0] == numbers[1] else ""
         raise QuantizationError(
-            f"budget {limit.value}: {bound} {self.budget.text()} cannot be met; the {side} that is reachable is {self.budget.text(best)}, with {where}"
+            f"budget {limit.value}: {bound} {self.budget.text()} cannot be met; the {side} that is reachable is {self.budget.text(best)}, with {where}{nothing}"
         )
 
     def _rank(self, assignment: Assignment) -> tuple[float, ...]:

@@ -16,8 +16,10 @@ from hwgen.ir.evaluate import evaluate
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import Region
 from hwgen.network import Labels, for_hardware
+from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden
 from hwgen.quantize import QuantizationReport, QuantizeOptions, Scheme, quantize_with_report
+from hwgen.report.collect import predicted_cycles
 from hwgen.schedule.compile import compile_network
 from hwgen.score import OutputScore, real_outputs, score
 
@@ -95,7 +97,7 @@ class Workbench:
         return min(scores, key=lambda each: np.inf if each.sqnr_db is None else each.sqnr_db)
 
     def cost(self, graph: Graph) -> Cost:
-        """Compiled once for all graphs of one structure: neither scales nor weights have an influence.
+        """Compiled once for all graphs of one structure: neither scales nor values of weights have an influence.
 
         Raises CapacityError where the network does not fit the hardware.
         """
@@ -106,6 +108,15 @@ class Workbench:
         return self._costs[key]
 
 
+    def layer_cycles(self, graph: Graph) -> dict[str, int]:
+        """Cycles by the cycle model of the operation that each node is part of, by the node's name."""
+        compiled = compile_network(for_hardware(graph, self.hardware), self.hardware)
+        layers = list(zip(compiled.steady.layers, predicted_cycles(compiled), strict=True))
+        joined = [(f"+{layer.name}+", cycles) for layer, cycles in layers]  # names of nodes that run as one are joined by +
+        return {node.name: next((cycles for names, cycles in joined if f"+{node.name}+" in names), 0) for node in graph.nodes}
+
+
 def structure(graph: Graph) -> object:
-    """What cycles and sizes depend on: operators, how they are connected, shapes."""
-    return tuple((type(node.op).__name__, node.inputs, node.output, graph.values[node.output].type) for node in graph.nodes)
+    """What cycles and sizes depend on: operators, how they are connected, shapes, formats of weights."""
+    formats = {node.output: node.op.weight_format for node in graph.nodes if isinstance(node.op, Conv)}
+    return tuple((type(node.op).__name__, node.inputs, node.output, graph.values[node.output].type, formats.get(node.output)) for node in graph.nodes)

