@@ -30,7 +30,7 @@ from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
 from hwgen.ir.graph import Graph
 from hwgen.isa.program import disassemble
-from hwgen.network import QuantizedNetwork, for_hardware, load_network, options_for
+from hwgen.network import QuantizedNetwork, for_hardware, has_foreign_scales, load_network, options_for, widened
 from hwgen.ops.golden import golden, golden_codes
 from hwgen.output import (
     MANIFEST,
@@ -79,7 +79,8 @@ class QuantizeRequest:
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What `build` works on. `force`: replace OUT even if hwgen did not make it. `auto`: choose how to quantize; `budget`: choose the bits of
-    each layer's weights, both on calibration inputs that are held out. `explain`: measure where accuracy goes, for the report and a page of its own."""
+    each layer's weights, both on calibration inputs that are held out. `explain`: measure where accuracy goes, for the report and a page of its
+    own. `widen`: where the scales are another tool's, the hardware gets multipliers that hold a float32 ratio exactly."""
 
     model: Path
     out: Path
@@ -90,6 +91,7 @@ class BuildRequest:
     auto: bool = False
     budget: Budget | None = None
     explain: bool = False
+    widen: bool = False
 
 
 def quantize_model(request: QuantizeRequest, *, progress: Progress | None = None) -> QuantizedNetwork:
@@ -116,15 +118,16 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     progress = progress or Silent()
     check_replaceable(request.out, force=request.force)
     digest = model_sha256(request.model)
-    choices = chooser(request.hardware, auto=request.auto, budget=request.budget)
-    network = load_network(request.model, request.calibration, options_for(request.hardware, request.options), progress, choices)
+    hardware = widened(request.hardware) if request.widen and has_foreign_scales(request.model) else request.hardware
+    choices = chooser(hardware, auto=request.auto, budget=request.budget)
+    network = load_network(request.model, request.calibration, options_for(hardware, request.options), progress, choices)
     progress.stage("write and read the quantized model")
     models = _onnx_files(network)
-    graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), request.hardware)
+    graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), hardware)
     progress.stage("compile the program", total=100)
-    compiled = compile_network(graph, request.hardware, progress=progress.step)
+    compiled = compile_network(graph, hardware, progress=progress.step)
     progress.stage("write Verilog")
-    files = {VERILOG: verilog(request.hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
+    files = {VERILOG: verilog(hardware).encode(), "rtl/files.f": b"accelerator.v\n"}
     progress.stage("write firmware and ONNX")
     files |= models | _program_files(compiled) | emit_firmware(_firmware_input(compiled, network))
     explanation = explanation_json(explain(network, progress=progress)) if request.explain else None
@@ -136,7 +139,7 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     manifest = Manifest(
         network=network.graph.name,
         model_sha256=digest,
-        hardware=request.hardware,
+        hardware=hardware,
         files={name: sha256(content) for name, content in files.items() if not name.startswith(REPORT_FOLDER)},
     )
     files |= {REPORT_JSON: to_json(report), REPORT_HTML: render_html(report), MANIFEST: manifest.to_json().encode()}

@@ -95,6 +95,7 @@ def _build(arguments: argparse.Namespace) -> int:
         auto=arguments.auto,
         budget=budget_of(arguments),
         explain=arguments.explain,
+        widen=arguments.hardware is None,
     )
     with bars(_err) as progress:
         report = build(request, progress=progress)
@@ -233,9 +234,12 @@ def _add_quantize(verbs: _Verbs) -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
 
+EXACT = "built with 24-bit multipliers for a model that another tool quantized, so that its integers are met exactly"
+
+
 def _hardware_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--hardware", default=DEFAULT_PRESET, metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: %(default)s)"
+        "--hardware", metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: {DEFAULT_PRESET}; {EXACT})"
     )
     parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
 

@@ -25,7 +25,7 @@ PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SH
 PARAMETER_OFFSETS = {"bias": 0, "multiplier": 4, "shift": 8, "low": 9, "high": 10, "zero_point": 11}  # bytes in the record, little endian
 
 
-OPTIONS = ("activation_tables",)  # parameters that name nothing where they are 0: hardware without them is the same as before they existed
+OPTIONS = ("activation_tables", "output_gaps")  # parameters that name nothing where they are 0: hardware without them is the same as before they existed
 
 
 class Bus(Enum):
@@ -46,7 +46,7 @@ class HardwareConfig:
     out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
     activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records. counters: where the
     cycles went can be read off the machine; without them only `cycles` and `commands` count. activation_tables: how many tables of 256
-    codes lie on chip at once; 0 builds none.
+    codes lie on chip at once; 0 builds none. output_gaps: results may be written with gaps between columns, for enlargements.
     """
 
     name: str = "custom"
@@ -67,6 +67,7 @@ class HardwareConfig:
     watchdog_bits: int = 32
     counters: bool = True
     activation_tables: int = 0
+    output_gaps: bool = False
 
     def __post_init__(self) -> None:
         if not self.requantize_lanes:
@@ -243,7 +244,8 @@ def from_toml(path: Path) -> HardwareConfig:
     return replace(base, **{"name": path.stem, **content})
 
 
-def load_hardware(hardware: str, array: str | None = None) -> HardwareConfig:
-    """A preset's name or a TOML file, optionally with another array shape."""
+def load_hardware(hardware: str | None, array: str | None = None) -> HardwareConfig:
+    """A preset's name or a TOML file (None: the default preset), optionally with another array shape."""
+    hardware = hardware or DEFAULT_PRESET
     config = PRESETS[hardware] if hardware in PRESETS else from_toml(Path(hardware))
     return with_array(config, array) if array else config

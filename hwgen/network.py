@@ -16,7 +16,7 @@ from hwgen.config import HardwareConfig
 from hwgen.errors import DataError
 from hwgen.frontend.onnx import import_model, load_model
 from hwgen.frontend.onnx_file import is_quantized_model, network_name
-from hwgen.frontend.qdq import import_quantized_model
+from hwgen.frontend.qdq import NOTE_MULTIPLIER_BITS, import_quantized_model
 from hwgen.ir.graph import Graph
 from hwgen.optimize import optimize
 from hwgen.progress import Progress
@@ -24,6 +24,9 @@ from hwgen.quantize import QuantizationReport, QuantizeOptions, Record, Scheme, 
 
 Labels: TypeAlias = npt.NDArray[np.int64]
 Chooser: TypeAlias = Callable[[Graph, Mapping[str, AnyArray], Labels | None, QuantizeOptions, Progress], QuantizeOptions]
+
+
+RATIO_BITS = 24  # of a float32 significand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,19 @@ def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOpt
     """`options` with the arithmetic of the hardware: multiplier bits and rounding, and power-of-two scales where it has no multiplier."""
     scheme = options.scheme if config.multiplier_bits else Scheme.POWER_OF_TWO
     return replace(options, scheme=scheme, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
+
+
+def has_foreign_scales(model: Path) -> bool:
+    """Another tool quantized the model: its scales were not chosen for multipliers of a few bits."""
+    proto = load_model(model)
+    return is_quantized_model(proto) and not any(entry.key == NOTE_MULTIPLIER_BITS for entry in proto.metadata_props)
+
+
+def widened(config: HardwareConfig) -> HardwareConfig:
+    """`config` with multipliers as wide as the significand of a float32 ratio."""
+    if config.multiplier_bits == RATIO_BITS:
+        return config
+    return replace(config, name=f"{config.name} with {RATIO_BITS}-bit multipliers", multiplier_bits=RATIO_BITS)
 
 
 def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:

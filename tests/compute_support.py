@@ -223,8 +223,10 @@ def _random_image(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
 def _random_output(config: HardwareConfig, rng: random.Random) -> dict[str, int]:
     single = rng.random() < 0.15
     rows, columns = (1, 1) if single else (rng.randint(1, 7), rng.randint(1, 7))
-    row_stride, residual_stride = columns + rng.choice([0, 0, 2]), columns + rng.choice([0, 1])
+    gap = rng.choice([0, 0, 1, 2]) if config.output_gaps else 0
+    row_stride, residual_stride = columns * (gap + 1) + rng.choice([0, 0, 2]), columns + rng.choice([0, 1])
     return {
+        "output_column_gap": gap,
         "output_rows": rows,
         "output_columns": columns,
         "output_row_stride": row_stride,

@@ -34,6 +34,7 @@ def hardware_for(graph: Graph, preset: str = "8x8") -> HardwareConfig:
         weight_words=1 << 14,
         parameter_words=1 << 13,
         activation_tables=8,
+        output_gaps=True,
     )
 
 

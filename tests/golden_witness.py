@@ -151,7 +151,15 @@ def part(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
     return x
 
 
+def resize(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    result = empty(node, graph, len(x))
+    for i, j in np.ndindex(result.shape[1:3]):
+        result[:, i, j] = x[:, i // node.op.factors[0], j // node.op.factors[1]]
+    return result
+
+
 RULES = {
+    "Resize": resize,
     "Slice": part,
     "Lookup": lookup,
     "Conv": conv,

@@ -19,7 +19,7 @@ def random_codes(network: CompiledNetwork, seed: int, count: int = 1) -> dict[st
 def part_words(part: Part) -> np.ndarray:
     """Buffer words that a command writes, (blocks, rows, columns), before they wrap."""
     b, y, x = np.ogrid[part.box.first_block : part.box.end_block, part.box.top : part.box.bottom, part.box.left : part.box.right]
-    return part.view.address + b * part.view.block_stride + y * part.view.row_stride + x
+    return part.view.address + b * part.view.block_stride + y * part.view.row_stride + x * part.view.column_stride
 
 
 def blocked(value: np.ndarray, positions: tuple[int, ...], blocks: int, lanes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Function, Lookup, Step, gelu, hard_swish, mish, swish
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 
@@ -37,12 +38,13 @@ class Builder:
         channels: int = 40,
         tables: bool = False,
         moves: bool = False,
+        gaps: bool = False,
     ) -> None:
         self.r = random.Random(seed)
         self.rng = np.random.default_rng(seed)
         self.arithmetic = Arithmetic(multiplier_bits=multiplier_bits, rounding=rounding)
         self.largest_channels = channels
-        self.tables, self.moves = tables, moves
+        self.tables, self.moves, self.gaps = tables, moves, gaps
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
         kind = TensorType(self.r.randint(1, largest), self.r.randint(1, largest), self.channels())
@@ -164,6 +166,9 @@ class Builder:
             steps.append(step)
         return self.node(Slice(starts=tuple(starts), counts=tuple(counts), steps=tuple(steps)), (x,), self.values[x].quantized)
 
+    def resize(self, x: str) -> str:
+        return self.node(Resize(factors=(self.r.choice([1, 2, 2, 3]), self.r.choice([1, 2, 2, 4]))), (x,), self.values[x].quantized)
+
     def pad(self, x: str) -> str:
         q = self.values[x].quantized
         pads = tuple(self.r.randint(0, 2) for _ in range(4))
@@ -198,6 +203,7 @@ class Builder:
         steps = [self.conv, self.conv, self.conv, self.add, self.add, self.max_pool, self.average_pool, self.concat, self.clamp_node, self.pad]
         steps += [self.lookup] * 4 if self.tables else []
         steps += [self.slice] * 3 if self.moves else []
+        steps += [self.resize] * 3 if self.gaps else []
         for _ in range(count):
             if self.values[x].type.elements > 6000:
                 break
@@ -220,10 +226,17 @@ class Builder:
 
 
 def random_graph(
-    seed: int, *, nodes: int = 4, multiplier_bits: int = 16, rounding: Rounding = Rounding.HALF_EVEN, tables: bool = False, moves: bool = False
+    seed: int,
+    *,
+    nodes: int = 4,
+    multiplier_bits: int = 16,
+    rounding: Rounding = Rounding.HALF_EVEN,
+    tables: bool = False,
+    moves: bool = False,
+    gaps: bool = False,
 ) -> Graph:
-    """`tables` and `moves` say that functions of one value, and parts of an image, may be among the nodes."""
-    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables, moves=moves)
+    """`tables`, `moves`, `gaps`: whether functions of one value, parts of an image, enlargements may be among the nodes."""
+    builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables, moves=moves, gaps=gaps)
     return builder.grow(builder.r.randint(1, nodes))
 
 

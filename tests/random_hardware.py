@@ -57,6 +57,7 @@ def random_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS) -> Hard
                 watchdog_bits=r.randint(8, 32),
                 counters=r.random() < 0.7,
                 activation_tables=options.choice(ACTIVATION_TABLES),
+                output_gaps=options.random() < 0.5,
             )
             if config.multipliers <= most_multipliers:
                 return config
@@ -74,7 +75,7 @@ def random_memory(r: random.Random) -> MemoryModel:
 
 def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
     """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
-    new = {"tables": config.activation_tables > 0, "moves": seed % 2 == 1}
+    new = {"tables": config.activation_tables > 0, "moves": seed % 2 == 1, "gaps": config.output_gaps}
     graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, **new)
     try:
         network = compile_network(graph, config)

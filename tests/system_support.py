@@ -39,7 +39,7 @@ SMALL = replace(PRESETS["16x16"], accumulator_depth=16, weight_words=2048, param
 CONFIGS = {
     "4x4": replace(with_array(SMALL, "4x4"), multiplier_bits=24),
     "8x8": replace(with_array(SMALL, "8x8"), multiplier_bits=0, bus_bits=32, address_bits=40),
-    "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP, activation_tables=2),
+    "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP, activation_tables=2, output_gaps=True),
     "16x8": replace(with_array(SMALL, "16x8"), multiplier_bits=12),
     "wishbone": replace(with_array(SMALL, "4x4"), bus=Bus.WISHBONE, address_bits=40),
 }

@@ -41,6 +41,7 @@ PARAMETERS = {
     "bus_bits": "width of the memory bus; 0 in a TOML file: 8 N, at most 128",
     "address_bits": "width of memory addresses",
     "watchdog_bits": "width of the watchdog register",
+    "output_gaps": "whether results may be written with gaps between columns, which enlargements need",
     "activation_tables": "tables of 256 codes that lie on chip at once, 0, 1, 2, 4 or 8; 0 builds none",
     "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`",
 }

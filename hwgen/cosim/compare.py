@@ -113,7 +113,7 @@ def _element_of(
     """The part's word addresses, sorted, and for each of their lanes the flat element index (row, column, channel), -1 for none."""
     box, view = part.box, part.view
     block, row, column = np.meshgrid(np.arange(box.first_block, box.end_block), np.arange(box.top, box.bottom), np.arange(box.left, box.right), indexing="ij")
-    address = (view.address + block * view.block_stride + row * view.row_stride + column).reshape(-1) % words
+    address = (view.address + block * view.block_stride + row * view.row_stride + column * view.column_stride).reshape(-1) % words
     pixel = (row * shape[1] + column).reshape(-1, 1)
     lane_channel = channel[block.reshape(-1)]
     order = np.argsort(address, kind="stable")

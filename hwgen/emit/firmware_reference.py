@@ -31,6 +31,7 @@ from hwgen.ops.integer import (
     pad_code,
     weight_parts,
 )
+from hwgen.ops.interleave import Interleave
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
@@ -280,6 +281,20 @@ def _slice(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     return [f"slice({x} + {offset}, {y}, {', '.join(map(str, (*op.counts, *strides)))});"]
 
 
+def _interleave(b: _Builder, node: Node, x: str, y: str) -> list[str]:
+    op, source = node.op, b.graph.values[node.inputs[0]].type
+    assert isinstance(op, Interleave)
+    b.use("spread")
+    rows, columns = op.factors
+    row = source.width * columns * source.channels
+    calls = []
+    for k, name in enumerate(node.inputs):
+        offset = k // columns * row + k % columns * source.channels
+        numbers = (*source.shape, rows * row, columns * source.channels)
+        calls.append(f"spread({b.pointers[name]}, {y} + {offset}, {', '.join(map(str, numbers))});")
+    return calls
+
+
 _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Conv: _conv,
     MaxPool: _max_pool,
@@ -290,6 +305,7 @@ _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Pad: _pad,
     Lookup: _lookup,
     Slice: _slice,
+    Interleave: _interleave,
 }
 
 

@@ -19,6 +19,7 @@ from hwgen.ops.base import Interval, Pads, Window, ceil_padding
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 
@@ -121,6 +122,12 @@ def slice_operands(builder: OnnxBuilder, output: str, op: Slice) -> list[str]:
     ends = [start + (count - 1) * step + 1 for start, count, step in zip(starts, counts, steps, strict=True)]
     named = {"starts": starts, "ends": ends, "axes": [1, 2, 3], "steps": steps}
     return [builder.constant(f"{output}.{name}", np.array(numbers, np.int64)) for name, numbers in named.items()]
+
+
+def resize_node(builder: OnnxBuilder, op: Resize, source: str, output: str) -> None:
+    """Tensor `source` enlarged."""
+    scales = builder.constant(f"{output}.scales", np.array([1, 1, *op.factors], np.float32))
+    builder.node("Resize", [source, "", scales], output, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
 def pool_attributes(builder: OnnxBuilder, node: Node) -> tuple[Pads, dict[str, Any]]:

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import Constants, limit_channels, onnx_weight, pad_operands, pool_attributes, slice_operands, weight_scale, window_attributes
+from hwgen.emit.onnx_common import (
+    Constants,
+    limit_channels,
+    onnx_weight,
+    pad_operands,
+    pool_attributes,
+    resize_node,
+    slice_operands,
+    weight_scale,
+    window_attributes,
+)
 from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
@@ -21,6 +31,7 @@ from hwgen.ops.integer import is_global
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 
@@ -80,6 +91,8 @@ class QdqForm:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, np.array(op.value, np.float32))], output)
+            case Resize() as op:
+                resize_node(builder, op, inputs[0], output)
             case Slice() as op:
                 builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
             case Lookup() as op:

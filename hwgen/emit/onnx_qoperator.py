@@ -13,6 +13,7 @@ from hwgen.emit.onnx_common import (
     outside_code,
     pad_operands,
     pool_attributes,
+    resize_node,
     slice_operands,
     weight_scale,
     window_attributes,
@@ -31,6 +32,7 @@ from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 
@@ -96,6 +98,8 @@ class QOperatorForm:
                 builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case Resize() as op:
+                resize_node(builder, op, inputs[0], output)
             case Slice() as op:
                 builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
             case Lookup() as op:

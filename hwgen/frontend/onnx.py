@@ -15,6 +15,7 @@ from hwgen.frontend.onnx_dense import DENSE_HANDLERS
 from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, network_name, opset_of
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
+from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
 from hwgen.frontend.onnx_slice import SLICE_HANDLERS
 from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
@@ -27,7 +28,14 @@ from hwgen.optimize import optimize
 
 __all__ = ["HANDLERS", "check_model", "import_model", "is_quantized_model", "load_float_graph", "load_model"]
 
-HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {**WINDOW_HANDLERS, **DENSE_HANDLERS, **POINTWISE_HANDLERS, **SHAPE_HANDLERS, **SLICE_HANDLERS}
+HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
+    **WINDOW_HANDLERS,
+    **DENSE_HANDLERS,
+    **POINTWISE_HANDLERS,
+    **SHAPE_HANDLERS,
+    **SLICE_HANDLERS,
+    **RESIZE_HANDLERS,
+}
 
 # Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.
 KEEPS_SHAPE = frozenset(

@@ -145,12 +145,15 @@ class Builder:
         self.nodes.append(Node(name=name, op=op, inputs=tuple(image.value for image in inputs), output=name, source=(node.name,)))
         self.env[name] = Image(value=name, type=kind, dims=dims)
 
-    def free_name(self, node: OnnxNode, part: str) -> str:
-        """A name for an intermediate value of the node."""
-        name = f"{node.output}.{part}"
+    def part(self, node: OnnxNode, what: str, op: Operator, image: Image, dims: tuple[Axes, ...]) -> Image:
+        """An intermediate value of the ONNX node, named after its output and `what` it is."""
+        name = f"{node.output}.{what}"
         if name in self.env:
             raise node.malformed(f"the name {name!r} must be free for a partial result; rename the tensor that has it")
-        return name
+        self.emit(replace(node, outputs=(name,)), op, [image], dims)
+        part = self.env[name]
+        assert isinstance(part, Image)
+        return part
 
     def per_channel(self, node: OnnxNode, image: Image, array: Array) -> Array:
         """A constant that broadcasts against (N, *shape) as (C,) float32; refused where it varies over the image."""

@@ -77,20 +77,11 @@ def prelu(builder: Builder, node: OnnxNode) -> None:
         emit_lookup(builder, node, Step(function=Function.LEAKY_RELU, parameters=(float(slope.min()),)))
         return
     slopes = builder.per_channel(node, image, slope)
-    positive = _part(builder, node, "positive", Clamp(clamp=(0.0, np.inf)), image)
-    negative = _part(builder, node, "negative", Clamp(clamp=(-np.inf, 0.0)), image)
+    positive = builder.part(node, "positive", Clamp(clamp=(0.0, np.inf)), image, image.dims)
+    negative = builder.part(node, "negative", Clamp(clamp=(-np.inf, 0.0)), image, image.dims)
     op = Conv(weight=slopes.reshape(-1, 1, 1, 1), bias=np.zeros(len(slopes), np.float32), window=Window(kernel=(1, 1)), group=len(slopes))
-    scaled = _part(builder, node, "scaled", op, negative)
+    scaled = builder.part(node, "scaled", op, negative, image.dims)
     builder.emit(node, Add(), [positive, scaled], image.dims)
-
-
-def _part(builder: Builder, node: OnnxNode, name: str, op: Clamp | Conv, image: Image) -> Image:
-    """An intermediate value of one ONNX node."""
-    output = builder.free_name(node, name)
-    builder.emit(replace(node, outputs=(output,)), op, [image], image.dims)
-    part = builder.env[output]
-    assert isinstance(part, Image)
-    return part
 
 
 def reciprocal_of(builder: Builder, node: OnnxNode, numerator: Array) -> None:

@@ -14,9 +14,11 @@ from hwgen.errors import ModelError, QuantizationError, Unsupported, Unsupported
 from hwgen.frontend.fine_conv import fine_conv
 from hwgen.frontend.onnx_constants import tensor
 from hwgen.frontend.qdq_strip import LAYOUT, Array, Parameter, Stripped
-from hwgen.ir.graph import Graph, Node, Value
+from hwgen.ir.graph import Graph, Node, Value, fresh_name
 from hwgen.ir.types import Quantization
+from hwgen.ops.base import Window
 from hwgen.ops.check import COPYING, GREATEST_WEIGHT, MAX_FRACTION, check_scale
+from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Lookup
 
@@ -48,7 +50,38 @@ def attach(graph: Graph, stripped: Stripped) -> Graph:
         nodes.append(replace(node, op=op, source=tuple(original(stripped, name) for name in node.source)))
     if problems:
         raise UnsupportedError(problems)
+    return with_equal_scales(replace(graph, nodes=tuple(nodes), values=values))
+
+
+def with_equal_scales(graph: Graph) -> Graph:
+    """Operators that keep codes get operands of their result's quantization: by a convolution with weight 1 where it is another one. That is
+    the same as rounding behind them, because rounding is monotone and they only choose among values."""
+    nodes, values = [], dict(graph.values)
+    for node in graph.nodes:
+        y = values[node.output].quantized
+        if isinstance(node.op, COPYING):
+            operands = []
+            for name in node.inputs:
+                x = values[name].quantized
+                if (x.scale, x.zero_point) == (y.scale, y.zero_point):
+                    pass
+                elif isinstance(node.op, Clamp):
+                    node = replace(node, op=replace(_rescale(values[name]), clamp=node.op.clamp))
+                else:
+                    rescaled = fresh_name(f"{name}.rescaled", values)
+                    values[rescaled] = replace(values[name], name=rescaled, quantization=y)
+                    nodes.append(Node(name=rescaled, op=_rescale(values[name]), inputs=(name,), output=rescaled, source=node.source))
+                    name = rescaled
+                operands.append(name)
+            node = replace(node, inputs=tuple(operands))
+        nodes.append(node)
     return replace(graph, nodes=tuple(nodes), values=values)
+
+
+def _rescale(value: Value) -> Conv:
+    channels = value.type.channels
+    weight, bias = np.ones((channels, 1, 1, 1), np.int8), np.zeros(channels, np.int32)
+    return Conv(weight=weight, bias=bias, window=Window(kernel=(1, 1)), group=channels, weight_scale=np.ones(channels, np.float32))
 
 
 def original(stripped: Stripped, number: str) -> str:

@@ -197,10 +197,18 @@ def pool(s: Stripper, node: onnx.NodeProto) -> None:
 def concat(s: Stripper, node: onnx.NodeProto) -> None:
     result = s.quantization(node, 0)
     names = [activation(s, node, index) for index in range(2, len(node.input), 3)]
-    for name in names:
-        s.same(name, result)
     s.put("Concat", names, node.output[0], node.attribute)
     s.mark(node.output[0], node.output[0], result)
+
+
+def function(s: Stripper, node: onnx.NodeProto) -> None:
+    """QLinearSigmoid, QLinearLeakyRelu: a function of one value."""
+    s.put(node.op_type.removeprefix("QLinear"), [activation(s, node, 0)], node.output[0], node.attribute)
+    s.mark(node.output[0], node.output[0], s.quantization(node, 3))
+
+
+def dynamic(s: Stripper, node: onnx.NodeProto) -> None:
+    raise RefusedError("belongs to dynamic quantization, whose scales are computed from each input; quantize statically, with calibration data")
 
 
 HANDLERS: dict[str, Handler] = {
@@ -215,4 +223,11 @@ HANDLERS: dict[str, Handler] = {
     "QLinearAveragePool": pool,
     "QLinearGlobalAveragePool": pool,
     "QLinearConcat": concat,
+    "QLinearSigmoid": function,
+    "QLinearLeakyRelu": function,
+    "DynamicQuantizeLinear": dynamic,
+    "ConvInteger": dynamic,
+    "MatMulInteger": dynamic,
+    "DynamicQuantizeMatMul": dynamic,
+    "MatMulIntegerToFloat": dynamic,
 }

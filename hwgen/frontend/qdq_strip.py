@@ -23,7 +23,7 @@ from hwgen.ir.types import Quantization
 
 Array = npt.NDArray[Any]
 LAYOUT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-ON_CODES = (*LAYOUT, "MaxPool", "Concat", "Pad", "Clip", "Slice", "Split")  # mean the same on codes as on real values
+ON_CODES = (*LAYOUT, "MaxPool", "Concat", "Pad", "Clip", "Slice", "Split", "Resize", "Upsample")  # mean the same on codes as on real values
 MICROSOFT = "com.microsoft"
 
 

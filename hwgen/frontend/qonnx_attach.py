@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hwgen.errors import DataError, ModelError, Unsupported, UnsupportedError
 from hwgen.frontend.fine_conv import fine_conv
-from hwgen.frontend.qdq_attach import PRODUCTS, Parameters, not_quantized, original, quantization_by_value
+from hwgen.frontend.qdq_attach import PRODUCTS, Parameters, not_quantized, original, quantization_by_value, with_equal_scales
 from hwgen.frontend.qdq_strip import Stripped
 from hwgen.frontend.qonnx_fold import Scaled, fold_scales
 from hwgen.frontend.qonnx_ranges import input_quantization, output_quantization
@@ -65,7 +65,7 @@ def attach_qonnx(raw: Graph, stripped: Stripped, calibrate: Calibrate | None) ->
         nodes.append(replace(node, op=op, source=tuple(original(stripped, number) for number in node.source)))
     if problems:
         raise UnsupportedError(problems)
-    return graph.with_nodes(tuple(nodes))
+    return with_equal_scales(graph.with_nodes(tuple(nodes)))
 
 
 class _Scales:

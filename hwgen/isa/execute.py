@@ -42,6 +42,7 @@ def check_conv(command: Conv, config: HardwareConfig) -> None:
         (min(c.output_rows, c.output_columns, c.output_tiles, c.output_blocks, c.passes) >= 1, "counts must be at least 1"),
         (not c.table or config.activation_tables > 0, "table needs hardware with activation tables"),
         (c.table_address % (TABLE_ENTRIES // TABLE_LANES) == 0, f"table_address must be a multiple of {TABLE_ENTRIES // TABLE_LANES}"),
+        (not c.output_column_gap or config.output_gaps, "output_column_gap needs hardware with output_gaps"),
         (c.mode != Mode.PACKED or c.origin_column >= 0, "packed mode takes no left padding"),
     ]
     for holds, rule in rules:
@@ -176,7 +177,8 @@ def _slices(c: Conv, config: HardwareConfig, tile: int) -> list[_Slice]:
 def result_addresses(c: Conv, config: HardwareConfig, block: int) -> Int64Array:
     """Words of the output's pixels in raster order."""
     y, x = _pixels(c)
-    return ((c.output_address + block * c.output_block_stride + y * c.output_row_stride + x) & ADDRESS_MASK) % config.activation_words
+    words: Int64Array = c.output_address + block * c.output_block_stride + y * c.output_row_stride + x * (c.output_column_gap + 1)
+    return (words & ADDRESS_MASK) % config.activation_words
 
 
 def _residual_addresses(c: Conv, config: HardwareConfig, block: int) -> Int64Array:

@@ -123,6 +123,7 @@ class Conv(_Tokens):
     origin_column: int = bits(8, 16, 16, "image column (packed: byte, not negative) of the first window", signed=True)
 
     output_address: int = bits(9, 0, 24, "word of the first output pixel, block 0")
+    output_column_gap: int = bits(9, 24, 8, "words left out between output columns (not residual's)", option="output_gaps")
     output_rows: int = bits(10, 0, 16, "height of the output", default=1)
     output_columns: int = bits(10, 16, 16, "width of the output", default=1)
     output_row_stride: int = bits(11, 0, 24, "words from output row to output row")

@@ -10,8 +10,9 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
-OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice)
+OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice, Resize)
 
-__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "Lookup", "MaxPool", "Pad", "Slice"]
+__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "Lookup", "MaxPool", "Pad", "Resize", "Slice"]

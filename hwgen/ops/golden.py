@@ -36,9 +36,11 @@ from hwgen.ops.integer import (
     pad_code,
     weight_bounds,
 )
+from hwgen.ops.interleave import Interleave
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision
 
@@ -223,6 +225,18 @@ def _slice(node: Node, graph: Graph) -> Kernel:
     return lambda x: np.ascontiguousarray(op.part(x), np.int8)
 
 
+def _resize(node: Node, graph: Graph) -> Kernel:
+    op = node.op
+    assert isinstance(op, Resize)
+    return op.enlarged
+
+
+def _interleave(node: Node, graph: Graph) -> Kernel:
+    op = node.op
+    assert isinstance(op, Interleave)
+    return op.join
+
+
 def _lookup(node: Node, graph: Graph) -> Kernel:
     table = lookup_table(node, graph)
     return lambda x: table.take(x.view(np.uint8) ^ np.uint8(0x80))
@@ -238,4 +252,6 @@ _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Clamp: _clamp,
     Lookup: _lookup,
     Slice: _slice,
+    Resize: _resize,
+    Interleave: _interleave,
 }

@@ -36,10 +36,16 @@ def _limits_a_conv(graph: Graph, node: Node) -> bool:
 
 def _fuse(graph: Graph, node: Node, clamp: Interval) -> Graph:
     before = graph.producer(node.inputs[0])
-    if before is None or only_reader(graph, before) is None:
+    if before is None or only_reader(graph, before) is None or _rounds_between(graph, before, node):
         return graph
     op = _clamped(before.op, clamp)
     return graph if op is None else merge(graph, before, node, op)
+
+
+def _rounds_between(graph: Graph, before: Node, node: Node) -> bool:
+    """The value between the two has a quantization of its own: fused, one rounding would be left out."""
+    own, last = graph.values[before.output].quantization, graph.values[node.output].quantization
+    return own is not None and last is not None and (own.scale, own.zero_point) != (last.scale, last.zero_point)
 
 
 def _clamped(op: Operator, clamp: Interval) -> Operator | None:

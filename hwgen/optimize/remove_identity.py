@@ -10,6 +10,7 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 from hwgen.optimize.fold_batch_norm import is_affine
 from hwgen.optimize.rewrite import bypass
@@ -31,6 +32,8 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return False
     if isinstance(op, Pad):
         return not any(op.pads)
+    if isinstance(op, Resize):
+        return op.factors == (1, 1)
     if isinstance(op, Slice):
         return op.counts == graph.values[node.inputs[0]].type.shape
     if isinstance(op, Concat):

@@ -63,7 +63,7 @@ def _place_layout(config: HardwareConfig) -> data.StructLayout:
     """Where a pixel lies, kernel and column of the window apart: output and residual are of the row's first pixel."""
     a = address_bits(config)
     numbers = {"row": signed(POSITION_BITS), "column": signed(POSITION_BITS), "x": 16, "address": a, "output": a, "residual": a}
-    return data.StructLayout({**numbers, "block": 16, "chunk": ceil_log2(config.tiles_per_word)})
+    return data.StructLayout({**numbers, **({"output_x": a} if config.output_gaps else {}), "block": 16, "chunk": ceil_log2(config.tiles_per_word)})
 
 
 def _tile_layout(config: HardwareConfig) -> data.StructLayout:
@@ -319,7 +319,8 @@ class Walker(wiring.Component):
             row_end.eq(Mux(back, start_row_end, Mux(self.row_end, self.one_column, place.x == self.before_last_x))),
         ]
         self.next_row_start = row_start
-        columns = ((place.column, start.column, c.stride_columns), (place.x, start.x, 1))
+        gaps = [(place.output_x, start.output_x, c.output_column_gap + 1)] if self.config.output_gaps else []
+        columns = [(place.column, start.column, c.stride_columns), (place.x, start.x, 1), *gaps]
         rows = [(place.row, start.row, c.stride_rows), (place.address, start.address, c.input_row_step)]
         rows += [(place.output, start.output, c.output_row_stride), (place.residual, start.residual, c.residual_row_stride)]
         with m.If(self.step):
@@ -334,6 +335,7 @@ class Walker(wiring.Component):
         m.d.sync += begun.eq(self.new_span & ~self.next_tile)  # the first cycle of a pixel tile; if it is the last, its place is needed no more
         tile = self.tile
         pairs = ((start.row, c.origin_row, place.row), (start.column, 0, place.column), (start.x, 0, place.x))
+        pairs += tuple((first, 0, now) for now, first, _ in gaps)
         pairs += ((start.address, tile.address, place.address), (start.output, tile.output, place.output), (start.residual, tile.residual, place.residual))
         with m.If(Mux(self.enter, self.next_tile, begun)):
             m.d.sync += [number.eq(Mux(self.enter, new, now)) for number, new, now in pairs]
@@ -379,7 +381,7 @@ class Walker(wiring.Component):
             p.preset.eq(self.preset),
             p.beat.eq(self.complete),
             p.index.eq(self.index),
-            p.output.eq(place.output + place.x),
+            p.output.eq(place.output + (place.output_x if self.config.output_gaps else place.x)),
             p.residual.eq(place.residual + place.x),
             p.block.eq(place.block),
             p.chunk.eq(place.chunk),

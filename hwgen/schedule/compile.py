@@ -19,6 +19,7 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import accumulator_bounds
 from hwgen.ops.lookup import Lookup
+from hwgen.ops.resize import Resize
 from hwgen.schedule.box import Box
 from hwgen.schedule.emission import Emitter, Written
 from hwgen.schedule.homes import Homes, HostTensor, homes, host_tensors
@@ -247,6 +248,10 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
 
 
 def _check_operators(graph: Graph, config: HardwareConfig) -> None:
+    resized = [node for node in graph.nodes if isinstance(node.op, Resize)]
+    if resized and not config.output_gaps:
+        reason = f"needs gaps between the columns of a result, which the hardware {config.name!r} cannot write; set output_gaps to true"
+        raise UnsupportedError([Unsupported(node=node.name, operator="Resize", reason=reason) for node in resized])
     tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
     if tables and not config.activation_tables:
         reason = f"needs an activation table, which the hardware {config.name!r} has not; set activation_tables to 1, 2, 4 or 8"

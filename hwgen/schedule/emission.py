@@ -14,7 +14,7 @@ from hwgen.schedule.jobs import Job
 from hwgen.schedule.memory import loads, stores
 from hwgen.schedule.place import Views, cut_to, move, output_box
 from hwgen.schedule.segments import Segment, traffic
-from hwgen.schedule.storage import View, view_of_part
+from hwgen.schedule.storage import View, between, view_of_part
 from hwgen.schedule.stream import Streamer
 from hwgen.schedule.tiling import Tiling, tiles, weights_fit, words
 from hwgen.schedule.work import Work, Workload
@@ -75,16 +75,9 @@ class Emitter:
             if value in inputs:
                 for box in _parts(self.load.extent(value), self.load.config.activation_words // SIDES):
                     view = view_of_part(box, 0, (box.rows, box.columns), box.blocks)
-                    self._transfer_in(value, box, view)
+                    self._bring(value, box, view)
                     for store in stores(box, home, view, self.load.config.in_lanes):
                         self.streamer.store(store, home, (box.top, box.bottom))
-
-    def _transfer_in(self, root: str, box: Box, view: View) -> None:
-        if box.empty:  # a window in padding only
-            return
-        home = self.homes.of[root]
-        for command in loads(box, home, view, self.load.config.in_lanes):
-            self.streamer.load(command, home, (box.top, box.bottom))
 
     def _transfer_out(self, leaf: str, box: Box, view: View) -> None:
         """A part of a leaf to wherever it is wanted; `view` is the leaf's."""
@@ -94,11 +87,10 @@ class Emitter:
         if root in self.homes.of and self.homes.of[root] not in [home for _, home in targets]:
             targets.append((root, self.homes.of[root]))
         for value, home in targets:
-            inner, outer = load.origin[leaf], load.origin[value]
-            rows, columns, blocks = inner.row - outer.row, inner.column - outer.column, inner.block - outer.block
-            offset = home.offset + blocks * home.block_bytes + rows * home.row_bytes + columns * lanes
-            for command in stores(box, replace(home, offset=offset), view, lanes):
-                self.streamer.store(command, home, (box.top + rows, box.bottom + rows))
+            inner = between(load.origin[leaf], load.origin[value])
+            rows = (inner.row + box.top * inner.row_step, inner.row + (box.bottom - 1) * inner.row_step + 1)
+            for command in stores(box, home.inner(inner, lanes), view, lanes):
+                self.streamer.store(command, home, rows)
 
     def _pieces(self, layer: int, box: Box) -> Iterator[Job]:
         """The jobs of an operation as far as they compute `box`, cut as the weight buffer asks."""
@@ -204,10 +196,13 @@ class Emitter:
 
     def _bring(self, value: str, box: Box, view: View) -> None:
         """A part of a value (in its own coordinates, as `view` is) from its root's home."""
-        load = self.load
-        o = load.origin[value]
-        root_view = view.moved(-(o.row * view.row_stride + o.column + o.block * view.block_stride), view.blocks)
-        self._transfer_in(o.root, load.root_box(value, box), root_view)
+        if box.empty:  # a window in padding only
+            return
+        load, lanes = self.load, self.load.config.in_lanes
+        origin, rows = load.origin[value], load.root_box(value, box)
+        home = self.homes.of[origin.root]
+        for command in loads(box, home.inner(origin, lanes), view, lanes):
+            self.streamer.load(command, home, (rows.top, rows.bottom))
 
     def _buffers(self, work: Work, tiling: Tiling, box: Box, buffer: int) -> tuple[Views, Box]:
         """Views of a tile in buffer 0 or 1 of each kind, and the part of the input that it needs."""

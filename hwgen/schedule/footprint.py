@@ -86,9 +86,10 @@ def conv_reads(command: Conv, config: HardwareConfig) -> tuple[Interval, ...]:
     return merged(found)
 
 
-def _results(c: Conv, config: HardwareConfig, address: int, row_stride: int, block_stride: int) -> _Image:
+def _results(c: Conv, config: HardwareConfig, address: int, row_stride: int, block_stride: int, gap: int = 0) -> _Image:
+    columns = (c.output_columns - 1) * (gap + 1) + 1
     return _Image(
-        address=address, rows=c.output_rows, columns=c.output_columns, row_stride=row_stride, block_stride=block_stride, blocks=blocks_written(c, config)
+        address=address, rows=c.output_rows, columns=columns, row_stride=row_stride, block_stride=block_stride, blocks=blocks_written(c, config)
     )
 
 
@@ -96,7 +97,8 @@ def conv_writes(command: Conv, config: HardwareConfig) -> tuple[Interval, ...]:
     """Activation words that the command may write."""
     if command.keep:
         return ()
-    return _intervals(_results(command, config, command.output_address, command.output_row_stride, command.output_block_stride), config.activation_words)
+    c = command
+    return _intervals(_results(c, config, c.output_address, c.output_row_stride, c.output_block_stride, c.output_column_gap), config.activation_words)
 
 
 def buffer_words(command: Load | Store, word_bytes: int) -> tuple[Interval, ...]:

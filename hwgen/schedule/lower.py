@@ -73,8 +73,7 @@ def _with_residual(command: ConvCommand, stage: AddStage, place: Place, operatio
     """The command's output rectangle may start inside the output; the residual's starts at the same pixel."""
     assert operation.residual is not None
     out, residual = place.views[operation.output], place.views[operation.residual]
-    block, pixel = divmod(command.output_address - out.address, out.block_stride)
-    row, column = divmod(pixel, out.row_stride)
+    block, row, column = out.place_of(command.output_address)
     return replace(
         command,
         residual=1,
@@ -136,6 +135,7 @@ def _geometry(operation: Operation, place: Place) -> ConvCommand:
         output_rows=target_type.height,
         output_columns=target_type.width,
         output_row_stride=target.row_stride,
+        output_column_gap=target.column_stride - 1,
         output_block_stride=target.block_stride,
         output_blocks=target.blocks,
     )

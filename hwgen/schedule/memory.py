@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 
 from hwgen.isa.fields import Region
 from hwgen.isa.instructions import Load, Store
 from hwgen.schedule.box import Box
-from hwgen.schedule.storage import View
+from hwgen.schedule.storage import Origin, View
 
 MOST_ROWS = 65535  # of one transfer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
-    """[block][row][column] words of a value in a region, from byte `offset`: bytes from row to row, from block to block."""
+    """[block][row][column] words of a value in a region, from byte `offset`: bytes from row to row, from block to block; words from column
+    to column."""
 
     region: Region
     offset: int
     row_bytes: int
     block_bytes: int
     blocks: int
+    column_step: int = 1
+
+    def inner(self, origin: Origin, lanes: int) -> Home:
+        """Where a value lies that lies inside this one."""
+        offset = self.offset + origin.block * self.block_bytes + origin.row * self.row_bytes + origin.column * lanes
+        return replace(self, offset=offset, row_bytes=self.row_bytes * origin.row_step, column_step=origin.column_step)
 
     def overlaps(self, other: Home) -> bool:
         """Whether they share bytes."""
@@ -42,12 +50,13 @@ class _Rows:
 
 
 def _rows(box: Box, home: Home, view: View, lanes: int) -> Iterator[_Rows]:
-    """As few transfers as will do: whole rows together, else row by row of each block or block by block of each row."""
+    """As few transfers as will do: whole rows together, else row by row of each block or block by block of each row; pixel by pixel where
+    these do not lie side by side."""
 
     def piece(row: int, block: int, count: int, strides: tuple[int, int], length: int) -> _Rows:
         return _Rows(
-            memory_offset=home.offset + block * home.block_bytes + row * home.row_bytes + box.left * lanes,
-            buffer_address=view.address + block * view.block_stride + row * view.row_stride + box.left,
+            memory_offset=home.offset + block * home.block_bytes + row * home.row_bytes + box.left * home.column_step * lanes,
+            buffer_address=view.address + block * view.block_stride + row * view.row_stride + box.left * view.column_stride,
             row_bytes=length * lanes,
             count=count,
             memory_stride=strides[0],
@@ -55,7 +64,10 @@ def _rows(box: Box, home: Home, view: View, lanes: int) -> Iterator[_Rows]:
         )
 
     by_block, by_row = (home.block_bytes, view.block_stride), (home.row_bytes, view.row_stride)
-    if box.rows == 1 or (box.columns * lanes == home.row_bytes and box.columns == view.row_stride):
+    if home.column_step > 1 or view.column_stride > 1:
+        for block, row in product(range(box.first_block, box.end_block), range(box.top, box.bottom)):
+            yield piece(row, block, box.columns, (home.column_step * lanes, view.column_stride), 1)
+    elif box.rows == 1 or (box.columns * lanes == home.row_bytes and box.columns == view.row_stride):
         yield piece(box.top, box.first_block, box.blocks, by_block, box.columns * box.rows)
     elif box.blocks <= box.rows:
         for block in range(box.first_block, box.end_block):

@@ -9,8 +9,11 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ops.add import Add
 from hwgen.ops.base import Window
 from hwgen.ops.concat import Concat
+from hwgen.ops.interleave import Interleave
 from hwgen.ops.lookup import Lookup
 from hwgen.schedule.storage import window_of
+
+IN_PLACE = Concat | Interleave
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Operation:
 
 
 def operations(graph: Graph) -> tuple[Operation, ...]:
-    """In topological order. Concat has no operation: its inputs are written in place."""
+    """In topological order. Concatenations and interleavings have no operation: their inputs are written in place."""
     order = {node.output: index for index, node in enumerate(graph.nodes)}
     fused: dict[str, Node] = {}
     for node in graph.nodes:
@@ -53,7 +56,7 @@ def operations(graph: Graph) -> tuple[Operation, ...]:
                 fused[main.output] = node
     lookups = {node.inputs[0]: node for node in graph.nodes if isinstance(node.op, Lookup) and _joins_producer(graph, node)}
     absorbed = {node.output for node in (*fused.values(), *lookups.values())}
-    firsts = (node for node in graph.nodes if node.output not in absorbed and not isinstance(node.op, Concat))
+    firsts = (node for node in graph.nodes if node.output not in absorbed and not isinstance(node.op, IN_PLACE))
     return tuple(_operation(node, fused.get(node.output), lookups) for node in firsts)
 
 
@@ -61,14 +64,14 @@ def _joins_producer(graph: Graph, lookup: Node) -> bool:
     """Nothing but this lookup reads the value that it reads, and an operation without a lookup of its own computes that."""
     (name,) = lookup.inputs
     producer = graph.producer(name)
-    return producer is not None and not isinstance(producer.op, Concat | Lookup) and len(graph.consumers(name)) == 1 and not graph.is_output(name)
+    return producer is not None and not isinstance(producer.op, IN_PLACE | Lookup) and len(graph.consumers(name)) == 1 and not graph.is_output(name)
 
 
 def _fusable_producer(graph: Graph, add: Node, order: dict[str, int], fused: dict[str, Node]) -> Node | None:
     """The later producer of the two inputs, if its result is used by nothing but this addition."""
     latest = max(add.inputs, key=lambda name: order.get(name, -1))
     producer = graph.producer(latest)
-    if producer is None or isinstance(producer.op, Concat | Add | Lookup) or latest in fused:
+    if producer is None or isinstance(producer.op, IN_PLACE | Add | Lookup) or latest in fused:
         return None
     if add.inputs[0] == add.inputs[1] or len(graph.consumers(latest)) != 1 or graph.is_output(latest):
         return None

@@ -29,8 +29,7 @@ class Views:
 
 def output_box(command: Conv, output: View, config: HardwareConfig) -> Box:
     """The part of its value that a command writes; `output` is where that lies."""
-    block, rest = divmod(command.output_address - output.address, output.block_stride)
-    top, left = divmod(rest, output.row_stride)
+    block, top, left = output.place_of(command.output_address)
     blocks = blocks_written(command, config)
     return Box(top=top, bottom=top + command.output_rows, left=left, right=left + command.output_columns, first_block=block, end_block=block + blocks)
 
@@ -53,7 +52,7 @@ def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv
     part = command.altered(
         output_rows=box.rows,
         output_columns=box.columns,
-        output_address=command.output_address + top * command.output_row_stride + left,
+        output_address=command.output_address + top * command.output_row_stride + left * (command.output_column_gap + 1),
         residual_address=command.residual_address + top * command.residual_row_stride + left if command.residual else 0,
         origin_row=command.origin_row + top * command.stride_rows,
         origin_column=command.origin_column + left * command.stride_columns,
@@ -64,9 +63,8 @@ def rectangle(command: Conv, box: Box, own: Box, config: HardwareConfig) -> Conv
 
 def _moved(address: int, nominal: View, actual: View) -> int:
     """An address inside `nominal`, whose blocks do not overlap, as the same pixel's in `actual`."""
-    block, rest = divmod(address - nominal.address, nominal.block_stride)
-    row, column = divmod(rest, nominal.row_stride)
-    return (actual.address + block * actual.block_stride + row * actual.row_stride + column) & ADDRESS_MASK
+    block, row, column = nominal.place_of(address)
+    return (actual.address + block * actual.block_stride + row * actual.row_stride + column * actual.column_stride) & ADDRESS_MASK
 
 
 def move(command: Conv, nominal: Views, actual: Views) -> Conv:
@@ -82,6 +80,7 @@ def move(command: Conv, nominal: Views, actual: Views) -> Conv:
         "input_block_stride": 0 if packed else actual.input.block_stride,
         "output_address": _moved(command.output_address, nominal.output, actual.output),
         "output_row_stride": actual.output.row_stride,
+        "output_column_gap": actual.output.column_stride - 1,
         "output_block_stride": actual.output.block_stride,
     }
     if command.residual:

@@ -12,6 +12,8 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.interleave import Interleave
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 Positions = tuple[int, ...]
@@ -21,7 +23,7 @@ CHANNELS = 2  # Concat axis
 
 def is_lane_wise(node: Node) -> bool:
     """Does each output channel lie in the lane of its input channel? True of all but dense convolutions and concatenation."""
-    return not isinstance(node.op, Concat) and not (isinstance(node.op, Conv) and not node.op.is_lane_wise)
+    return not isinstance(node.op, Concat | Interleave) and not (isinstance(node.op, Conv) and not node.op.is_lane_wise)
 
 
 def blocks_of(positions: Positions, lanes: int) -> int:
@@ -44,7 +46,7 @@ def _positions_after(node: Node, graph: Graph, positions: dict[str, Positions], 
             joined += [first_block * lanes + p for p in positions[name]]
             first_block += blocks_of(positions[name], lanes)
         return tuple(joined)
-    if isinstance(node.op, Concat) or is_lane_wise(node):
+    if isinstance(node.op, Concat | Interleave) or is_lane_wise(node):
         return positions[node.inputs[0]]
     return tuple(range(graph.values[node.output].type.channels))
 
@@ -113,6 +115,18 @@ def _selection(channels: int, kept: range) -> Conv:
     return Conv(weight=weight, bias=np.zeros(len(kept), np.int32), window=Window(kernel=(1, 1)), weight_scale=np.ones(len(kept), np.float32))
 
 
+def enlarge(graph: Graph) -> Graph:
+    """A Resize becomes as many copies as a pixel becomes pixels, interleaved."""
+    rewriter = _Rewriter(graph)
+    for node in graph.nodes:
+        if isinstance(node.op, Resize):
+            op = Interleave(factors=node.op.factors)
+            copies = tuple(rewriter.insert(node.inputs[0], "copy", Clamp(clamp=UNLIMITED)) for _ in range(op.count))
+            node = replace(node, op=op, inputs=copies)
+        rewriter.nodes.append(node)
+    return rewriter.result()
+
+
 def select_channels(graph: Graph) -> Graph:
     """A Slice of channels becomes a 1x1 convolution that reads these; one of rows and columns as well, both, one after the other."""
     rewriter = _Rewriter(graph)
@@ -131,4 +145,4 @@ def select_channels(graph: Graph) -> Graph:
 
 def prepare(graph: Graph, lanes: int) -> Graph:
     """All of the above; a quantized graph in, a quantized graph of the same meaning out."""
-    return copy_for_concat(realign(select_channels(graph), lanes))
+    return copy_for_concat(realign(select_channels(enlarge(graph)), lanes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hwgen.config import BANKS
 from hwgen.ir.graph import Graph, Node
@@ -12,6 +12,7 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Operator, Window
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.interleave import Interleave
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.slice import Slice
@@ -30,16 +31,30 @@ def whole_banks(words: int) -> int:
 class View:
     """A value in the buffer, in words: pixel (y, x) of block b lies at address + b * block_stride + y * row_stride + x.
 
-    For a packed value x counts words of a row, and there is one block.
+    For a packed value x counts words of a row, and there is one block. Of an interleaved value columns lie `column_stride` words apart.
     """
 
     address: int
     row_stride: int
     block_stride: int
     blocks: int
+    column_stride: int = 1
 
-    def moved(self, words: int, blocks: int) -> View:
-        return View(address=self.address + words, row_stride=self.row_stride, block_stride=self.block_stride, blocks=blocks)
+    def inner(self, origin: Origin, blocks: int) -> View:
+        """The view of a value of so many blocks that lies inside this one."""
+        return View(
+            address=self.address + origin.row * self.row_stride + origin.column + origin.block * self.block_stride,
+            row_stride=self.row_stride * origin.row_step,
+            block_stride=self.block_stride,
+            blocks=blocks,
+            column_stride=origin.column_step,
+        )
+
+    def place_of(self, address: int) -> tuple[int, int, int]:
+        """Block, row and column of the word at `address`, where blocks do not overlap."""
+        block, rest = divmod(address - self.address, self.block_stride)
+        row, column = divmod(rest, self.row_stride)
+        return block, row, column // self.column_stride
 
 
 def view_of_part(part: Box, base: int, pitch: tuple[int, int], blocks: int) -> View:
@@ -58,16 +73,30 @@ def window_of(op: Operator | None) -> Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A value lies inside `root`, beginning at this row, column and channel block."""
+    """A value lies inside `root`, beginning at this row, column and channel block, each row and column so many of the root's apart."""
 
     root: str
     row: int = 0
     column: int = 0
     block: int = 0
+    row_step: int = 1
+    column_step: int = 1
+
+
+def between(inner: Origin, outer: Origin) -> Origin:
+    """Where `inner` lies inside `outer`, both of one root."""
+    return Origin(
+        root=outer.root,
+        row=(inner.row - outer.row) // outer.row_step,
+        column=(inner.column - outer.column) // outer.column_step,
+        block=inner.block - outer.block,
+        row_step=inner.row_step // outer.row_step,
+        column_step=inner.column_step // outer.column_step,
+    )
 
 
 def origins(graph: Graph, layouts: Mapping[str, Layout]) -> dict[str, Origin]:
-    """For every value the value whose storage it lies in: itself, or the outermost concatenation."""
+    """For every value the value whose storage it lies in: itself, or the outermost concatenation or interleaving."""
     found = {name: Origin(root=name) for name in graph.values}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Concat):
@@ -76,10 +105,16 @@ def origins(graph: Graph, layouts: Mapping[str, Layout]) -> dict[str, Origin]:
             for name in node.inputs:
                 inner = layouts[name]
                 assert isinstance(inner, BlockedLayout)
-                found[name] = Origin(root=outer.root, row=outer.row + rows, column=outer.column + columns, block=outer.block + blocks)
+                row, column = outer.row + rows * outer.row_step, outer.column + columns * outer.column_step
+                found[name] = replace(outer, row=row, column=column, block=outer.block + blocks)
                 rows += inner.height if node.op.axis == 0 else 0
                 columns += inner.width if node.op.axis == 1 else 0
                 blocks += inner.blocks if node.op.axis == CHANNELS else 0
+        elif isinstance(node.op, Interleave):
+            outer, (rows, columns) = found[node.output], node.op.factors
+            for k, name in enumerate(node.inputs):
+                row, column = outer.row + k // columns * outer.row_step, outer.column + k % columns * outer.column_step
+                found[name] = replace(outer, row=row, column=column, row_step=outer.row_step * rows, column_step=outer.column_step * columns)
     return found
 
 

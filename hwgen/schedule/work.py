@@ -52,13 +52,13 @@ class Workload:
         return extent(self.layouts[value])
 
     def root_box(self, value: str, box: Box) -> Box:
-        """A part of a value as a part of its root."""
+        """A part of a value as a part of its root; of an interleaved one with what lies between its pixels."""
         o = self.origin[value]
         return Box(
-            top=box.top + o.row,
-            bottom=box.bottom + o.row,
-            left=box.left + o.column,
-            right=box.right + o.column,
+            top=o.row + box.top * o.row_step,
+            bottom=o.row + (box.bottom - 1) * o.row_step + 1,
+            left=o.column + box.left * o.column_step,
+            right=o.column + (box.right - 1) * o.column_step + 1,
             first_block=box.first_block + o.block,
             end_block=box.end_block + o.block,
         )
@@ -69,13 +69,13 @@ class Workload:
 
     def view_at(self, value: str, address: int) -> View:
         """Where all of a value lies, from `address` on; rows are as far apart as in its root."""
-        own = self.extent(value)
-        return view_of_part(own, address, (own.rows, self.pitch[self.origin[value].root]), own.blocks)
+        own, o = self.extent(value), self.origin[value]
+        view = view_of_part(own, address, (own.rows, self.pitch[o.root] * o.row_step), own.blocks)
+        return replace(view, column_stride=o.column_step)
 
     def view_in_root(self, value: str, root: View) -> View:
         """Where a value lies when its root lies at `root`."""
-        o = self.origin[value]
-        return root.moved(o.row * root.row_stride + o.column + o.block * root.block_stride, self.extent(value).blocks)
+        return root.inner(self.origin[value], self.extent(value).blocks)
 
     def input_box(self, work: Work, box: Box) -> Box:
         """What an operation reads of its input to compute `box` of its output."""

@@ -40,5 +40,6 @@ def test_only_kernels_that_are_used_are_emitted() -> None:
             "copy": "copy_rows",
             "lookup": "look_up",
             "slice": "slice",
+            "spread": "spread",
         }
         assert {names[use] for use in view.uses & names.keys()} == called - {"memset"}

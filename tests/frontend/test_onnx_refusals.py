@@ -36,7 +36,7 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
         node("LogSoftmax", ["a"], "b", name="odds"),
         node("Pad", ["b", "p"], "c", name="mirror", mode="reflect"),
         node("Conv", ["c", "w3"], "d", name="volume"),
-        node("Resize", ["d", "", "s"], "e", name="grow"),
+        node("Resize", ["d", "", "s"], "e", name="grow", mode="linear"),
         node("TopK", ["e", "k"], ["f", "i"], name="best"),
         node("Softmax", ["f"], "y", axis=0),
     ]
@@ -49,7 +49,7 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
         ("odds", "LogSoftmax", ""),
         ("mirror", "Pad", "mode"),
         ("volume", "Conv", ""),
-        ("grow", "Resize", ""),
+        ("grow", "Resize", "mode"),
         ("best", "TopK", ""),
     ]
     assert str(caught.value).startswith("6 nodes are not supported:\n  LRN 'gate': operator is not supported\n")
@@ -57,7 +57,8 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
 
 def test_a_node_behind_an_unknown_one_is_not_blamed() -> None:
     """Experience: what cannot be known for lack of an operand is no second problem."""
-    proto = model([CONV, node("Resize", ["h", "", "s"], "a"), node("Div", ["c", "a"], "y")], X, {**W, "s": np.ones(4, np.float32), "c": np.float32(1)})
+    nodes = [CONV, node("Resize", ["h", "", "s"], "a", mode="linear"), node("Div", ["c", "a"], "y")]
+    proto = model(nodes, X, {**W, "s": np.ones(4, np.float32), "c": np.float32(1)})
     with pytest.raises(UnsupportedError) as caught:
         imported(proto)
     assert [problem.operator for problem in caught.value.problems] == ["Resize"]

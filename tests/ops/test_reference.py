@@ -14,7 +14,7 @@ from onnx_models import model, node, normal, shape_of
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import TensorType
-from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad, Slice
+from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad, Resize, Slice
 from hwgen.ops.base import UNLIMITED, Example, Operator, Window
 
 EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
@@ -53,6 +53,10 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             main = node("Pad", ["cut", "p", "v"], "h")
         case Clamp():
             main = node("Identity", names, "h")
+        case Resize():
+            constants["scales"] = np.float32([1, 1, *op.factors])
+            attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            main = node("Resize", ["x0", "", "scales"], "h", **attributes)
         case Slice():
             for name, triple in (("starts", op.starts), ("steps", op.steps)):
                 constants[name] = shape_of(*triple)

@@ -25,7 +25,7 @@ SMALL = {
     "4x8, two slices per pixel, 24-bit multipliers": tiny(4, 8, requantize_lanes=2, multiplier_bits=24, bus_bits=32),
     "8x4, one requantizer, powers of two, half up": tiny(8, 4, requantize_lanes=1, multiplier_bits=0, rounding=Rounding.HALF_UP, accumulator_bits=24),
     "2x16, 8-bit multipliers, windows of 16 taps": tiny(2, 16, multiplier_bits=8),
-    "4x8, windows of 4 taps, tables": tiny(4, 8, window_taps=4, activation_tables=4),
+    "4x8, windows of 4 taps, tables, gaps": tiny(4, 8, window_taps=4, activation_tables=4, output_gaps=True),
 }
 LARGE = {f"{m}x{n}": tiny(m, n) for m, n in ((1, 4), (8, 8), (8, 16), (16, 8), (16, 16), (4, 32), (32, 32))}
 large = pytest.mark.skipif("HWGEN_TEST_LARGE" not in os.environ, reason="set HWGEN_TEST_LARGE: half a minute of compiling each; networks cover these shapes")

@@ -64,7 +64,9 @@ def test_golden_equals_program_simulation():
         all_outputs=st.sampled_from([False, False, True]),
     )
     def check(seed, hardware, interleaving, all_outputs):
-        graph = random_graph(seed, multiplier_bits=hardware.multiplier_bits, rounding=hardware.rounding)
+        new = seed % 2 == 1
+        hardware = replace(hardware, activation_tables=2 if new else 0, output_gaps=new)
+        graph = random_graph(seed, multiplier_bits=hardware.multiplier_bits, rounding=hardware.rounding, tables=new, moves=new, gaps=new)
         try:
             network = compile_network(with_all_outputs(graph) if all_outputs else graph, hardware)
         except CapacityError as error:  # small buffers are part of the draw; the message must say which and by how much
@@ -139,6 +141,12 @@ def test_other_arithmetic_than_the_hardware_is_refused():
 
 def test_every_error_is_a_hwgen_error():
     assert issubclass(ProgramError, HwgenError)
+
+
+def test_gaps_that_the_hardware_cannot_write_are_refused() -> None:
+    graph = next(graph for graph in (random_graph(seed, gaps=True) for seed in range(100)) if any(type(node.op).__name__ == "Resize" for node in graph.nodes))
+    with pytest.raises(UnsupportedError, match=r"Resize 'n\d+': needs gaps between the columns of a result, which the hardware '8x8' cannot write; set"):
+        compile_network(graph, PRESETS["8x8"])
 
 
 def test_a_table_that_the_hardware_has_not_is_refused() -> None:
