@@ -14,14 +14,13 @@ from hwgen.explain.weights import WeightStatistics
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
 from hwgen.ops.conv import Conv
+from hwgen.packing import WeightFormat
 from hwgen.quantize.groups import groups
 from hwgen.quantize.options import QuantizeOptions, RangeMethod, Scheme
 from hwgen.quantize.ranges import Range, choose_range
 from hwgen.quantize.report import QuantizationReport
 from hwgen.quantize.schemes import activation
 
-CODES = 127  # greatest of 8-bit weights
-FULL_BITS = 8
 SPREAD, PEAK = 2.0, 4.0  # from here on it is tried: largest channel / median channel, largest weight / root mean square of its channel
 CLIPS = np.linspace(1.0, 0.3, 36)  # shares of a channel's greatest magnitude, tried for the least squared error
 
@@ -77,7 +76,7 @@ def remedies(case: Case) -> Iterator[Remedy]:
 
 def _for_weights(case: Case, op: Conv, found: WeightStatistics) -> Iterator[Remedy]:
     weight = op.weight.astype(np.float64).reshape(op.channels, -1)
-    greatest = found.greatest_code
+    greatest = found.kind.high
     largest = found.magnitudes
 
     def remedy(name: str, limits: npt.NDArray[np.float64], codes: int, why: str, then: str, advice: str) -> Remedy:
@@ -94,11 +93,10 @@ def _for_weights(case: Case, op: Conv, found: WeightStatistics) -> Iterator[Reme
         why = f"{count} of {op.channels} channels got a wider weight scale because their bias or sum would not fit 32 bits"
         advice = "the input's scale is small against the bias: a wider range of the input, or a smaller bias"
         yield remedy("widened", largest if not found.one_scale else np.full(op.channels, largest.max()), greatest, why, "without that", advice)
-    bits = greatest.bit_length() + 1
-    if bits < FULL_BITS:
+    if found.kind is not WeightFormat.INT8:
         limits = np.full(op.channels, largest.max()) if found.one_scale else largest
-        why = f"its weights have {bits} bits ({found.codes} different codes in use) and an SQNR of {found.sqnr_db:.1f} dB"
-        yield remedy("few_bits", limits, CODES, why, f"with {FULL_BITS} bits", f"give it {FULL_BITS} bits")
+        why = f"its weights are {found.kind.name.lower()} ({found.codes} different codes in use) and have an SQNR of {found.sqnr_db:.1f} dB"
+        yield remedy("few_bits", limits, WeightFormat.INT8.high, why, "with 8 bits", "give it 8 bits")
     if found.peak >= PEAK:
         why = f"single weights stand out of their channel, up to {found.peak:.3g} times its root mean square"
         yield remedy("outliers", _clipped(weight, largest, greatest), greatest, why, "with weights clipped for the least squared error", "clip its weights")
@@ -206,6 +204,6 @@ def _by_channel(case: Case) -> Iterator[Remedy]:
     yield Remedy(name="channel_range", why=why, then=then, advice=advice, values=by_channel)
     found = case.weights
     if case.op is not None and found is not None and found.one_scale and found.spread >= SPREAD:
-        weights = _coded(case.op, found.magnitudes, found.greatest_code)
+        weights = _coded(case.op, found.magnitudes, found.kind.high)
         why += f", and one scale serves weights of which they reach {found.magnitudes.max():.3g} and {found.median:.3g}"
         yield Remedy(name="channel_scale", why=why, then=then, advice=advice, weights=weights, values=by_channel)

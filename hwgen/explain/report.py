@@ -91,7 +91,7 @@ def _weights(found: WeightStatistics) -> Json:
         "spread": _short(found.spread),
         "peak": _short(found.peak),
         "codes": found.codes,
-        "greatest_code": found.greatest_code,
+        "format": found.kind.name.lower(),
         "limits": _all_short(found.limits),
         **{name: _all_short(column) for name, column in zip(BOX, found.boxes.T, strict=True)},
     }

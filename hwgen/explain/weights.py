@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwgen.ops.conv import Conv
+from hwgen.packing import WeightFormat
 from hwgen.quantize.metrics import decibel
 
 Boxes = npt.NDArray[np.float64]
@@ -16,14 +17,15 @@ Boxes = npt.NDArray[np.float64]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightStatistics:
     """Of one convolution. `boxes` (C, 5): least, lower quartile, median, upper quartile, greatest weight of each output channel;
-    `limits` (C,): the greatest magnitude that its codes express; `sqnr_db` of the rounded weights; `codes`: distinct ones in use."""
+    `limits` (C,): what the greatest code means; `sqnr_db` of the rounded weights; `codes`: distinct ones in use; `kind`: the narrowest
+    format that holds them."""
 
     boxes: Boxes
     limits: npt.NDArray[np.float64]
     rms: npt.NDArray[np.float64]
     sqnr_db: float
     codes: int
-    greatest_code: int
+    kind: WeightFormat
 
     @property
     def magnitudes(self) -> npt.NDArray[np.float64]:
@@ -59,13 +61,12 @@ def weight_statistics(real: Conv, quantized: Conv) -> WeightStatistics:
     weight = real.weight.astype(np.float64).reshape(real.channels, -1)
     scale = np.asarray(quantized.weight_scale, np.float64)
     codes = quantized.weight.reshape(real.channels, -1)
-    greatest = max(1, int(np.abs(codes.astype(np.int64)).max(initial=1)))
     error = codes * scale[:, None] - weight
     return WeightStatistics(
         boxes=np.percentile(weight, [0, 25, 50, 75, 100], axis=1).T,
-        limits=scale * greatest,
+        limits=scale * quantized.weight_format.high,
         rms=np.sqrt((weight**2).mean(axis=1)),
         sqnr_db=decibel(float((weight**2).sum()), float((error**2).sum())),
         codes=len(np.unique(codes)),
-        greatest_code=greatest,
+        kind=quantized.weight_format,
     )

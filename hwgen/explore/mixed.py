@@ -85,7 +85,7 @@ def mix(
 def _evaluated(bench: Workbench, options: QuantizeOptions) -> Point:
     attempt = bench.attempt("mixed", options)
     if attempt.refused or attempt.cost is None or attempt.score is None:
-        raise QuantizationError(f"mixed precision: {attempt.refused}")
+        raise QuantizationError(f"mixed precision: {attempt.refused or attempt.unfit}")
     return Point(
         weight_bytes=attempt.cost.weight_bytes, cycles=attempt.cost.cycles, sqnr_db=attempt.sqnr_db, agreement=attempt.score.agreement or 0.0
     )

@@ -37,6 +37,7 @@ def attempt_json(attempt: Attempt) -> Json:
         "weight_bytes": cost.weight_bytes if cost else None,
         "cycles": cost.cycles if cost else None,
         "refused": attempt.refused or None,
+        "unfit": attempt.unfit or None,
     }
 
 
@@ -54,8 +55,13 @@ def terminal_table(content: Sequence[Json], seconds: Sequence[float], best: str 
 
 
 def refusals(content: Sequence[Json]) -> list[str]:
-    """What was refused and why, one line each, as markup."""
-    return [f"{escape(row['name'])}: {escape(row['refused'])}" for row in content if row["refused"]]
+    """What was refused or does not run on the hardware, and why, as markup; a reason that several methods share once."""
+    reasons: dict[str, list[str]] = {}
+    for row in content:
+        for reason in (row["refused"], row["unfit"]):
+            if reason:
+                reasons.setdefault(reason, []).append(row["name"])
+    return [f"{escape('; '.join(names) if len(names) < len(content) else 'all methods')}: {escape(reason)}" for reason, names in reasons.items()]
 
 
 def float_accuracy(content: Sequence[Json]) -> str:
@@ -107,6 +113,7 @@ class ComparisonPage:
     float_accuracy: str
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
+    reasons: tuple[str, ...]
     chart: str
 
 
@@ -121,6 +128,7 @@ def render_comparison(content: Json) -> bytes:
         float_accuracy=float_accuracy(attempts).removesuffix("; "),
         headings=HEADINGS,
         rows=rows_of(attempts),
+        reasons=tuple(dict.fromkeys(row["unfit"] for row in attempts if row["unfit"])),
         chart=picture(attempts),
     )
     return render("report/compare.html", page).encode()

@@ -35,12 +35,13 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Attempt:
-    """One way to quantize and what came of it; `refused` says why nothing did. `score` is that of the output with the least SQNR.
-    `seconds` is the time that quantizing took."""
+    """One way to quantize and what came of it; `refused` says why nothing did, `unfit` why it does not run on the hardware. `score` is that
+    of the output with the least SQNR. `seconds` is the time that quantizing took."""
 
     name: str
     options: QuantizeOptions
     refused: str = ""
+    unfit: str = ""
     graph: Graph | None = None
     report: QuantizationReport | None = None
     score: OutputScore | None = None
@@ -77,7 +78,7 @@ class Workbench:
         return replace(options, multiplier_bits=self.hardware.multiplier_bits, rounding=self.hardware.rounding)
 
     def attempt(self, name: str, options: QuantizeOptions) -> Attempt:
-        """Quantize, run the golden model, compile; a HwgenError becomes a refusal."""
+        """Quantize, run the golden model, compile; what is impossible is said in the attempt."""
         if self.hardware.multiplier_bits == 0 and options.scheme is not Scheme.POWER_OF_TWO:
             return Attempt(name=name, options=options, refused=f"hardware {self.hardware.name!r} has no multiplier")
         options = self.options(options)
@@ -86,9 +87,12 @@ class Workbench:
             graph, report = quantize_with_report(self.graph, self.calibration, options)
             seconds = time.perf_counter() - start
             found = Attempt(name=name, options=options, graph=graph, report=report, score=self.score(graph), seconds=seconds)
-            return replace(found, cost=self.cost(graph))
         except HwgenError as error:
             return Attempt(name=name, options=options, refused=str(error))
+        try:
+            return replace(found, cost=self.cost(graph))
+        except HwgenError as error:
+            return replace(found, unfit=str(error))
 
     def score(self, graph: Graph) -> OutputScore:
         """Of the output with the least SQNR, on the inputs."""

@@ -26,6 +26,7 @@ from hwgen.ops.base import Window
 from hwgen.ops.concat import Concat
 from hwgen.ops.golden import golden
 from hwgen.ops.max_pool import MaxPool
+from hwgen.packing import WeightFormat
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme, quantize_with_report, quantizer
 from hwgen.quantize.metrics import sqnr_db
 from hwgen.report.collect import to_json
@@ -190,6 +191,15 @@ def test_bias_that_widened_the_weight_scale():
     assert found.report.widened[graph.nodes[1].name] > 0
     content = explanation_json(found)
     assert next(layer for layer in content["layers"] if layer["name"] == graph.nodes[1].name)["widened_channels"] > 0
+
+
+@pytest.mark.parametrize("kind", [WeightFormat.INT4, WeightFormat.TERNARY])
+def test_weights_of_few_bits(kind):
+    graph = chain()
+    found = explain(network(graph, QuantizeOptions(layer_weights=((graph.nodes[1].name, kind),))))
+    assert found.first[0].measure.stage.name == graph.nodes[1].name and found.first[0].remedy.name == "few_bits"
+    assert f"its weights are {kind.name.lower()} (" in found.first[0].sentence
+    assert found.weights[graph.nodes[1].name].kind is kind and found.weights[graph.nodes[0].name].kind is WeightFormat.INT8
 
 
 def test_a_network_without_error_has_no_layers_to_look_at():

@@ -114,5 +114,8 @@ def test_a_method_that_is_impossible_is_a_row_that_says_why():
 
 def test_a_network_that_does_not_fit_the_hardware_says_so():
     tiny = HardwareConfig(name="tiny", activation_words=64, weight_words=16, parameter_words=8)
-    (row,) = compare(CompareRequest(model=MODEL, calibration=CALIBRATION, inputs=TEST, hardware=tiny, methods=("asymmetric",))).content["methods"]
-    assert row["refused"] and row["cycles"] is None
+    content = compare(CompareRequest(model=MODEL, calibration=CALIBRATION, inputs=TEST, hardware=tiny, methods=("asymmetric",))).content
+    (row,) = content["methods"]
+    assert row["unfit"] and row["cycles"] is None and row["refused"] is None and row["accuracy"] > 0.95
+    assert refusals([row]) == [f"all methods: {row['unfit']}"] and "unfit" not in markdown([row])
+    assert row["unfit"].split(";")[0] in render_comparison({**content, "methods": [row]}).decode().replace("&#39;", "'")
