@@ -70,7 +70,24 @@ def empty(node: Node, graph: Graph, count: int) -> np.ndarray:
     return np.zeros((count, *graph.values[node.output].type.shape), np.int8)
 
 
+def transposed(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    """Every input pixel adds the kernel to its place in the output."""
+    op, a, y = node.op, graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+    result, (top, left) = empty(node, graph, len(x)), op.window.pads[:2]
+    factors = [multiplier(np.float32(np.float32(a.scale * s) / y.scale), graph.arithmetic.multiplier_bits) for s in op.weight_scale]
+    sums = np.broadcast_to(op.bias.astype(np.int64), result.shape).copy()
+    for i, j, r, k in np.ndindex(*x.shape[1:3], *op.window.kernel):
+        row, column = i * op.spread[0] + top - r * op.window.dilations[0], j * op.spread[1] + left - k * op.window.dilations[1]
+        if 0 <= row < result.shape[1] and 0 <= column < result.shape[2]:
+            sums[:, row, column] += (x[:, i, j].astype(np.int64) - a.zero_point) @ op.weight[:, r, k].astype(np.int64).T
+    for place in np.ndindex(result.shape):
+        result[place] = requantize(int(sums[place]), factors[place[3]], y, op.clamp, graph.arithmetic)
+    return result
+
+
 def conv(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    if node.op.is_transposed:
+        return transposed(node, graph, x)
     op, a, y = node.op, graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
     result, cells = empty(node, graph, len(x)), Cells(x, op.window, a.zero_point)
     factors = [multiplier(np.float32(np.float32(a.scale * s) / y.scale), graph.arithmetic.multiplier_bits) for s in op.weight_scale]

@@ -85,7 +85,20 @@ class Builder:
             if min(window.output_size(kind.height, kind.width)) >= 1:
                 return window
 
-    def conv(self, x: str, window: Window | None = None, channels: int | None = None, *, dense: bool = False) -> str:
+    def transposed(self, x: str) -> str:
+        """A transposed convolution; what its kernel leaves out, and what its padding cuts off, included."""
+        kind = self.values[x].type
+        while True:
+            kernel = (self.r.randint(1, 5), self.r.randint(1, 5))
+            dilations, spread = (self.r.choice([1, 1, 2]), self.r.choice([1, 1, 2])), (self.r.choice([1, 2, 2, 3]), self.r.choice([2, 2, 3]))
+            extent = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+            pads = tuple(self.r.choice([extent[k % 2] - 1, self.r.randint(0, extent[k % 2] - 1 + k // 2)]) for k in range(4))
+            window = Window(kernel=kernel, pads=pads, dilations=dilations)
+            with contextlib.suppress(ModelError):
+                Conv(weight=np.zeros((1, *kernel, kind.channels)), bias=np.zeros(1), window=window, spread=spread).infer(kind)
+                return self.conv(x, window, self.r.choice([1, 3, self.channels()]), dense=True, spread=spread)
+
+    def conv(self, x: str, window: Window | None = None, channels: int | None = None, *, dense: bool = False, spread: tuple[int, int] = (1, 1)) -> str:
         kind, source = self.values[x].type, self.values[x].quantized
         window = window or self.window(kind)
         group = self.r.choice([1, 1, 1, kind.channels, self.r.choice([g for g in range(1, kind.channels + 1) if kind.channels % g == 0])])
@@ -101,7 +114,7 @@ class Builder:
             ratio = 2.0 ** np.floor(np.log2(ratio))
         scale = (ratio * float(y.scale) / float(source.scale)).astype(np.float32)
         bias = self.rng.integers(-20000, 20000, outputs).astype(np.int32)
-        return self.node(Conv(weight=weight, bias=bias, window=window, group=group, clamp=self.clamp(y), weight_scale=scale), (x,), y)
+        return self.node(Conv(weight=weight, bias=bias, window=window, group=group, clamp=self.clamp(y), weight_scale=scale, spread=spread), (x,), y)
 
     def same_shape(self, x: str) -> str:
         """A value of x's shape: x itself or a convolution of it."""
@@ -203,7 +216,7 @@ class Builder:
         steps = [self.conv, self.conv, self.conv, self.add, self.add, self.max_pool, self.average_pool, self.concat, self.clamp_node, self.pad]
         steps += [self.lookup] * 4 if self.tables else []
         steps += [self.slice] * 3 if self.moves else []
-        steps += [self.resize] * 3 if self.gaps else []
+        steps += [self.resize, self.resize, self.transposed, self.transposed, self.transposed] if self.gaps else []
         for _ in range(count):
             if self.values[x].type.elements > 6000:
                 break

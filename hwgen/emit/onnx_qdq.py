@@ -19,6 +19,7 @@ from hwgen.emit.onnx_common import (
     window_attributes,
 )
 from hwgen.emit.onnx_lookup import write_lookup
+from hwgen.emit.onnx_transposed import transposed_node
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
@@ -75,6 +76,8 @@ class QdqForm:
     def _operator(self, node: Node, output: str) -> None:
         builder, inputs = self.builder, [self._real(name) for name in node.inputs]
         match node.op:
+            case Conv(is_transposed=True):
+                transposed_node(builder, node, inputs[0], output)
             case Conv() as op:
                 parameters = [self._weight(node, op), self._bias(node, op)]
                 builder.node("Conv", [*inputs, *parameters], output, group=op.group, **window_attributes(op.window))

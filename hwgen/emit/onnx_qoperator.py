@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from hwgen.arith import INT8
@@ -19,6 +21,7 @@ from hwgen.emit.onnx_common import (
     window_attributes,
 )
 from hwgen.emit.onnx_lookup import write_lookup
+from hwgen.emit.onnx_transposed import transposed_node
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
 from hwgen.layout import Int64Array
@@ -81,6 +84,8 @@ class QOperatorForm:
         operands = [part for name in node.inputs for part in (self.codes[name], *self.constants.pair(name))]
         result = self.constants.pair(node.output)
         match node.op:
+            case Conv(is_transposed=True):
+                self._between_reals(node, output, lambda real, result: transposed_node(builder, node, real, result))
             case Conv() as op:
                 if op.bias_fraction:
                     builder.refuse(node, "QLinearConv takes a bias in whole products only")
@@ -102,16 +107,22 @@ class QOperatorForm:
                 resize_node(builder, op, inputs[0], output)
             case Slice() as op:
                 builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
-            case Lookup() as op:
-                real = builder.node("DequantizeLinear", operands, builder.fresh(f"{output}.operand"))
-                result_real = builder.fresh(f"{output}.real")
-                builder.note_name(result_real, node.output)
-                write_lookup(builder, op, real, result_real)
-                builder.node("QuantizeLinear", [result_real, *result], output)
+            case Lookup() as lookup:
+                self._between_reals(node, output, lambda real, result: write_lookup(builder, lookup, real, result))
             case Pad() as op:
                 q = self.graph.values[node.output].quantized
                 fill = outside_code(q, pad_code(node, self.graph))
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, fill)], output)
+
+    def _between_reals(self, node: Node, output: str, write: Callable[[str, str], None]) -> None:
+        """An operator without an integer kernel: `write` writes it from a real tensor to another."""
+        builder, (source,) = self.builder, node.inputs
+        real = builder.node("DequantizeLinear", [self.codes[source], *self.constants.pair(source)], builder.fresh(f"{output}.operand"))
+        result = builder.fresh(f"{output}.real")
+        if output == self.codes[node.output]:  # else a limit follows, whose result has the value's name
+            builder.note_name(result, node.output)
+        write(real, result)
+        builder.node("QuantizeLinear", [result, *self.constants.pair(node.output)], output)
 
     def _padded(self, node: Node, pads: Pads) -> str:
         """The codes that the node reads, with zeros around them."""

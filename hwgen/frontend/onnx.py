@@ -18,6 +18,7 @@ from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
 from hwgen.frontend.onnx_slice import SLICE_HANDLERS
+from hwgen.frontend.onnx_transposed import TRANSPOSED_HANDLERS
 from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
 from hwgen.frontend.onnx_window import WINDOW_HANDLERS
 from hwgen.ir import host
@@ -35,6 +36,7 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     **SHAPE_HANDLERS,
     **SLICE_HANDLERS,
     **RESIZE_HANDLERS,
+    **TRANSPOSED_HANDLERS,
 }
 
 # Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.

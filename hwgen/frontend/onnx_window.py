@@ -46,7 +46,7 @@ def conv(builder: Builder, node: OnnxNode) -> None:
         raise node.malformed(f"attribute group must be at least 1 and divide the {channels} output channels, not {group}")
     if bias is not None and bias.shape != (channels,):
         raise node.malformed(f"the bias must be of shape [{channels}], not {list(bias.shape)}")
-    image = _channels_first(builder, node, rank)
+    image = channels_first(builder, node, rank)
     if image.type.channels != weight.shape[1] * group:
         raise node.malformed(f"input channels must be {weight.shape[1]} x group {group} as in the weight, not {image.type.channels}")
     slides = _slides(node, kernel, image.shape[1:])
@@ -59,20 +59,20 @@ def conv(builder: Builder, node: OnnxNode) -> None:
         window=window,
         group=group,
     )
-    builder.emit(node, op, [image], ((C,), *_spatial_dims(image, axes)))
+    builder.emit(node, op, [image], ((C,), *spatial_dims(image, axes)))
 
 
 def max_pool(builder: Builder, node: OnnxNode) -> None:
     """MaxPool; its second output is refused where it is used."""
     image, slides, axes = _pool(builder, node)
-    builder.emit(node, MaxPool(window=_window(axes, slides)), [image], (image.dims[0], *_spatial_dims(image, axes)))
+    builder.emit(node, MaxPool(window=_window(axes, slides)), [image], (image.dims[0], *spatial_dims(image, axes)))
 
 
 def average_pool(builder: Builder, node: OnnxNode) -> None:
     """AveragePool; padding counts in the divisor with count_include_pad, cells that only ceil_mode adds never do."""
     image, slides, axes = _pool(builder, node)
     counted: Pads = _by_axis(axes, slides, pads=True) if node.integer("count_include_pad", 0) else (0, 0, 0, 0)
-    builder.emit(node, AveragePool(window=_window(axes, slides), counted_pads=counted), [image], (image.dims[0], *_spatial_dims(image, axes)))
+    builder.emit(node, AveragePool(window=_window(axes, slides), counted_pads=counted), [image], (image.dims[0], *spatial_dims(image, axes)))
 
 
 def global_average_pool(builder: Builder, node: OnnxNode) -> None:
@@ -84,7 +84,7 @@ def global_max_pool(builder: Builder, node: OnnxNode) -> None:
 
 
 def _global(builder: Builder, node: OnnxNode, pooling: type[AveragePool | MaxPool]) -> None:
-    image = _channels_first(builder, node, len(builder.view(node, 0).shape) - 1)
+    image = channels_first(builder, node, len(builder.view(node, 0).shape) - 1)
     _reduce(builder, node, image, range(1, len(image.dims)), pooling)
 
 
@@ -134,12 +134,12 @@ def _pool(builder: Builder, node: OnnxNode) -> tuple[Image, list[Slide], Axes]:
         raise node.malformed("needs attribute kernel_shape")
     if len(kernel) > 2:
         raise node.refuse(f"must be 1-D or 2-D, not {len(kernel)}-D", "kernel_shape")
-    image = _channels_first(builder, node, len(kernel))
+    image = channels_first(builder, node, len(kernel))
     slides = _slides(node, kernel, image.shape[1:], ceil=bool(node.integer("ceil_mode", 0)))
     return image, slides, _axes(node, image, slides)
 
 
-def _channels_first(builder: Builder, node: OnnxNode, rank: int) -> Image:
+def channels_first(builder: Builder, node: OnnxNode, rank: int) -> Image:
     """The operand with its channels in the dimension after the batch and `rank` dimensions of space."""
     image = builder.image(node, 0, channels_last=False)
     if len(image.dims) != rank + 1:
@@ -175,25 +175,29 @@ def _slides(node: OnnxNode, kernel: Sequence[int], sizes: Sequence[int], ceil: b
 
 
 def _axes(node: OnnxNode, image: Image, slides: Sequence[Slide]) -> Axes:
-    """The axis (H or W) that each spatial dimension runs over."""
+    return spatial_axes(node, image, any(slide != UNIT for slide in slides), len(slides))
+
+
+def spatial_axes(node: OnnxNode, image: Image, moves: bool, rank: int) -> Axes:
+    """The axis (H or W) that each of `rank` spatial dimensions runs over; `moves`: the operator reads more than the same place."""
     core, labels = image.core[1:], image.labels[1:]
     if any(len(dim) > 1 for dim in core):
-        if any(slide != UNIT for slide in slides):
+        if moves:
             raise node.refuse("would need its input reshaped at run time: a spatial dimension joins rows and columns")
-        return (H, W)[: len(slides)]
+        return (H, W)[:rank]
     free = [axis for axis in (H, W) if not any(axis in dim for dim in core)]
     axes: list[int] = []
     for dim, label in zip(core, labels, strict=True):
         if dim:
             axes.append(dim[0])
             continue
-        wanted = next((axis for axis in label if axis in free), free[-1] if len(slides) == 1 else free[0])
+        wanted = next((axis for axis in label if axis in free), free[-1] if rank == 1 else free[0])
         free.remove(wanted)
         axes.append(wanted)
     return tuple(axes)
 
 
-def _spatial_dims(image: Image, axes: Axes) -> list[Axes]:
+def spatial_dims(image: Image, axes: Axes) -> list[Axes]:
     """The spatial dimensions of the output: as the window moved, or unchanged where one joins rows and columns."""
     return list(image.core[1:]) if any(len(dim) > 1 for dim in image.core) else [(axis,) for axis in axes]
 

@@ -27,7 +27,7 @@ ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 
 
 FRACTION_TOLERANCE = 1e-5  # of a logarithm: what rounding scales to float32 leaves
-PRODUCTS = ("Conv", "MatMul", "Gemm")
+PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
 def attach(graph: Graph, stripped: Stripped) -> Graph:
@@ -213,6 +213,8 @@ class Parameters:
         if parameter.scale.size == 1:
             return np.full(op.channels, parameter.scale[0], np.float32)
         transposed = next((a.i for a in proto.attribute if a.name == "transB"), 0)
+        if proto.op_type == "ConvTranspose" and parameter.axis == 1 and op.channels % parameter.scale.size == 0:
+            return np.tile(parameter.scale, op.channels // parameter.scale.size)  # of each group the same
         outputs = 0 if proto.op_type == "Conv" or transposed or index == 0 else parameter.codes.ndim - 1
         if parameter.axis != outputs or parameter.scale.size != op.channels:
             raise ModelError(f"its weight scales must be one per output channel (axis {outputs}), not along axis {parameter.axis}")
@@ -222,7 +224,7 @@ class Parameters:
         return len(proto.input) > index and proto.input[index] in self.stripped.parameters
 
     def _biases(self, sources: list[onnx.NodeProto]) -> Iterator[Parameter | Array]:
-        places = {"Conv": (2,), "Gemm": (2,), "Add": (0, 1)}
+        places = {"Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "Add": (0, 1)}
         for proto in sources:
             for index in places.get(proto.op_type, ()):
                 name = proto.input[index] if len(proto.input) > index else ""

@@ -109,7 +109,7 @@ def takes_parameters(s: Stripper, node: onnx.NodeProto, parameters: Sequence[str
         parameter = s.result.parameters[parameters[0]]
         s.result.parameters[node.output[0]] = parameter
         return bool(parameter.scale.size == 1 or node.op_type == "Identity")
-    return node.op_type in ("Conv", "MatMul", "Gemm", "Add")
+    return node.op_type in ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add")
 
 
 def real_limits(s: Stripper, node: onnx.NodeProto, quantization: Quantization) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import FloatArray, IntArray, TensorType
-from hwgen.ops.base import UNLIMITED, Example, Interval, Window, limit
+from hwgen.ops.base import UNLIMITED, Example, Interval, Pair, Window, limit
 from hwgen.packing import WeightFormat, narrowest
 
 
@@ -21,6 +21,8 @@ class Conv:
     In a float graph both are float32 and `weight_scale` is None. In a quantized graph weight is int8, or int16 where 8-bit codes less
     their zero point need 9 bits; bias is int32 (without the activation zero point folded), in units of 2**-bias_fraction products; and
     weight_scale is float32 (C_out,).
+    `spread`: the window slides over an image in which the input's pixels lie so many rows and columns apart, with zeros between: 1 but
+    in transposed convolutions (whose kernel ONNX stores turned by 180 degrees, with inputs first).
     `clamp` limits the real-valued output (ReLU, ReLU6, ...); its ends are scalars, or tuples with one entry per output channel.
     """
 
@@ -31,6 +33,7 @@ class Conv:
     clamp: Interval = UNLIMITED
     weight_scale: FloatArray | None = None
     bias_fraction: int = 0
+    spread: Pair = (1, 1)
 
     @property
     def channels(self) -> int:
@@ -64,10 +67,27 @@ class Conv:
             raise ModelError(f"Conv: input channels must be {self.weight.shape[3] * self.group} (weights x group), not {x.channels}")
         if any(np.size(end) not in (1, self.channels) for end in self.clamp):
             raise ModelError(f"Conv: clamp must have 1 or {self.channels} limits (output channels), not {np.size(self.clamp[0])} and {np.size(self.clamp[1])}")
-        return self.window.infer("Conv", x, self.channels)
+        if min(self.spread) < 1:
+            raise ModelError(f"Conv: spread must be at least 1, not {self.spread}")
+        return self.window.infer("Conv", TensorType(*self._spread_size(x.height, x.width), x.channels), self.channels)
+
+    @property
+    def is_transposed(self) -> bool:
+        return self.spread != (1, 1)
+
+    def _spread_size(self, height: int, width: int) -> Pair:
+        return (height - 1) * self.spread[0] + 1, (width - 1) * self.spread[1] + 1
+
+    def image(self, x: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """What the window slides over: x (N, H, W, C), with `fill` between its pixels."""
+        if not self.is_transposed:
+            return x
+        result = np.full((len(x), *self._spread_size(*x.shape[1:3]), x.shape[3]), fill, x.dtype)
+        result[:, :: self.spread[0], :: self.spread[1]] = x
+        return result
 
     def reference(self, *arrays: FloatArray) -> FloatArray:
-        (x,) = arrays
+        x = self.image(arrays[0], 0.0)
         y = self.depthwise_sums(x, self.weight, 0.0) if self.is_depthwise else self._dense(x)
         y += self.bias
         return limit(y, self.clamp)
@@ -93,16 +113,17 @@ class Conv:
         return y
 
     def work(self, *types: TensorType) -> int:
-        y = self.infer(*types)
-        return y.elements * int(self.weight[0].size)
+        if self.is_transposed:
+            return types[0].elements // self.group * self.channels * self.window.area
+        return self.infer(*types).elements * int(self.weight[0].size)
 
     @staticmethod
     def examples() -> tuple[Example, ...]:
-        def example(x: TensorType, channels: int, window: Window, group: int = 1, clamp: Interval = UNLIMITED) -> Example:
+        def example(x: TensorType, channels: int, window: Window, group: int = 1, clamp: Interval = UNLIMITED, spread: Pair = (1, 1)) -> Example:
             rng = np.random.default_rng(channels)
             weight = rng.normal(size=(channels, *window.kernel, x.channels // group)).astype(np.float32)
             bias = rng.normal(size=channels).astype(np.float32)
-            return Example(op=Conv(weight=weight, bias=bias, window=window, group=group, clamp=clamp), inputs=(x,))
+            return Example(op=Conv(weight=weight, bias=bias, window=window, group=group, clamp=clamp, spread=spread), inputs=(x,))
 
         image = TensorType(7, 6, 6)
         return (
@@ -114,5 +135,7 @@ class Conv:
             example(image, 9, Window(kernel=(2, 2)), group=3),
             example(image, 10, Window(kernel=(7, 6)), clamp=(tuple(-0.1 * c for c in range(10)), np.inf)),
             example(TensorType(9, 8, 1), 3, Window(kernel=(5, 5))),
+            example(image, 5, Window(kernel=(2, 2), pads=(1, 1, 1, 1)), spread=(2, 2), clamp=(0.0, np.inf)),
+            example(TensorType(3, 4, 7), 3, Window(kernel=(3, 4), pads=(2, 1, 3, 2), dilations=(2, 1)), spread=(3, 2)),
             example(TensorType(1, 1, 40), 1, Window(kernel=(1, 1))),
         )

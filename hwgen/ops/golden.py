@@ -147,9 +147,9 @@ def _conv(node: Node, graph: Graph) -> Kernel:
     weight = op.weight.astype(kind)
     requantize = _requantize(node, graph, output_stage(node, graph))
     if op.is_depthwise:
-        return lambda x: requantize(op.depthwise_sums(x.astype(kind), weight, zero_point))
+        return lambda x: requantize(op.depthwise_sums(op.image(x.astype(kind), zero_point), weight, zero_point))
     accumulate = _dense(op, weight, zero_point)
-    return lambda x: requantize(accumulate(x.astype(kind)))
+    return lambda x: requantize(accumulate(op.image(x.astype(kind), zero_point)))
 
 
 def _dense(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:

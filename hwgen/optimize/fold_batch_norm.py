@@ -29,7 +29,7 @@ def fold_batch_norm(graph: Graph) -> Graph:
 
 def is_affine(node: Node) -> bool:
     """The node is y = clamp(x * scale + offset) with one scale and one offset per channel."""
-    return isinstance(node.op, Conv) and node.op.window.is_pointwise and node.op.is_lane_wise
+    return isinstance(node.op, Conv) and node.op.window.is_pointwise and node.op.is_lane_wise and not node.op.is_transposed
 
 
 def _fold(graph: Graph, node: Node) -> Graph:
@@ -42,7 +42,7 @@ def _fold(graph: Graph, node: Node) -> Graph:
     readers = graph.consumers(node.output)
     if affine.clamp != UNLIMITED or graph.is_output(node.output) or graph.values[node.output].quantization is not None or not readers:
         return graph
-    if all(isinstance(reader.op, Conv) and not (any(reader.op.window.pads) and affine.bias.any()) for reader in readers):
+    if all(isinstance(reader.op, Conv) and not ((any(reader.op.window.pads) or reader.op.is_transposed) and affine.bias.any()) for reader in readers):
         for reader in readers:
             assert isinstance(reader.op, Conv)
             graph = with_node(graph, replace(reader, op=_before(affine, reader.op), source=node.source + reader.source))

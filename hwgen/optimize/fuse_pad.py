@@ -32,7 +32,7 @@ def fuse_pad(graph: Graph) -> Graph:
 
 def _padded(graph: Graph, node: Node, pad: Pad, op: Operator) -> Conv | AveragePool | MaxPool | None:
     """`op` with the padding in its own window; None where that would change its meaning."""
-    if isinstance(op, Conv) and pad.value == 0:
+    if isinstance(op, Conv) and pad.value == 0 and not op.is_transposed:
         return replace(op, window=_enlarged(op.window, pad.pads))
     if isinstance(op, AveragePool) and pad.value == 0:
         return replace(op, window=_enlarged(op.window, pad.pads), counted_pads=_sum(op.counted_pads, pad.pads))

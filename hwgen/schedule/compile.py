@@ -10,7 +10,7 @@ import numpy as np
 
 from hwgen.config import HardwareConfig
 from hwgen.errors import CapacityError, ConfigError, Unsupported, UnsupportedError
-from hwgen.ir.graph import Graph
+from hwgen.ir.graph import Graph, Node
 from hwgen.isa.fields import COMMAND_BYTES, Region
 from hwgen.isa.instructions import Command
 from hwgen.isa.program import encode
@@ -247,11 +247,18 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
         )
 
 
+def _column_step(node: Node) -> int:
+    """Columns from one that a command writes to the next."""
+    if isinstance(node.op, Conv):
+        return node.op.spread[1]
+    return node.op.factors[1] if isinstance(node.op, Resize) else 1
+
+
 def _check_operators(graph: Graph, config: HardwareConfig) -> None:
-    resized = [node for node in graph.nodes if isinstance(node.op, Resize)]
-    if resized and not config.output_gaps:
+    spaced = [node for node in graph.nodes if _column_step(node) > 1]
+    if spaced and not config.output_gaps:
         reason = f"needs gaps between the columns of a result, which the hardware {config.name!r} cannot write; set output_gaps to true"
-        raise UnsupportedError([Unsupported(node=node.name, operator="Resize", reason=reason) for node in resized])
+        raise UnsupportedError([Unsupported(node=node.name, operator=type(node.op).__name__, reason=reason) for node in spaced])
     tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
     if tables and not config.activation_tables:
         reason = f"needs an activation table, which the hardware {config.name!r} has not; set activation_tables to 1, 2, 4 or 8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -59,9 +60,10 @@ class _Rewriter:
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = dict(graph.values)
 
-    def insert(self, value: str, purpose: str, op: Clamp | Conv | Slice) -> str:
-        name = fresh_name(f"{value}.{purpose}", self.values)
-        self.values[name] = replace(self.graph.values[value], name=name, type=op.infer(self.graph.values[value].type))
+    def insert(self, value: str, purpose: str, op: Clamp | Conv | Slice, like: str | None = None) -> str:
+        """A value computed from `value`, quantized as that or as `like`."""
+        name = fresh_name(f"{like or value}.{purpose}", self.values)
+        self.values[name] = replace(self.graph.values[like or value], name=name, type=op.infer(self.graph.values[value].type))
         self.nodes.append(Node(name=name, op=op, inputs=(value,), output=name))
         return name
 
@@ -116,15 +118,55 @@ def _selection(channels: int, kept: range) -> Conv:
 
 
 def enlarge(graph: Graph) -> Graph:
-    """A Resize becomes as many copies as a pixel becomes pixels, interleaved."""
+    """A Resize becomes as many copies as a pixel becomes pixels, interleaved; a transposed convolution as many convolutions, each of the
+    kernel's taps that meet pixels there, and if need be without the rows and columns beyond the last."""
     rewriter = _Rewriter(graph)
     for node in graph.nodes:
         if isinstance(node.op, Resize):
             op = Interleave(factors=node.op.factors)
             copies = tuple(rewriter.insert(node.inputs[0], "copy", Clamp(clamp=UNLIMITED)) for _ in range(op.count))
             node = replace(node, op=op, inputs=copies)
+        if isinstance(node.op, Conv) and node.op.is_transposed:
+            node = _transposed(rewriter, node, node.op)
         rewriter.nodes.append(node)
     return rewriter.result()
+
+
+def _transposed(rewriter: _Rewriter, node: Node, op: Conv) -> Node:
+    """The last node of those that compute a transposed convolution."""
+    x, y = (rewriter.graph.values[name].type for name in (node.inputs[0], node.output))
+    join = Interleave(factors=op.spread)
+    size = -(-y.height // op.spread[0]), -(-y.width // op.spread[1])
+    parts = []
+    for row, column in product(range(op.spread[0]), range(op.spread[1])):
+        part = _phase(op, (row, column), (x.height, x.width), size)
+        parts.append(rewriter.insert(node.inputs[0], "phase", part, node.output))
+    kind = join.infer(*(rewriter.values[part].type for part in parts))
+    if kind == y:
+        return replace(node, op=join, inputs=tuple(parts))
+    name = fresh_name(f"{node.output}.whole", rewriter.values)
+    rewriter.values[name] = replace(rewriter.graph.values[node.output], name=name, type=kind)
+    rewriter.nodes.append(Node(name=name, op=join, inputs=tuple(parts), output=name))
+    return replace(node, op=Slice(starts=(0, 0, 0), counts=y.shape), inputs=(name,))
+
+
+def _phase(op: Conv, phase: tuple[int, int], source: tuple[int, int], size: tuple[int, int]) -> Conv:
+    """The convolution that computes every spread-th row and column of a transposed one, from `phase` on: `size` pixels of an image of
+    `source` pixels."""
+    kernels, pads, weight = [], [], op.codes
+    for axis in (0, 1):
+        taps = [(tap, phase[axis] + tap * op.window.dilations[axis] - op.window.pads[axis]) for tap in range(op.window.kernel[axis])]
+        places = {tap: offset // op.spread[axis] for tap, offset in taps if offset % op.spread[axis] == 0}  # in rows of the input
+        first, last = min(0, *places.values(), 0), max(0, *places.values(), 0)
+        last = max(last, source[axis] - size[axis])  # whoever pads must not crop
+        spaced = np.zeros((*weight.shape[: axis + 1], last - first + 1, *weight.shape[axis + 2 :]), weight.dtype)
+        for tap, place in places.items():
+            spaced.swapaxes(0, axis + 1)[place - first] = weight.swapaxes(0, axis + 1)[tap]
+        kernels.append(last - first + 1)
+        pads.append((-first, size[axis] - source[axis] + last))
+        weight = spaced
+    window = Window(kernel=(kernels[0], kernels[1]), pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
+    return replace(op, weight=weight, window=window, spread=(1, 1))
 
 
 def select_channels(graph: Graph) -> Graph:

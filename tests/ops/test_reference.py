@@ -30,6 +30,12 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
     constants: dict[str, Any] = {}
     before: list[Any] = []
     match op:
+        case Conv(is_transposed=True):
+            constants = {"w": op.weight[:, ::-1, ::-1].transpose(3, 0, 1, 2), "b": op.bias}
+            reach = [extent - 1 for extent in op.window.extent]
+            pads = [reach[k % 2] - pad for k, pad in enumerate(op.window.pads)]
+            attributes = {"strides": list(op.spread), "dilations": list(op.window.dilations), "pads": [max(pad, 0) for pad in pads]}
+            main = node("ConvTranspose", ["x0", "w", "b"], "h", output_padding=[max(-pad, 0) for pad in pads[2:]], **attributes)
         case Conv():
             constants = {"w": op.weight.transpose(0, 3, 1, 2), "b": op.bias}
             main = node("Conv", ["x0", "w", "b"], "h", group=op.group, **window_attributes(op.window))
