@@ -41,6 +41,25 @@ def agrees(stage: OutputStage, rounding: Rounding, rule: Rule, low: Int64Array, 
     return same.all(axis=1) & (stage.shift <= MAX_SHIFT)
 
 
+def differing(stage: OutputStage, rounding: Rounding, rule: Rule, low: Int64Array, high: Int64Array) -> Int64Array:
+    """(C,) accumulators from `low` to `high` for which `rule` gives another code than the integer rule, as far as the clamp lets them through.
+
+    The steps of `rule` are sought near those of the integer rule: ratios that differ by less than 2**-14.
+    """
+    k, first = levels(stage.zero_point), steps(stage, rounding)
+    least, beyond = low[:, None], high[:, None] + 1
+    reach = (np.abs(first) >> 14) + 4
+    begin, end = np.clip(first - reach, least, beyond), np.clip(first + reach, least, beyond)
+    while (begin < end).any():
+        middle = (begin + end) >> 1
+        reached = rule(np.minimum(middle, beyond - 1)) >= k
+        begin, end = np.where((begin < end) & ~reached, middle + 1, begin), np.where((begin < end) & reached, middle, end)
+    codes = k + stage.zero_point[:, None]
+    counts = (codes > stage.low[:, None]) & (codes <= stage.high[:, None])
+    result: Int64Array = (np.abs(begin - np.clip(first, least, beyond)) * counts).sum(axis=1)
+    return result
+
+
 def single_precision_rule(ratio: npt.NDArray[np.float32]) -> Rule:
     """ONNX Runtime's integer kernels: float32(acc) * ratio in float32, rounded half to even; ratio (C,)."""
 

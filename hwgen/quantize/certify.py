@@ -21,12 +21,16 @@ from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
 from hwgen.ops.integer import accumulator_bounds, add_stage, average_ratio, average_stages, clamp_codes, conv_ratio, is_global, output_stage, placed_bias
-from hwgen.ops.staircase import SINGLE_EXACT, Rule, agrees, single_precision_rule
+from hwgen.ops.staircase import SINGLE_EXACT, Rule, agrees, differing, single_precision_rule
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The certificate of one channel of a Conv, one divisor of an AveragePool (channel is the divisor), or one Add (channel 0)."""
+    """The certificate of one channel of a Conv, one divisor of an AveragePool (channel is the divisor), or one Add (channel 0).
+
+    `differing` is the share of the sums from low to high (of an Add: of pairs of codes) that ONNX Runtime gives another code, by one; None
+    where its order of summation decides.
+    """
 
     layer: str
     operator: str
@@ -36,6 +40,7 @@ class Record:
     low: int
     high: int
     certified: bool
+    differing: float | None = 0.0
 
 
 def certificates(graph: Graph) -> tuple[Record, ...]:
@@ -58,8 +63,13 @@ def _conv(node: Node, graph: Graph) -> Iterator[Record]:
     assert isinstance(op, Conv) and op.weight_scale is not None
     low, high = accumulator_bounds(node, graph)
     ratio = conv_ratio(graph.values[node.inputs[0]].quantized, op.weight_scale, graph.values[node.output].quantized)
-    exact = placed_bias(node, graph).exact if op.bias_fraction else None
-    proven = agrees(stage, graph.arithmetic.rounding, single_precision_rule(ratio), low, high) if exact is None else exact
+    if op.bias_fraction:
+        placed = placed_bias(node, graph)
+        proven, wrong = placed.exact, placed.wrong
+    else:
+        rounding, rule = graph.arithmetic.rounding, single_precision_rule(ratio)
+        proven = agrees(stage, rounding, rule, low, high)
+        wrong = np.zeros(op.channels, np.int64) if proven.all() else differing(stage, rounding, rule, low, high)
     for channel in range(op.channels):
         yield Record(
             layer=node.name,
@@ -70,7 +80,12 @@ def _conv(node: Node, graph: Graph) -> Iterator[Record]:
             low=int(low[channel]),
             high=int(high[channel]),
             certified=bool(proven[channel]) and not op.is_transposed,  # ONNX Runtime has no integer kernel for these
+            differing=_share(proven[channel], wrong[channel], low[channel], high[channel]),
         )
+
+
+def _share(proven: bool, wrong: int, low: int, high: int) -> float:
+    return 0.0 if proven else float(wrong) / float(high - low + 1)
 
 
 def _average_pool(node: Node, graph: Graph) -> Iterator[Record]:
@@ -89,6 +104,7 @@ def _average_pool(node: Node, graph: Graph) -> Iterator[Record]:
             low=int(low[0]),
             high=int(high[0]),
             certified=proven,
+            differing=_share(proven, int(differing(first, graph.arithmetic.rounding, rule, low, high)[0]), int(low[0]), int(high[0])) if rule else None,
         )
 
 
@@ -112,7 +128,7 @@ def window_rule(x: Quantization, y: Quantization, count: int) -> Rule | None:
 def _add(node: Node, graph: Graph) -> Record:
     stage = add_stage(node, graph)
     table = stage.table(graph.arithmetic)
-    proven = all((table == other).all() for other in _add_formulas(node, graph))
+    share = max(float((table != other).mean()) for other in _add_formulas(node, graph))
     return Record(
         layer=node.name,
         operator="Add",
@@ -121,7 +137,8 @@ def _add(node: Node, graph: Graph) -> Record:
         shift=stage.shift,
         low=INT8.min,
         high=INT8.max,
-        certified=proven,
+        certified=share == 0,
+        differing=share,
     )
 
 

@@ -83,7 +83,7 @@ def _layer(layer: Layer, facts: BuildFacts, cycles: int) -> Json:
 
 _CERTIFICATE_KEYS = {  # key of the report: field of Record
     **{name: name for name in ("channel", "multiplier", "shift", "certified")},
-    **{"accumulator_low": "low", "accumulator_high": "high"},
+    **{"accumulator_low": "low", "accumulator_high": "high", "differing_share": "differing"},
 }
 
 

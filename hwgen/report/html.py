@@ -114,10 +114,12 @@ def _span(low: int, high: int) -> str:
 
 def _certificate(entry: dict[str, Any]) -> Certificate:
     certified, total = sum(entry["certified"]), len(entry["certified"])
+    share = max((share for share in entry["differing_share"] if share is not None), default=0.0)
+    others = "" if certified == total else f"; others by one, for at most {100 * share:.2g} % of the sums"
     return Certificate(
         layer=entry["layer"],
         operator=entry["operator"],
-        certified=f"{number(certified)} of {number(total)}",
+        certified=f"{number(certified)} of {number(total)}{others}",
         good=certified == total,
         multipliers=_span(min(entry["multiplier"]), max(entry["multiplier"])),
         shifts=_span(min(entry["shift"]), max(entry["shift"])),

@@ -52,6 +52,13 @@ def test_reference_of_weights_of_nine_bits(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
 
 
+def test_reference_of_biases_with_a_fraction(tmp_path: Path) -> None:
+    graph = random_graph(101, nodes=6)
+    finer = [replace(node, op=replace(node.op, bias_fraction=9)) if isinstance(node.op, Conv) else node for node in graph.nodes]
+    result = selftest(firmware_input(replace(graph, nodes=tuple(finer))), tmp_path, SANITIZE)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+
+
 def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     result = selftest(firmware_input(two_ended_graph()), tmp_path, SANITIZE)
     assert result.stdout == "two_ends: 2 known answers, 1 layers: ok\n", result.stdout + result.stderr

@@ -53,7 +53,8 @@ def report() -> dict[str, Any]:
 def certificate(name: str, channels: int) -> dict[str, Any]:
     numbers = {"channel": 0, "multiplier": 40000, "shift": 20, "accumulator_low": -5000, "accumulator_high": 7000}
     arrays = {key: [value + k for k in range(channels)] for key, value in numbers.items()}
-    return {"layer": name, "operator": "Conv", **arrays, "certified": [k != 3 for k in range(channels)]}
+    certified, shares = [k != 3 for k in range(channels)], [0.0002 * (k == 3) for k in range(channels)]
+    return {"layer": name, "operator": "Conv", **arrays, "certified": certified, "differing_share": shares}
 
 
 def verified(mismatches: int) -> dict[str, Any]:
