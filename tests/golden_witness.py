@@ -175,7 +175,17 @@ def resize(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
     return result
 
 
+def depth_to_space(node: Node, graph: Graph, x: np.ndarray) -> np.ndarray:
+    result, block = empty(node, graph, len(x)), node.op.block
+    for i, j, c in np.ndindex(result.shape[1:]):
+        at = i % block * block + j % block
+        channel = c * block * block + at if node.op.together else at * result.shape[3] + c
+        result[:, i, j, c] = x[:, i // block, j // block, channel]
+    return result
+
+
 RULES = {
+    "DepthToSpace": depth_to_space,
     "Resize": resize,
     "Slice": part,
     "Lookup": lookup,

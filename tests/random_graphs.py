@@ -18,6 +18,7 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.lookup import Function, Lookup, Step, gelu, hard_swish, mish, swish
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
@@ -180,6 +181,8 @@ class Builder:
         return self.node(Slice(starts=tuple(starts), counts=tuple(counts), steps=tuple(steps)), (x,), self.values[x].quantized)
 
     def resize(self, x: str) -> str:
+        if self.values[x].type.channels % 4 == 0 and self.r.random() < 0.7:
+            return self.node(DepthToSpace(block=2, together=self.r.random() < 0.5), (x,), self.values[x].quantized)
         return self.node(Resize(factors=(self.r.choice([1, 2, 2, 3]), self.r.choice([1, 2, 2, 4]))), (x,), self.values[x].quantized)
 
     def pad(self, x: str) -> str:

@@ -28,6 +28,7 @@ from hwgen.ops.base import UNLIMITED, Interval, Pads, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import is_global
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
@@ -94,6 +95,8 @@ class QdqForm:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, np.array(op.value, np.float32))], output)
+            case DepthToSpace() as op:
+                builder.node("DepthToSpace", inputs, output, blocksize=op.block, mode="CRD" if op.together else "DCR")
             case Resize() as op:
                 resize_node(builder, op, inputs[0], output)
             case Slice() as op:

@@ -31,6 +31,7 @@ from hwgen.ops.base import Pads, channel_limits, clamp_of
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
@@ -103,6 +104,8 @@ class QOperatorForm:
                 builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
             case Concat() as op:
                 builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+            case DepthToSpace() as op:
+                builder.node("DepthToSpace", inputs, output, blocksize=op.block, mode="CRD" if op.together else "DCR")
             case Resize() as op:
                 resize_node(builder, op, inputs[0], output)
             case Slice() as op:

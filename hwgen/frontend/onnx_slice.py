@@ -8,6 +8,9 @@ from dataclasses import replace
 from hwgen.frontend.onnx_builder import Builder
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import C, H, Image, W
+from hwgen.frontend.onnx_window import channels_first
+from hwgen.ops.concat import Concat
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.slice import Slice
 
 MOVES = "splits or joins channels with other dimensions in a way that would move data at run time"
@@ -82,4 +85,36 @@ def _emit(builder: Builder, node: OnnxNode, image: Image, ranges: Mapping[int, r
     builder.emit(node, op, [image], labels)
 
 
-SLICE_HANDLERS = {"Slice": slice_operator, "Split": split_operator}
+def depth_to_space(builder: Builder, node: OnnxNode) -> None:
+    """Of either mode: parts of the channels, written between each other."""
+    image, block = _square(builder, node)
+    mode = node.text("mode", "DCR")
+    if mode not in ("DCR", "CRD"):
+        raise node.malformed(f"attribute mode must be DCR or CRD, not {mode!r}")
+    builder.emit(node, DepthToSpace(block=block, together=mode == "CRD"), [image], ((C,), (H,), (W,)))
+
+
+def space_to_depth(builder: Builder, node: OnnxNode) -> None:
+    """Every second (third, ...) row and column from each of the first ones on, concatenated."""
+    image, block = _square(builder, node)
+    kind = image.type
+    if kind.height % block or kind.width % block:
+        raise node.malformed(f"attribute blocksize must divide height and width, {kind.height} x {kind.width}, not be {block}")
+    counts = (kind.height // block, kind.width // block, kind.channels)
+    dims = ((C,), (H,), (W,))
+    starts = [(*divmod(index, block), 0) for index in range(block * block)]
+    parts = [
+        builder.part(node, f"part{index}", Slice(starts=start, counts=counts, steps=(block, block, 1)), image, dims) for index, start in enumerate(starts)
+    ]
+    builder.emit(node, Concat(), parts, dims)
+
+
+def _square(builder: Builder, node: OnnxNode) -> tuple[Image, int]:
+    """The operand, channels first, and the block size."""
+    block = node.integer("blocksize", 0)
+    if block < 1:
+        raise node.malformed(f"attribute blocksize must be at least 1, not {block}")
+    return channels_first(builder, node, 2), block
+
+
+SLICE_HANDLERS = {"Slice": slice_operator, "Split": split_operator, "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth}

@@ -23,7 +23,8 @@ from hwgen.ir.types import Quantization
 
 Array = npt.NDArray[Any]
 LAYOUT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
-ON_CODES = (*LAYOUT, "MaxPool", "Concat", "Pad", "Clip", "Slice", "Split", "Resize", "Upsample")  # mean the same on codes as on real values
+MOVING = ("Slice", "Split", "Resize", "Upsample", "DepthToSpace", "SpaceToDepth")
+ON_CODES = (*LAYOUT, *MOVING, "MaxPool", "Concat", "Pad", "Clip")  # mean the same on codes as on real values
 MICROSOFT = "com.microsoft"
 
 

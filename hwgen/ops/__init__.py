@@ -7,12 +7,13 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
-OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice, Resize)
+OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice, Resize, DepthToSpace)
 
-__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "Lookup", "MaxPool", "Pad", "Resize", "Slice"]
+__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "DepthToSpace", "Lookup", "MaxPool", "Pad", "Resize", "Slice"]

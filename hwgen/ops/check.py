@@ -13,6 +13,7 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import ACCUMULATOR, accumulator_bounds, add_stage, average_stages, output_stage, title
 from hwgen.ops.interleave import Interleave
 from hwgen.ops.max_pool import MaxPool
@@ -20,7 +21,7 @@ from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
-COPYING = (MaxPool, Clamp, Concat, Pad, Slice, Resize, Interleave)  # operators whose inputs and output share one quantization
+COPYING = (MaxPool, Clamp, Concat, Pad, Slice, Resize, DepthToSpace, Interleave)  # operators whose inputs and output share one quantization
 MAX_FRACTION = 24  # bits of a bias behind the point
 GREATEST_WEIGHT = 255  # of 8-bit codes less a zero point
 LEAST_NORMAL = np.finfo(np.float32).tiny

@@ -24,6 +24,7 @@ from hwgen.ops.base import padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import (
     OutputStage,
     accumulator_bounds,
@@ -231,6 +232,12 @@ def _resize(node: Node, graph: Graph) -> Kernel:
     return op.enlarged
 
 
+def _depth_to_space(node: Node, graph: Graph) -> Kernel:
+    op = node.op
+    assert isinstance(op, DepthToSpace)
+    return op.spread
+
+
 def _interleave(node: Node, graph: Graph) -> Kernel:
     op = node.op
     assert isinstance(op, Interleave)
@@ -253,5 +260,6 @@ _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Lookup: _lookup,
     Slice: _slice,
     Resize: _resize,
+    DepthToSpace: _depth_to_space,
     Interleave: _interleave,
 }

@@ -8,6 +8,7 @@ from hwgen.ops.base import UNLIMITED
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
@@ -32,6 +33,8 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return False
     if isinstance(op, Pad):
         return not any(op.pads)
+    if isinstance(op, DepthToSpace):
+        return op.block == 1
     if isinstance(op, Resize):
         return op.factors == (1, 1)
     if isinstance(op, Slice):

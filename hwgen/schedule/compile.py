@@ -17,6 +17,7 @@ from hwgen.isa.program import encode
 from hwgen.layout import BlockedLayout, Layout
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import accumulator_bounds
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.resize import Resize
@@ -251,6 +252,8 @@ def _column_step(node: Node) -> int:
     """Columns from one that a command writes to the next."""
     if isinstance(node.op, Conv):
         return node.op.spread[1]
+    if isinstance(node.op, DepthToSpace):
+        return node.op.block
     return node.op.factors[1] if isinstance(node.op, Resize) else 1
 
 

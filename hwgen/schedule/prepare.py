@@ -13,6 +13,7 @@ from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.interleave import Interleave
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
@@ -118,14 +119,21 @@ def _selection(channels: int, kept: range) -> Conv:
 
 
 def enlarge(graph: Graph) -> Graph:
-    """A Resize becomes as many copies as a pixel becomes pixels, interleaved; a transposed convolution as many convolutions, each of the
-    kernel's taps that meet pixels there, and if need be without the rows and columns beyond the last."""
+    """A Resize becomes as many copies as a pixel becomes pixels, interleaved, a DepthToSpace so many parts of its channels; a
+    transposed convolution as many convolutions, each of the kernel's taps that meet pixels there, and if need be without the rows and
+    columns beyond the last."""
     rewriter = _Rewriter(graph)
     for node in graph.nodes:
         if isinstance(node.op, Resize):
             op = Interleave(factors=node.op.factors)
             copies = tuple(rewriter.insert(node.inputs[0], "copy", Clamp(clamp=UNLIMITED)) for _ in range(op.count))
             node = replace(node, op=op, inputs=copies)
+        if isinstance(node.op, DepthToSpace):
+            source, pair = graph.values[node.inputs[0]].type, (node.op.block, node.op.block)
+            kept = [node.op.part(index, source.channels) for index in range(node.op.block**2)]
+            slices = [Slice(starts=(0, 0, c.start), counts=(source.height, source.width, len(c)), steps=(1, 1, c.step)) for c in kept]
+            parts = tuple(rewriter.insert(node.inputs[0], "part", part) for part in slices)
+            node = replace(node, op=Interleave(factors=pair), inputs=parts)
         if isinstance(node.op, Conv) and node.op.is_transposed:
             node = _transposed(rewriter, node, node.op)
         rewriter.nodes.append(node)

@@ -15,6 +15,7 @@ from hwgen.errors import ModelError
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.types import TensorType
 from hwgen.ops.base import Window
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.golden import golden, golden_codes
 from hwgen.ops.lookup import Function, Lookup, Step
 from hwgen.ops.slice import Slice
@@ -63,7 +64,35 @@ def test_split(attributes: dict[str, Any], given: list[int] | None, opset: int) 
     assert operators(graph).count("Slice") == 2
 
 
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space(mode: str) -> None:
+    """Sub-pixel convolutions (PixelShuffle) end like this."""
+    convolution = node("Conv", ["x", "w"], "h", pads=[1, 1, 1, 1])
+    graph = assert_equal_to_onnxruntime(
+        model([convolution, node("DepthToSpace", ["h"], "y", blocksize=2, mode=mode)], X, {"w": normal(12, 4, 3, 3)})
+    )
+    assert operators(graph) == ["Conv", "DepthToSpace"]
+
+
+def test_space_to_depth() -> None:
+    convolution = node("Conv", ["x", "w"], "h", pads=[0, 1, 1, 2])
+    graph = assert_equal_to_onnxruntime(model([convolution, node("SpaceToDepth", ["h"], "y", blocksize=2)], X, W))
+    assert operators(graph) == ["Conv", "Slice", "Slice", "Slice", "Slice", "Concat"]
+
+
 REFUSED = {
+    "depth_of_odd_channels": ([node("DepthToSpace", ["h"], "y", blocksize=4)], {}, r"DepthToSpace: block\*\*2 must divide the 6 channels, not be 4\*\*2"),
+    "depth_without_block": ([node("SpaceToDepth", ["h"], "y", blocksize=0)], {}, "SpaceToDepth 'y': attribute blocksize must be at least 1, not 0"),
+    "depth_in_another_order": (
+        [node("DepthToSpace", ["h"], "y", blocksize=1, mode="RCD")],
+        {},
+        "DepthToSpace 'y': attribute mode must be DCR or CRD, not 'RCD'",
+    ),
+    "space_of_odd_size": (
+        [node("SpaceToDepth", ["h"], "y", blocksize=2)],
+        {},
+        "SpaceToDepth 'y': attribute blocksize must divide height and width, 9 x 7, not be 2",
+    ),
     "backwards": (
         [node("Slice", ["h", "s", "e", "a", "t"], "y")],
         {"s": shape_of(5), "e": shape_of(0), "a": shape_of(2), "t": shape_of(-1)},
@@ -106,7 +135,8 @@ def float_graph() -> Any:
     trunk = b.conv("x", 10, Window(kernel=(3, 3), pads=(1, 1, 1, 1)))
     first = b.node(Slice(starts=(0, 0, 0), counts=(8, 6, 4)), trunk)
     second = b.node(Slice(starts=(1, 0, 4), counts=(4, 3, 6), steps=(2, 2, 1)), trunk)
-    return b.graph(b.node(Lookup(steps=(Step(function=Function.TANH),)), first), second)
+    pixels = b.node(DepthToSpace(block=2, together=True), first)
+    return b.graph(b.node(Lookup(steps=(Step(function=Function.TANH),)), pixels), second)
 
 
 @pytest.mark.parametrize("form", [to_qdq, to_qoperator])
@@ -115,7 +145,8 @@ def test_quantized_forms(form: Any) -> None:
     graph = float_graph()
     x = data(graph, 10)
     quantized = quantize(graph, x)
-    assert len({(value.quantized.scale, value.quantized.zero_point) for name, value in quantized.values.items() if name.startswith(("conv", "slice"))}) == 1
+    copies = [value.quantized for name, value in quantized.values.items() if name.startswith(("conv", "slice", "depth"))]
+    assert len(copies) == 4 and len({(q.scale, q.zero_point) for q in copies}) == 1
     proto = form(quantized)
     again = import_quantized_model(proto, "net")
     codes = {"x": quantized.values["x"].quantized.quantize(x["image"].transpose(0, 2, 3, 1))}

@@ -14,7 +14,7 @@ from onnx_models import model, node, normal, shape_of
 
 from hwgen.errors import ModelError
 from hwgen.ir.types import TensorType
-from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, Lookup, MaxPool, Pad, Resize, Slice
+from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, DepthToSpace, Lookup, MaxPool, Pad, Resize, Slice
 from hwgen.ops.base import UNLIMITED, Example, Operator, Window
 
 EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
@@ -59,6 +59,8 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             main = node("Pad", ["cut", "p", "v"], "h")
         case Clamp():
             main = node("Identity", names, "h")
+        case DepthToSpace():
+            main = node("DepthToSpace", names, "h", blocksize=op.block, mode="CRD" if op.together else "DCR")
         case Resize():
             constants["scales"] = np.float32([1, 1, *op.factors])
             attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
