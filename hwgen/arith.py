@@ -102,7 +102,7 @@ def scale_down(value: Any, shift: Any, lowest: int, fraction: int, kind: IntType
     return limited, select(limited != scaled, 1, 0), select((value & ((1 << by) - 1)) != 0, 1, 0)
 
 
-def _shift_round_clamp(value: str, shift_type: IntType, rounding: Rounding, zero_point: bool) -> tuple[Stage, ...]:
+def shift_round_clamp(value: str, shift_type: IntType, rounding: Rounding, zero_point: bool) -> tuple[Stage, ...]:
     """Four stages: y = value / 2**shift, rounded, with the operand `zero_point` added, and clamped to `low` and `high`.
 
     Limits late, and rounds later: between the two shifts 17 bits are enough, since 7 more positions leave the 10 of _SCALED, so that
@@ -195,7 +195,7 @@ class Requantize:
         else:
             multiply = (Stage({"product": self.product, **keep}, pass_through),)
 
-        return (*multiply, *_shift_round_clamp("product", SHIFT, self.rounding, zero_point=True))
+        return (*multiply, *shift_round_clamp("product", SHIFT, self.rounding, zero_point=True))
 
     def compute(self, **operands: Any) -> Any:
         """Golden meaning on int64 arrays; operands as in `inputs`, broadcast together."""
@@ -242,7 +242,7 @@ class AddRequantize:
         return (
             Stage({"a": product, "b": product, "offset": self.OFFSET, "shift": SHIFT, **tail}, multiply),
             Stage({"total": total, "shift": SHIFT, **tail}, add),
-            *_shift_round_clamp("total", SHIFT, self.rounding, zero_point=False),
+            *shift_round_clamp("total", SHIFT, self.rounding, zero_point=False),
         )
 
     def compute(self, **operands: Any) -> Any:

@@ -25,14 +25,22 @@ PARAMETERS = {"bias": IntType(32), "multiplier": IntType(24, False), "shift": SH
 PARAMETER_OFFSETS = {"bias": 0, "multiplier": 4, "shift": 8, "low": 9, "high": 10, "zero_point": 11}  # bytes in the record, little endian
 
 
-OPTIONS = ("activation_tables", "output_gaps")  # parameters that name nothing where they are 0: hardware without them is the same as before they existed
-
-
 class Bus(Enum):
     """Protocol of the memory port and of the registers."""
 
     AXI4 = "axi4"
     WISHBONE = "wishbone"
+
+
+class Machine(Enum):
+    """Which implementation of the instruction set: engines side by side, or one small machine that does one thing after the other."""
+
+    PARALLEL = "parallel"
+    SERIAL = "serial"
+
+
+# Parameters that name nothing while they have these values: hardware with them is the same as before they existed.
+OPTIONS: Mapping[str, object] = {"activation_tables": 0, "output_gaps": False, "machine": Machine.PARALLEL}
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -46,7 +54,8 @@ class HardwareConfig:
     out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
     activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records. counters: where the
     cycles went can be read off the machine; without them only `cycles` and `commands` count. activation_tables: how many tables of 256
-    codes lie on chip at once; 0 builds none. output_gaps: results may be written with gaps between columns, for enlargements.
+    codes lie on chip at once; 0 builds none. output_gaps: results may be written with gaps between columns, for enlargements. machine:
+    see docs/accelerator.md, "the serial machine".
     """
 
     name: str = "custom"
@@ -68,6 +77,7 @@ class HardwareConfig:
     counters: bool = True
     activation_tables: int = 0
     output_gaps: bool = False
+    machine: Machine = Machine.PARALLEL
 
     def __post_init__(self) -> None:
         if not self.requantize_lanes:
@@ -93,10 +103,24 @@ class HardwareConfig:
             ("address_bits", 32 <= self.address_bits <= 64, "from 32 to 64"),
             ("activation_tables", self.activation_tables in ACTIVATION_TABLES, "0, 1, 2, 4 or 8"),
             ("watchdog_bits", 8 <= self.watchdog_bits <= 32, "from 8 to 32"),
+            *(self._serial_rules() if self.machine is Machine.SERIAL else ()),
         ]
         for field, holds, rule in rules:
             if not holds:
                 raise ConfigError(f"hardware {self.name!r}: {field} must be {rule}, not {getattr(self, field)}")
+
+    def _serial_rules(self) -> list[tuple[str, bool, str]]:
+        """What the serial machine is built for."""
+        return [
+            ("out_lanes", self.out_lanes == 1, "1 in the serial machine"),
+            ("in_lanes", self.in_lanes == 4, "4 in the serial machine"),
+            ("multiplier_bits", 8 <= self.multiplier_bits <= 16, "from 8 to 16 in the serial machine"),
+            ("bus", self.bus is Bus.WISHBONE, "wishbone in the serial machine"),
+            ("address_bits", self.address_bits == 32, "32 in the serial machine"),
+            ("watchdog_bits", self.watchdog_bits == 32, "32 in the serial machine"),
+            ("counters", not self.counters, "false in the serial machine"),
+            ("activation_tables", not self.activation_tables, "0 in the serial machine"),
+        ]
 
     @property
     def weight_rows(self) -> int:
@@ -157,9 +181,9 @@ class HardwareConfig:
         return AddRequantize(multiplier_bits=self.multiplier_bits, rounding=self.rounding)
 
     def values(self) -> dict[str, Any]:
-        """Every parameter as JSON knows it, the name first; without options that are not built."""
+        """Every parameter as JSON knows it, the name first; without options that are as if they did not exist."""
         known = {key: (value.value if isinstance(value, Enum) else value) for key, value in asdict(self).items()}
-        return {key: value for key, value in known.items() if value or key not in OPTIONS}
+        return {key: value for key, value in known.items() if getattr(self, key) != OPTIONS.get(key)}
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> HardwareConfig:
@@ -185,6 +209,18 @@ PRESETS = {
         HardwareConfig(name="8x8", out_lanes=8, in_lanes=8, activation_words=16384, weight_words=8192, parameter_words=2048, accumulator_depth=64),
         HardwareConfig(name="16x16", out_lanes=16, in_lanes=16, activation_words=16384, weight_words=4096, parameter_words=1024),
         HardwareConfig(name="32x32", out_lanes=32, in_lanes=32, activation_words=16384, weight_words=1024, parameter_words=512),
+        HardwareConfig(
+            name="up5k",
+            machine=Machine.SERIAL,
+            out_lanes=1,
+            in_lanes=4,
+            activation_words=16384,
+            weight_words=2048,
+            parameter_words=128,
+            accumulator_depth=64,
+            bus=Bus.WISHBONE,
+            counters=False,
+        ),
     )
 }
 DEFAULT_PRESET = "16x16"

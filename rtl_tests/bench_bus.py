@@ -14,7 +14,7 @@ from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.isa.machine import Memories
 from hwgen.isa.program import encode
 from hwgen.isa.simulate import simulate
-from rtl_tests.bench_machine import BASES, BUS, CONFIG, DONE, MEMORY_BYTES, SIZES, THOROUGH, WORD, machine
+from rtl_tests.bench_machine import BASES, BUS, CONFIG, DONE, MEMORY_BYTES, SERIAL, SIZES, THOROUGH, WORD, machine
 
 
 def random_transfers(seed: int) -> tuple[Command, ...]:
@@ -64,7 +64,7 @@ async def transfers_agree_with_the_instruction_simulator(dut: SimHandleBase, see
     assert all(it.ram.content[at] == before[at] for at in outside)
 
 
-@cocotb.test()
+@cocotb.test(skip=SERIAL)
 @cocotb.parametrize(seed=[3, 0] if THOROUGH else [3])
 async def tokens_order_load_compute_store(dut: SimHandleBase, seed: int) -> None:
     """The stub adds the first weight word to activation words, one command after the other; stores follow each."""

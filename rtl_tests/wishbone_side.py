@@ -47,7 +47,7 @@ class WishboneHost:
             await RisingEdge(dut.clk)
         for name, value in (("cyc", 1), ("stb", 1), ("we", write), ("adr", address), ("dat", word), ("sel", select)):
             getattr(dut, f"s_wb_{name}_i").value = int(value)
-        for _ in range(50):
+        for _ in range(100):  # the serial machine clears its registers for 64 cycles after a reset
             await RisingEdge(dut.clk)
             if dut.s_wb_ack_o.value == 1:
                 break

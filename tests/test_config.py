@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hwgen.config import PRESETS, HardwareConfig, from_toml, load_hardware, with_array
+from hwgen.config import PRESETS, Bus, HardwareConfig, Machine, from_toml, load_hardware, with_array
 from hwgen.errors import ConfigError
 
 
@@ -40,6 +40,32 @@ def test_what_is_not_built_leaves_no_trace():
     assert HardwareConfig(activation_tables=2).values()["activation_tables"] == 2
     assert HardwareConfig(activation_tables=2).hash() != HardwareConfig().hash()
     assert HardwareConfig.from_values(HardwareConfig(activation_tables=2).values()) == HardwareConfig(activation_tables=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("out_lanes", 2, "1 in the serial machine"),
+        ("in_lanes", 8, "4 in the serial machine"),
+        ("multiplier_bits", 24, "from 8 to 16 in the serial machine"),
+        ("multiplier_bits", 0, "from 8 to 16 in the serial machine"),
+        ("bus", Bus.AXI4, "wishbone in the serial machine"),
+        ("address_bits", 40, "32 in the serial machine"),
+        ("watchdog_bits", 16, "32 in the serial machine"),
+        ("counters", True, "false in the serial machine"),
+        ("activation_tables", 1, "0 in the serial machine"),
+    ],
+)
+def test_the_serial_machine_is_built_for_few_values(field, value, rule):
+    with pytest.raises(ConfigError, match=f"hardware 'up5k': {field} must be {rule}"):
+        replace(PRESETS["up5k"], **{field: value})
+
+
+def test_the_parallel_machine_is_as_before_there_was_another():
+    parallel, serial = PRESETS["4x4"], PRESETS["up5k"]
+    assert "machine" not in parallel.values() and serial.values()["machine"] == "serial"
+    assert all(HardwareConfig.from_values(config.values()) == config for config in (parallel, serial))
+    assert serial.hash() != replace(serial, machine=Machine.PARALLEL).hash()
 
 
 def test_hash_ignores_the_name_and_sees_everything_else():
@@ -91,5 +117,5 @@ def test_bad_toml_is_refused(tmp_path, text, message):
 
 
 def test_missing_file_names_the_presets():
-    with pytest.raises(ConfigError, match="cannot be read .* name a preset .4x4, 8x8, 16x16, 32x32. or a TOML file"):
+    with pytest.raises(ConfigError, match="cannot be read .* name a preset .4x4, 8x8, 16x16, 32x32, up5k. or a TOML file"):
         load_hardware("nowhere.toml")

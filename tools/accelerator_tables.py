@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 
 import hwgen.isa.latency as latency
 from hwgen.build import QuantizeOptions
-from hwgen.config import DEFAULT_PRESET, PRESETS, Bus, HardwareConfig
+from hwgen.config import DEFAULT_PRESET, PRESETS, Bus, HardwareConfig, Machine
 from hwgen.isa.instructions import Command, Conv, Store
 from hwgen.isa.program import disassemble
 from hwgen.isa.registers import ErrorCode
@@ -43,6 +43,7 @@ PARAMETERS = {
     "watchdog_bits": "width of the watchdog register",
     "output_gaps": "whether results may be written with gaps between columns, which enlargements need",
     "activation_tables": "tables of 256 codes that lie on chip at once, 0, 1, 2, 4 or 8; 0 builds none",
+    "machine": "parallel, or the [serial machine](#the-serial-machine)",
     "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`",
 }
 ERRORS = {
@@ -96,13 +97,15 @@ def latencies() -> str:
         "W with residual": lambda c: latency.write_cycles(c, residual=True),
         "added to W by a table": lambda c: latency.TABLE_CYCLES,
     }
-    return table(["cycles", *PRESETS], [[name, *(value(config) for config in PRESETS.values())] for name, value in rows.items()])
+    presets = {name: config for name, config in PRESETS.items() if config.machine is Machine.PARALLEL}
+    return table(["cycles", *presets], [[name, *(value(config) for config in presets.values())] for name, value in rows.items()])
 
 
-def constants() -> str:
-    """Numbers of isa/latency.py with the comments that stand beside them."""
+def constants(serial: bool) -> str:
+    """Numbers of isa/latency.py with the comments that stand beside them, of one of the two machines."""
     found = re.findall(r"^([A-Z_]+) = (.*?)  # (.*)$", Path(latency.__file__).read_text(encoding="utf-8"), re.MULTILINE)
-    return table(["constant", "value", "meaning"], [[f"`{name}`", _number(name, text), meaning] for name, text, meaning in found])
+    rows = [[f"`{name}`", _number(name, text), meaning] for name, text, meaning in found if name.startswith("SERIAL_") == serial]
+    return table(["constant", "value", "meaning"], rows)
 
 
 def _number(name: str, text: str) -> str:
@@ -163,7 +166,8 @@ def program() -> str:
 BLOCKS = {
     "parameters": parameters,
     "latencies": latencies,
-    "constants": constants,
+    "constants": partial(constants, False),
+    "serial": partial(constants, True),
     "ports": partial(ports, Bus.AXI4),
     "wishbone": partial(ports, Bus.WISHBONE),
     "errors": errors,

@@ -9,13 +9,16 @@ from amaranth.hdl import ClockSignal, Instance, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 
-from hwgen.config import HardwareConfig
+from hwgen.config import HardwareConfig, Machine
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog_text import finish
+from hwgen.rtl.serial.memory import SINGLE_PORT_MODULE
+from hwgen.rtl.serial.top import SerialAccelerator
 from hwgen.rtl.top import Accelerator
 
 TOP_MODULE = "hwgen_accelerator"
 _MEMORY_MODULE = "hwgen_memory"
+_WRITTEN_BY_HAND = {_MEMORY_MODULE: "memory.v", SINGLE_PORT_MODULE: "memory_single_port.v"}
 _BENCH_PREFIX = "trace_"  # what the co-simulation bench looks at inside
 _TOOL_VERSIONS = re.compile(r"\A/\*.*?\*/\s*", re.DOTALL)
 # One line per word, which Amaranth writes for the small memories that remain. No block of ours reads a word that it has not written.
@@ -54,15 +57,16 @@ def render_verilog(config: HardwareConfig, compute: wiring.Component | None = No
 
     `compute` replaces the compute engine (tests).
     """
-    return _header(config) + convert(Accelerator(config, compute), TOP_MODULE)
+    top = SerialAccelerator(config) if config.machine is Machine.SERIAL else Accelerator(config, compute)
+    return _header(config) + convert(top, TOP_MODULE)
 
 
 def convert(component: wiring.Component, name: str) -> str:
     """Any component as Verilog text, without source positions and tool versions."""
     text = verilog.convert(component, name=name, platform=_Memories(), emit_src=False, strip_internal_attrs=True)
     text = finish(_ZEROED_MEMORY.sub("", _TOOL_VERSIONS.sub("", text, count=1)), _BENCH_PREFIX)
-    memory = (template_root() / "rtl" / "memory.v").read_text(encoding="utf-8")
-    return f"{text}\n{memory}" if _MEMORY_MODULE in text else text
+    memories = [(template_root() / "rtl" / file).read_text(encoding="utf-8") for module, file in _WRITTEN_BY_HAND.items() if module in text]
+    return "\n".join([text, *memories])
 
 
 def _header(config: HardwareConfig) -> str:

@@ -43,3 +43,15 @@ def write_cycles(config: HardwareConfig, residual: bool, table: bool = False) ->
     """From the emission of a slice to the write of its results."""
     stages = len(config.requantize.stages) + (len(config.add_requantize.stages) if residual else 0) + (TABLE_CYCLES if table else 0)
     return sum_cycles(config) + 1 + stages
+
+SERIAL_REQUANTIZE_CYCLES = 8  # the serial machine: of one result
+SERIAL_ADD_CYCLES = 14  # and of the residual's addition to it
+SERIAL_UNDER_WAY = 31  # words that may wait for their answers
+SERIAL_START_CYCLES = 5  # registers that are cleared
+SERIAL_FETCH_CYCLES = 2  # a record's offset
+SERIAL_CHECK_CYCLES = 7  # of a record's or row's place
+SERIAL_TRANSFER_CYCLES = 3  # fields of a LOAD or STORE that are read first
+SERIAL_STEP_CYCLES = 2  # to the next row
+SERIAL_CONV_CYCLES = 6  # addresses of a CONV
+SERIAL_OUTPUT_CYCLES = 2  # between the operands of two outputs
+SERIAL_TILE_CYCLES = 10  # before the first output of a tile, and behind its last

@@ -65,6 +65,8 @@ def synthesis_rows(report: Json) -> tuple[SynthesisRow, ...]:
     rows = []
     for entry in (report.get("synthesis") or {}).values():
         shares = {name: _share(entry, name) for name in NAMES}
+        if "large" in entry["used"]:
+            shares["ram"] += f" + {_share(entry, 'large')} large"
         rate, mhz = entry["inferences_per_second"], entry["mhz"]
         speed = f"{rate:,.1f} ({entry['cycles_source']} cycles)" if rate else "–"
         rows.append(SynthesisRow(device=entry["device"], **shares, mhz=f"{mhz:.1f}" if mhz else "not placed", inferences=speed))

@@ -36,6 +36,12 @@ def bus_ports(config: HardwareConfig) -> dict[str, wiring.Signature]:
     return {"s_axil_": axi_lite_signature().flip(), "m_axi_": axi_master_signature(config)}
 
 
+def expose(top: Any, prefix: str, inside: Any) -> list[Any]:
+    """Statements that make the members of the interface `inside`, seen from its other end, the ports `prefix`* of `top`."""
+    found = [(getattr(top, prefix + name), getattr(inside, name), member.flow) for name, member in inside.signature.members.items()]
+    return [signal.eq(port) if flow is In else port.eq(signal) for port, signal, flow in found]
+
+
 class Accelerator(wiring.Component):
     """The accelerator: a network's program runs from memory without help of the processor.
 
@@ -93,21 +99,15 @@ class Accelerator(wiring.Component):
         self._connect_memory(m)
         return m
 
-    def _expose(self, m: Module, prefix: str, inside: Any) -> None:
-        """The members of the interface `inside`, seen from its other end, as the ports `prefix`*."""
-        for name, member in inside.signature.members.items():
-            port, signal = getattr(self, prefix + name), getattr(inside, name)
-            m.d.comb += signal.eq(port) if member.flow is In else port.eq(signal)
-
     def _connect_host(self, m: Module) -> None:
         registers, control = self.registers, self.control
         host, _ = bus_ports(self.config)
         if self.config.bus is Bus.WISHBONE:
             m.submodules.host_port = adapter = WishboneRegisters()
             wiring.connect(m, adapter.axil, registers.axil)
-            self._expose(m, host, adapter.bus)
+            m.d.comb += expose(self, host, adapter.bus)
         else:
-            self._expose(m, host, registers.axil)
+            m.d.comb += expose(self, host, registers.axil)
         m.d.comb += [
             self.irq.eq(registers.irq),
             control.start.eq(registers.start),
@@ -203,4 +203,4 @@ class Accelerator(wiring.Component):
         for channel, inside in (("ar", read.ar), ("r", read.r), ("aw", write.aw), ("w", write.w), ("b", write.b)):
             wiring.connect(m, getattr(port, channel), inside)
         _, memory = bus_ports(self.config)
-        self._expose(m, memory, port.bus)
+        m.d.comb += expose(self, memory, port.bus)

@@ -9,12 +9,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import BANKS, SIDES, HardwareConfig
+from hwgen.config import BANKS, SIDES, HardwareConfig, Machine
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.latency import PASS_CYCLES
 from hwgen.layout import Int64Array
 from hwgen.schedule.jobs import tile_channels
+from hwgen.schedule.serial import conv_cycles
 
 
 def slices_per_pixel(command: Conv, config: HardwareConfig) -> int:
@@ -26,9 +27,11 @@ def command_cycles(command: Conv, config: HardwareConfig) -> int:
     """Cycles from the first column of the first pixel of the first pass to the last slice of the last pixel, without gaps.
 
     A pass p walks f columns before its first pixel is complete and takes g cycles from there on; first pixels of two passes are at
-    least PASS_CYCLES apart: f(first) + sum of max(PASS_CYCLES, g(p) + f(p + 1)) + g(last).
+    least PASS_CYCLES apart: f(first) + sum of max(PASS_CYCLES, g(p) + f(p + 1)) + g(last). In the serial machine: see `conv_cycles`.
     """
     c = command
+    if config.machine is Machine.SERIAL:
+        return conv_cycles(c)
     bounds = tuple(_bounds(c).tolist())
     slices = slices_per_pixel(c, config)
     if not c.residual or c.keep:

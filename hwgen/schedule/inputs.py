@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hwgen.config import BANKS, HardwareConfig
+from hwgen.config import BANKS, HardwareConfig, Machine
 from hwgen.ir.graph import Graph
 from hwgen.isa.fields import fields_of
 from hwgen.isa.instructions import Conv as ConvCommand
@@ -112,9 +112,10 @@ def _load_cost(size_bytes: int, config: HardwareConfig) -> int:
 def _cost(layout: PackedLayout, readers: Sequence[_Reader], config: HardwareConfig) -> int:
     """Estimated cycles of loading the image and of all convolutions that read it."""
     cycles = _load_cost(layout.size_bytes, config)
+    more = int(config.machine is Machine.SERIAL)  # words of a stretch that begins in the middle of one
     for reader in readers:
         rows = reader.op.window.kernel[0] // layout.row_window.kernel
-        cycles += reader.cycles(rows * packed_steps(reader.op, layout.column_bytes, config.in_lanes), config.out_lanes)
+        cycles += reader.cycles(rows * (packed_steps(reader.op, layout.column_bytes, config.in_lanes) + more), config.out_lanes)
     return cycles
 
 
@@ -131,7 +132,10 @@ def _blocked_cost(graph: Graph, value: str, readers: Sequence[_Reader], config: 
 
 
 def _window_passes(op: Conv, config: HardwareConfig) -> int:
-    """Of depthwise mode, if the best number of rows lies in different banks; a pass counts once for each new column of a pixel."""
+    """Of depthwise mode, if the best number of rows lies in different banks; a pass counts once for each new column of a pixel.
+    Serial machine: one word for each tap."""
+    if config.machine is Machine.SERIAL:
+        return op.window.area
     rows, columns = op.window.kernel
     found = []
     for together in range(1, min(BANKS, rows) + 1):

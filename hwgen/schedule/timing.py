@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hwgen.config import HardwareConfig
+from hwgen.config import HardwareConfig, Machine
 from hwgen.errors import CapacityError
 from hwgen.isa import latency
 from hwgen.isa.fields import COMMAND_BYTES, Engine
 from hwgen.isa.instructions import Command, Conv, Load, Store
+from hwgen.schedule import serial
 from hwgen.schedule.cost import command_cycles
 
 _NEVER = 1 << 62
@@ -278,6 +279,9 @@ class _Machine:
 def predict(commands: Sequence[Command], config: HardwareConfig, latency_cycles: int = 1, records_behind: int = 0) -> Prediction:
     """Spans of all commands of one inference, from the first cycle after start. `records_behind`: how many records the program region
     holds after the last command; the first few are fetched in vain, and END waits for them."""
+    if config.machine is Machine.SERIAL:
+        starts, ends = serial.ends(commands, config, latency_cycles)
+        return Prediction(spans=tuple(Span(start=a, end=b) for a, b in zip(starts, ends, strict=True)), total_cycles=ends[-1] + 1, reads_until=0)
     machine = _Machine(commands, config, latency_cycles, len(commands) + records_behind)
     total = machine.run() + 1
     spans = tuple(Span(start=a, end=b) for a, b in zip(machine.starts, machine.ends, strict=True))

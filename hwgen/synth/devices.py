@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from hwgen.config import BANKS, PARAMETERS, HardwareConfig
+from hwgen.config import BANKS, PARAMETERS, HardwareConfig, Machine
 from hwgen.errors import CapacityError
 
 _LUTS_PER_MULTIPLIER = 60  # an int8 product without a DSP block; yosys needs 64 or more LUT4, so nothing that fits is refused
@@ -21,28 +21,30 @@ class Family(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Resources:
     """What a netlist takes or a device holds. lut: LUT4 (xc7: LUT6), those of carry chains and small memories included; ram: blocks,
-    of 18 Kbit (ECP5), 4 Kbit (iCE40), 36 Kbit (xc7, halves counted)."""
+    of 18 Kbit (ECP5), 4 Kbit (iCE40), 36 Kbit (xc7, halves counted); large: blocks with one port, of 256 Kbit (iCE40 UltraPlus)."""
 
     lut: float = 0
     ff: float = 0
     dsp: float = 0
     ram: float = 0
+    large: float = 0
 
     def __add__(self, other: Resources) -> Resources:
-        return Resources(lut=self.lut + other.lut, ff=self.ff + other.ff, dsp=self.dsp + other.dsp, ram=self.ram + other.ram)
+        return Resources(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     def __sub__(self, other: Resources) -> Resources:
         return self + other.times(-1)
 
     def times(self, count: int) -> Resources:
-        return Resources(lut=self.lut * count, ff=self.ff * count, dsp=self.dsp * count, ram=self.ram * count)
+        return Resources(**{name: value * count for name, value in vars(self).items()})
 
     def values(self) -> dict[str, float]:
-        """By name, whole numbers as such."""
-        return {name: int(value) if value == int(value) else value for name, value in vars(self).items()}
+        """By name, whole numbers as such; large blocks only where there are any."""
+        return {name: int(value) if value == int(value) else value for name, value in vars(self).items() if value or name != "large"}
 
 
 NAMES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "ram": "RAM blocks"}
+LARGE_NAME = "large RAM blocks"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Device:
     title: str
     capacity: Resources | None = None
     ram_kilobits: int = 0
+    large_kilobits: int = 0
     flags: tuple[str, ...] = ()
 
     @property
@@ -79,6 +82,7 @@ CELLS: Mapping[Family, Mapping[str, Resources]] = {
         **{f"SB_DFF{kind}": _SINGLE_FF for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES")},
         "SB_MAC16": Resources(dsp=1),
         "SB_RAM40_4K": Resources(ram=1),
+        "SB_SPRAM256KA": Resources(large=1),
     },
     Family.XC7: {
         **{f"LUT{inputs}": _LUT for inputs in range(1, 7)},
@@ -100,7 +104,7 @@ CELLS: Mapping[Family, Mapping[str, Resources]] = {
 # Names of nextpnr's utilization.
 PLACED: Mapping[Family, Mapping[str, str]] = {
     Family.ECP5: {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "ram": "DP16KD"},
-    Family.ICE40: {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "ram": "ICESTORM_RAM"},
+    Family.ICE40: {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "ram": "ICESTORM_RAM", "large": "ICESTORM_SPRAM"},
 }
 
 DEVICES: Mapping[str, Device] = {
@@ -126,8 +130,9 @@ DEVICES: Mapping[str, Device] = {
             name="up5k",
             family=Family.ICE40,
             title="Lattice iCE40 UP5K",
-            capacity=Resources(lut=5280, ff=5280, dsp=8, ram=30),
+            capacity=Resources(lut=5280, ff=5280, dsp=8, ram=30, large=4),
             ram_kilobits=4,
+            large_kilobits=256,
             flags=("--up5k", "--package", "sg48"),
         ),
         Device(name="xc7", family=Family.XC7, title="Xilinx 7 series (synthesis only)"),
@@ -135,11 +140,13 @@ DEVICES: Mapping[str, Device] = {
 }
 
 
-def buffer_bits(config: HardwareConfig) -> int:
-    """Bits of all memories that are too large for LUTs."""
+def buffer_bits(config: HardwareConfig, device: Device | None = None) -> int:
+    """Bits of all memories that are too large for LUTs, but those that go to the device's large blocks."""
     record = sum(kind.bits for name, kind in PARAMETERS.items() if name != "multiplier") - 32 + config.accumulator_bits + config.multiplier_bits
     activation = 8 * config.in_lanes * max(config.activation_words, BANKS)
     weight = 8 * config.weight_word_bytes * config.weight_words
+    if device is not None and device.large_kilobits and config.machine is Machine.SERIAL:
+        activation = 0
     return activation + weight + record * config.weight_rows * config.parameter_words
 
 
@@ -149,8 +156,8 @@ def check_capacity(config: HardwareConfig, device: Device) -> None:
         return
     what = f"hardware {config.name!r} on {device.name}"
     most_bits = 1024 * device.ram_kilobits * int(device.capacity.ram)
-    if buffer_bits(config) > most_bits:
-        rule = f"buffers must fit {most_bits // 8192} KiB of block RAM, they hold {-(-buffer_bits(config) // 8192)} KiB"
+    if buffer_bits(config, device) > most_bits:
+        rule = f"buffers must fit {most_bits // 8192} KiB of block RAM, they hold {-(-buffer_bits(config, device) // 8192)} KiB"
         raise CapacityError(f"{what}: {rule}; take fewer activation_words, weight_words or parameter_words")
     luts = (config.multipliers - int(device.capacity.dsp)) * _LUTS_PER_MULTIPLIER
     if luts > device.capacity.lut:

@@ -14,7 +14,7 @@ from hwgen.config import HardwareConfig
 from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
-from hwgen.synth.devices import NAMES, Device, Family, Resources, check_capacity
+from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
 from hwgen.synth.tools import SynthesisTool
 
@@ -22,7 +22,7 @@ Stage = Callable[[str], None]  # told the name of each stage that begins
 SEED = 1  # of placement: the same netlist gives the same result
 _SYNTHESIZE = {
     Family.ECP5: "synth_ecp5 -nowidelut {flatten} -top {top}",  # wide ones take up to 40 % more LUT4
-    Family.ICE40: "synth_ice40 -device u -dsp {flatten} -top {top}",
+    Family.ICE40: "synth_ice40 -device u -dsp -spram {flatten} -top {top}",
     Family.XC7: "synth_xilinx -family xc7 {flatten} -top {top}",
 }
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
@@ -109,9 +109,9 @@ def _check_fit(request: SynthesisRequest, cells: parse.Cells) -> None:
     needed = parse.resources(cells, HARNESS_MODULE, device.family).values()
     short = []
     for name, available in device.capacity.values().items():
-        room = 1.0 if name in ("dsp", "ram") else 1.1
-        if needed[name] > room * available:
-            short.append(f"{NAMES[name]} {needed[name]:,} of {available:,}")
+        room = 1.1 if name in ("lut", "ff") else 1.0
+        if needed.get(name, 0) > room * available:
+            short.append(f"{NAMES.get(name, LARGE_NAME)} {needed[name]:,} of {available:,}")
     if short:
         raise _does_not_fit(request, tuple(short))
 

@@ -15,7 +15,7 @@ from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 from compute_stub import ComputeStub
 
-from hwgen.config import PRESETS, Bus, HardwareConfig
+from hwgen.config import PRESETS, Bus, HardwareConfig, Machine
 from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import TOP_MODULE, render_verilog
 from hwgen.rtl import top
@@ -31,10 +31,11 @@ CONFIGS = {
     # Several bus words per activation word, several bursts per program record, addresses of more than 32 bits.
     "narrow": replace(PRESETS["8x8"], **SMALL, bus_bits=32, address_bits=40),
     "wishbone": replace(PRESETS["8x8"], **SMALL, bus=Bus.WISHBONE, address_bits=40),
+    "serial": replace(PRESETS["up5k"], **SMALL),
 }
 # Icarus needs no compiler and knows undefined values: it sees a start from registers or memories that nothing has set.
 ICARUS = "icarus" if shutil.which("iverilog") else "verilator"
-SIMULATORS = {"wide": "verilator", "narrow": ICARUS, "wishbone": ICARUS}
+SIMULATORS = {"wide": "verilator", "narrow": ICARUS, "wishbone": ICARUS, "serial": ICARUS}
 
 
 def run_benches(config: HardwareConfig, verilog: str, simulator: str, folder: Path, seeds: range, only: str = "") -> tuple[int, str]:
@@ -95,7 +96,8 @@ def test_bus_protocol_transfers_and_error_stops(name: str, tmp_path: Path, monke
     for key, value in environment().items():
         monkeypatch.setenv(key, value)
     config = CONFIGS[name]
-    verilog = render_verilog(config, ComputeStub(config, stalls=name == "wide"))
+    stub = None if config.machine is Machine.SERIAL else ComputeStub(config, stalls=name == "wide")
+    verilog = render_verilog(config, stub)
     count, failed = run_benches(config, verilog, SIMULATORS[name], tmp_path, range(1, 11 if REGRESS else 2))
     assert not failed, failed
     assert count > 20

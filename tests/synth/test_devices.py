@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,8 @@ def test_resources_add_up() -> None:
     a, b = Resources(lut=3, ff=4, dsp=1, ram=0.5), Resources(lut=1, ff=1)
     assert a + b - b == a
     assert b.times(3) == Resources(lut=3, ff=3)
-    assert a.values() == {"lut": 3, "ff": 4, "dsp": 1, "ram": 0.5}
+    assert a.values() == {"lut": 3, "ff": 4, "dsp": 1, "ram": 0.5}, "large blocks only where there are any"
+    assert (a + Resources(large=2)).values() == {**a.values(), "large": 2}
     assert [type(value) for value in a.values().values()] == [int, int, int, float]
 
 
@@ -37,6 +39,15 @@ def test_too_much_memory_is_refused() -> None:
     expected = "hardware 'large' on up5k: buffers must fit 15 KiB of block RAM, they hold 423 KiB; take fewer activation_words, weight_words or parameter_words"
     with pytest.raises(CapacityError, match=re.escape(expected)):
         check_capacity(config, DEVICES["up5k"])
+
+
+def test_activations_of_the_serial_machine_lie_in_large_blocks() -> None:
+    serial, up5k = PRESETS["up5k"], DEVICES["up5k"]
+    check_capacity(serial, up5k)
+    assert buffer_bits(serial) - buffer_bits(serial, up5k) == 32 * serial.activation_words <= 1024 * up5k.large_kilobits * up5k.capacity.large
+    assert buffer_bits(serial, DEVICES["ecp5-45k"]) == buffer_bits(serial)
+    with pytest.raises(CapacityError, match="buffers must fit 15 KiB of block RAM, they hold 18 KiB"):
+        check_capacity(replace(serial, weight_words=4096), up5k)
 
 
 def test_too_many_multipliers_are_refused() -> None:
