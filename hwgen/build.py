@@ -232,4 +232,5 @@ def _facts(digest: str, network: QuantizedNetwork, compiled: CompiledNetwork, ch
         tried=choices.choice.tried() if choices and choices.choice else (),
         chosen=choices.choice.best.name if choices and choices.choice else None,
         mixed=choices.mixture if choices else None,
+        assumed_inputs=network.assumed_inputs,
     )

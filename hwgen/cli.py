@@ -104,6 +104,8 @@ def _build(arguments: argparse.Namespace) -> int:
         _out.print(f"{len(quantization['tried'])} ways to quantize tried, chosen: {escape(quantization['chosen'])}")
     if quantization["mixed"]:
         print_mixture(quantization["mixed"])
+    for name, reach in quantization["assumed_inputs"].items():
+        _out.print(f"input {escape(repr(name))} has no quantizer: assumed within -{reach:.4g}..{reach:.4g}; pass --calibration X.npz for its real range")
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
     if report["weights_resident"]:

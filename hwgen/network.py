@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,7 +31,10 @@ RATIO_BITS = 24  # of a float32 significand
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedNetwork:
-    """`graph` is quantized. For a network that came as float: the float graph and model, the calibration data and what was chosen."""
+    """`graph` is quantized. For a network that came as float: the float graph and model, the calibration data and what was chosen.
+
+    `assumed_inputs`: greatest magnitude of inputs whose range neither the model nor data told, by name.
+    """
 
     graph: Graph
     records: tuple[Record, ...]
@@ -39,6 +42,7 @@ class QuantizedNetwork:
     float_model: onnx.ModelProto | None = None
     calibration: Mapping[str, AnyArray] | None = None
     report: QuantizationReport | None = None
+    assumed_inputs: Mapping[str, float] = field(default_factory=dict)
 
 
 def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOptions:
@@ -82,9 +86,10 @@ def load_network(
         if choose is not None:
             raise DataError(f"model {model.name!r}: must be float for a choice of how to quantize it, came quantized; give the float model")
         typical = None if calibration is None else lambda inputs: read_network_arrays(calibration, inputs)[0]
-        graph = import_quantized_model(proto, name, calibrate=typical, arithmetic=options.arithmetic)
+        assumed: dict[str, float] = {}
+        graph = import_quantized_model(proto, name, calibrate=typical, assumed=assumed, arithmetic=options.arithmetic)
         progress.stage("certify")
-        return QuantizedNetwork(graph=graph, records=certificates(graph))
+        return QuantizedNetwork(graph=graph, records=certificates(graph), assumed_inputs=assumed)
     float_graph = optimize(import_model(proto, name))
     if calibration is None:
         names = ", ".join(repr(entry.name) for entry in float_graph.inputs)

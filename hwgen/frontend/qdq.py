@@ -34,10 +34,13 @@ def load_quantized_graph(path: Path) -> Graph:
     return import_quantized_model(load_model(path), network_name(path))
 
 
-def import_quantized_model(model: onnx.ModelProto, name: str, *, calibrate: Calibrate | None = None, arithmetic: Arithmetic | None = None) -> Graph:
+def import_quantized_model(
+    model: onnx.ModelProto, name: str, *, calibrate: Calibrate | None = None, assumed: dict[str, float] | None = None, arithmetic: Arithmetic | None = None
+) -> Graph:
     """As `load_quantized_graph`, from a checked model in memory. Outputs that the model gives as codes are given as real values.
 
-    `calibrate` gives typical values of the inputs, for QONNX models that do not quantize them; else these raise DataError. `arithmetic`
+    `calibrate` gives typical values of the inputs, for QONNX models that do not quantize them. Else these raise DataError, or, where `assumed`
+    is given, a range is assumed and noted there: the greatest magnitude, by input name. `arithmetic`
     is that of models in which hwgen noted none: other tools' integers are met the better, the more bits multipliers have.
     """
     qonnx = is_qonnx_model(model)
@@ -48,7 +51,7 @@ def import_quantized_model(model: onnx.ModelProto, name: str, *, calibrate: Cali
     inputs = tuple(replace(entry, dtype=dtypes[entry.name]) for entry in raw.inputs)
     graph = replace(raw, values=marked, inputs=inputs, arithmetic=_arithmetic(model, arithmetic or Arithmetic()))
     # the passes of `optimize` keep what is rounded in between
-    quantized = attach_qonnx(graph, stripped, calibrate) if qonnx else attach(optimize(graph), stripped)
+    quantized = attach_qonnx(graph, stripped, calibrate, assumed) if qonnx else attach(optimize(graph), stripped)
     check_quantized(quantized)
     return _with_own_names(quantized, model)
 

@@ -27,6 +27,7 @@ ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 
 
 FRACTION_TOLERANCE = 1e-5  # of a logarithm: what rounding scales to float32 leaves
+WAY_OUT = "quantize the whole model, or give the float model and calibration data"
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
@@ -91,9 +92,9 @@ def original(stripped: Stripped, number: str) -> str:
 def not_quantized(value: Value, graph: Graph, stripped: Stripped) -> Unsupported:
     node = graph.producer(value.name)
     if node is None:
-        return Unsupported(node=value.name, operator="input", reason="must be quantized before the first operator")
+        return Unsupported(node=value.name, operator="input", reason=f"must be quantized before the first operator; {WAY_OUT}")
     name = original(stripped, node.source[-1]) if node.source else node.name
-    return Unsupported(node=name, operator=type(node.op).__name__, reason="its result must be quantized, but is read as real values")
+    return Unsupported(node=name, operator=type(node.op).__name__, reason=f"its result must be quantized, but is read as real values; {WAY_OUT}")
 
 
 def _rounded_twice(node: Node, values: dict[str, Value], stripped: Stripped) -> Iterator[Unsupported]:

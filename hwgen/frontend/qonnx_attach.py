@@ -12,8 +12,8 @@ from hwgen.errors import DataError, ModelError, Unsupported, UnsupportedError
 from hwgen.frontend.fine_conv import fine_conv
 from hwgen.frontend.qdq_attach import PRODUCTS, Parameters, not_quantized, original, quantization_by_value, with_equal_scales
 from hwgen.frontend.qdq_strip import Stripped
-from hwgen.frontend.qonnx_fold import Scaled, fold_scales
-from hwgen.frontend.qonnx_ranges import input_quantization, output_quantization
+from hwgen.frontend.qonnx_fold import Scaled, averages_as_products, fold_scales
+from hwgen.frontend.qonnx_ranges import input_quantization, output_quantization, sensible_reach
 from hwgen.ir import host
 from hwgen.ir.evaluate import to_canonical
 from hwgen.ir.graph import Graph, GraphInput, Node, Value
@@ -29,26 +29,31 @@ STEEP = 4  # codes per product of a bipolar activation: its steps of 4 from an o
 INPUT_STEEPNESS = 2.0**40  # by which an input that is quantized to -1 and +1 is multiplied on the processor
 
 
-def attach_qonnx(raw: Graph, stripped: Stripped, calibrate: Calibrate | None) -> Graph:
+def attach_qonnx(raw: Graph, stripped: Stripped, calibrate: Calibrate | None, assumed: dict[str, float] | None) -> Graph:
     """The quantized graph. `raw`: as imported, values that a quantizer makes are marked.
 
-    Inputs that have no quantizer take their range from `calibrate`, outputs that have none from the weights. Raises UnsupportedError naming
-    what is not quantized in a supported way, DataError where calibration data are needed.
+    Inputs that have no quantizer take their range from `calibrate`; without it the first layer tells how large they sensibly are, which is
+    noted in `assumed`, where that is given. Outputs that have none take it from the weights. Raises UnsupportedError naming what is not
+    quantized in a supported way, DataError where calibration data are needed.
     """
     reader = Parameters(stripped)
-    products = {proto.name for proto in stripped.model.graph.node if proto.op_type in PRODUCTS}
+    raw, averages = averages_as_products(raw)
+    products = {proto.name for proto in stripped.model.graph.node if proto.op_type in PRODUCTS} | set(averages)
     weight_scales, problems = {}, []
     for node in raw.nodes:
         if isinstance(node.op, Conv) and node.source[0] in products:
+            if node.source[0] in averages:
+                weight_scales[node.source[0]] = averages[node.source[0]]
+                continue
             try:
                 weight_scales[node.source[0]] = reader.weight_scale(node.op, reader.protos(node)).astype(np.float64)
             except ModelError as error:
                 problems.append(Unsupported(node=original(stripped, node.source[0]), operator="Conv", reason=str(error)))
     if problems:
         raise UnsupportedError(problems)
-    graph, scaled = fold_scales(raw, stripped, weight_scales)
+    graph, scaled = fold_scales(raw, products, weight_scales)
     graph = _with_steep_inputs(optimize(graph), stripped)
-    graph = _with_ranges(graph, stripped, _Scales(scaled, weight_scales), calibrate)
+    graph = _with_ranges(graph, stripped, _Scales(scaled, weight_scales), calibrate, assumed)
     nodes = []
     for node in graph.nodes:
         op = node.op
@@ -101,17 +106,21 @@ def _with_steep_inputs(graph: Graph, stripped: Stripped) -> Graph:
     return replace(graph, inputs=tuple(inputs))
 
 
-def _with_ranges(graph: Graph, stripped: Stripped, scales: _Scales, calibrate: Calibrate | None) -> Graph:
+def _with_ranges(graph: Graph, stripped: Stripped, scales: _Scales, calibrate: Calibrate | None, assumed: dict[str, float] | None) -> Graph:
     """Every value quantized: as the model says, else inputs by data and outputs by what their layers can give."""
     known = quantization_by_value(graph, stripped)
     open_inputs = [entry for entry in graph.inputs if entry.value not in known]
-    if open_inputs:
-        names = ", ".join(repr(entry.name) for entry in open_inputs)
-        if calibrate is None:
-            raise DataError(f"model {graph.name!r}: its inputs {names} have no quantizer and need calibration data; pass --calibration X.npz")
-        arrays = calibrate(graph.inputs)
-        known |= {entry.value: input_quantization(to_canonical(entry, np.asarray(arrays[entry.name], np.float32))) for entry in open_inputs}
-        known = quantization_by_value(graph, stripped, known)
+    arrays = calibrate(graph.inputs) if open_inputs and calibrate is not None else {}
+    for entry in open_inputs:
+        if calibrate is not None:
+            known[entry.value] = input_quantization(to_canonical(entry, np.asarray(arrays[entry.name], np.float32)))
+            continue
+        reach = _sensible_reach(entry, graph, scales, known) if assumed is not None else None
+        if assumed is None or reach is None:
+            raise DataError(f"model {graph.name!r}: its input {entry.name!r} has no quantizer and needs calibration data; pass --calibration X.npz")
+        assumed[entry.name] = reach
+        known[entry.value] = input_quantization(np.array([-reach, reach], np.float32))
+    known = quantization_by_value(graph, stripped, known)
     values = {name: replace(value, quantization=known.get(name)) for name, value in graph.values.items()}
     graph = replace(graph, values=values)
     for node in graph.nodes:
@@ -123,6 +132,17 @@ def _with_ranges(graph: Graph, stripped: Stripped, scales: _Scales, calibrate: C
     if problems:
         raise UnsupportedError(problems)
     return graph
+
+
+def _sensible_reach(entry: GraphInput, graph: Graph, scales: _Scales, known: Mapping[str, Quantization]) -> float | None:
+    """The largest of what the layers that read an input call sensible; None where another operator reads it, or a layer that does not round."""
+    reaches = []
+    for node in graph.consumers(entry.value):
+        scaled = scales.of(node)
+        if scaled is None or node.output not in known:
+            return None
+        reaches.append(sensible_reach(node, scaled, known[node.output]))
+    return max(reaches, default=None)
 
 
 def _open_values(graph: Graph) -> Iterator[Value]:

@@ -5,16 +5,16 @@ Weights stay integers; what they are multiplied by, and what is added, is kept b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from hwgen.errors import Unsupported, UnsupportedError
-from hwgen.frontend.qdq_attach import PRODUCTS
-from hwgen.frontend.qdq_strip import Stripped
 from hwgen.ir.graph import Graph, Node
+from hwgen.ops.average_pool import AveragePool
+from hwgen.ops.base import UNLIMITED
 from hwgen.ops.conv import Conv
 from hwgen.optimize.fold_batch_norm import is_affine
 from hwgen.optimize.rewrite import merge, only_reader, with_node
@@ -30,12 +30,25 @@ class Scaled:
     offset: Reals
 
 
-def fold_scales(graph: Graph, stripped: Stripped, weight_scales: Mapping[str, Reals]) -> tuple[Graph, dict[str, Scaled]]:
+def averages_as_products(graph: Graph) -> tuple[Graph, dict[str, Reals]]:
+    """Average poolings with one divisor, as convolutions with weights 1, and the scale (C,) of these, by the number of their ONNX node: what
+    stands between them and the next quantizer can be folded then."""
+    scales, nodes = {}, []
+    for node in graph.nodes:
+        op, kind = node.op, graph.values[node.inputs[0]].type
+        if isinstance(op, AveragePool) and len(np.unique(op.divisors(kind))) == 1 and op.clamp == UNLIMITED:
+            scales[node.source[0]] = np.full(kind.channels, 1 / int(op.divisors(kind).flat[0]))
+            weight = np.ones((kind.channels, *op.window.kernel, 1), np.float32)
+            node = replace(node, op=Conv(weight=weight, bias=np.zeros(kind.channels, np.float32), window=op.window, group=kind.channels))
+        nodes.append(node)
+    return graph.with_nodes(tuple(nodes)), scales
+
+
+def fold_scales(graph: Graph, products: Collection[str], weight_scales: Mapping[str, Reals]) -> tuple[Graph, dict[str, Scaled]]:
     """The graph with such nodes merged into products, and what was merged, by the number of the product's ONNX node.
 
     `graph` is as imported, one node per ONNX node. Raises UnsupportedError for scales that differ between a product's input channels.
     """
-    products = {proto.name for proto in stripped.model.graph.node if proto.op_type in PRODUCTS}
     found: dict[str, Scaled] = {}
     problems = []
     for node in graph.nodes:
@@ -53,7 +66,7 @@ def fold_scales(graph: Graph, stripped: Stripped, weight_scales: Mapping[str, Re
     return graph, found
 
 
-def _is_factor(node: Node | None, graph: Graph, products: set[str]) -> bool:
+def _is_factor(node: Node | None, graph: Graph, products: Collection[str]) -> bool:
     """A scale and an offset per channel of a value."""
     return node is not None and is_affine(node) and node.source[0] not in products
 
@@ -63,7 +76,7 @@ def _numbers(node: Node) -> tuple[Reals, Reals]:
     return node.op.weight.reshape(-1).astype(np.float64), node.op.bias.astype(np.float64)
 
 
-def _behind(graph: Graph, node: Node, scaled: Scaled, products: set[str]) -> tuple[Graph, Scaled]:
+def _behind(graph: Graph, node: Node, scaled: Scaled, products: Collection[str]) -> tuple[Graph, Scaled]:
     while graph.values[node.output].quantization is None and (reader := only_reader(graph, node)) is not None and _is_factor(reader, graph, products):
         factor, addend = _numbers(reader)
         scaled = Scaled(scale=scaled.scale * factor, offset=scaled.offset * factor + addend)
@@ -73,7 +86,7 @@ def _behind(graph: Graph, node: Node, scaled: Scaled, products: set[str]) -> tup
 
 
 def _before(
-    graph: Graph, node: Node, scaled: Scaled, products: set[str], weight_scale: Reals | None
+    graph: Graph, node: Node, scaled: Scaled, products: Collection[str], weight_scale: Reals | None
 ) -> tuple[Graph, Node, Unsupported | None, Scaled]:
     """One scale for all input channels is the product's; an offset adds what the weights make of it, where nothing is padded."""
     op, before = node.op, graph.producer(node.inputs[0])

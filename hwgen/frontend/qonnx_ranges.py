@@ -16,6 +16,7 @@ from hwgen.ops.integer import channel_clamp_codes
 # Standard deviations of an output, its inputs taken as independent and either equally distributed over their codes or nearly all 0. Those
 # of a trained layer are correlated: its outputs go farther, and a range that cuts them does more harm than one that rounds them.
 DEVIATIONS = 12
+DEVIATIONS_IN = 8
 _CODES = INT8.max - INT8.min
 _LEAST = 2.0**-40
 
@@ -23,6 +24,18 @@ _LEAST = 2.0**-40
 def input_quantization(real: FloatArray) -> Quantization:
     """int8 over the range of the data and 0."""
     return _over(min(float(real.min(initial=0)), 0.0), max(float(real.max(initial=0)), 0.0))
+
+
+def sensible_reach(node: Node, scaled: Scaled, y: Quantization) -> float:
+    """Inputs of this magnitude and random signs, DEVIATIONS_IN times as large as those that take an average output to its limit."""
+    op = node.op
+    assert isinstance(op, Conv)
+    low, high = channel_clamp_codes(op.clamp, y, op.channels)
+    limit = np.maximum(high - y.zero_point, y.zero_point - low) * float(y.scale)
+    norm = np.abs(scaled.scale) * np.sqrt((op.weight.astype(np.float64) ** 2).reshape(op.channels, -1).sum(1))
+    with np.errstate(all="ignore"):
+        reach = float(np.nanmedian(np.where(norm > 0, limit / norm, np.nan)))
+    return DEVIATIONS_IN * reach if np.isfinite(reach) and reach > 0 else 1.0
 
 
 def _over(low: float, high: float) -> Quantization:

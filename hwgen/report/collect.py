@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hwgen import __version__
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class BuildFacts:
     """What `build` knows. `sqnr_db` by value name (empty: not computed). `tried`: ways to quantize of which `chosen` was best. `mixed`: what a
-    search for the bits of each layer's weights found."""
+    search for the bits of each layer's weights found. `assumed_inputs`: greatest magnitudes that nobody told."""
 
     network: CompiledNetwork
     model_sha256: str
@@ -37,6 +37,7 @@ class BuildFacts:
     tried: Sequence[Json] = ()
     chosen: str | None = None
     mixed: Json | None = None
+    assumed_inputs: Mapping[str, float] = field(default_factory=dict)
 
 
 def finite(value: float | None) -> float | None:
@@ -115,6 +116,7 @@ def _quantization(facts: BuildFacts) -> Json:
         "widened_channels": {},
         "chosen": facts.chosen,
         "tried": list(facts.tried),
+        "assumed_inputs": {name: round(reach, 6) for name, reach in facts.assumed_inputs.items()},
         "mixed": facts.mixed,
     }
     if facts.quantization is not None:

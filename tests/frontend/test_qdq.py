@@ -229,7 +229,9 @@ def test_all_qdq_on_some_tensors_only_is_refused_by_node():
     f.node("Relu", ["bare"], "last")
     with pytest.raises(UnsupportedError) as caught:
         import_quantized_model(f.model("last"), "m")
-    assert [str(problem) for problem in caught.value.problems] == ["Conv 'Relu_last': its result must be quantized, but is read as real values"]
+    assert [str(problem) for problem in caught.value.problems] == [
+        "Conv 'Relu_last': its result must be quantized, but is read as real values; quantize the whole model, or give the float model and calibration data"
+    ]
 
 
 @pytest.mark.parametrize("scale", [0.0, -0.1, np.inf, 1e-42])

@@ -149,14 +149,31 @@ def test_trunc(mode):
     np.testing.assert_array_equal(ours, np.clip(theirs, -16, 31))
 
 
+@pytest.mark.parametrize("mode", ["FLOOR", "ROUND"])
+def test_average_pooling_before_a_truncation(mode):
+    """As Brevitas exports it: an average, times the cells of its window, then Trunc of the sum."""
+    f = Few(["N", 5, 6, 6])
+    x = f.quant("x", 4, 0.5, signed=0)
+    p = f.node("Mul", [f.node("AveragePool", [x], "p", kernel_shape=[3, 3], strides=[3, 3]), f.const("k", np.array(9, np.float32))], "m")
+    operands = [f.const(f"t{k}", np.array(number, np.float32)) for k, number in enumerate((0.5, 0, 8, 4))]
+    model = f.made(f.node("Trunc", [p, *operands], "y", "qonnx.custom_op.general", rounding_mode=mode))
+    graph, pairs = run(model, (RNG.random((50, 5, 6, 6)) * 9).astype(np.float32))
+    ours, theirs = pairs["y"]
+    np.testing.assert_array_equal(ours, np.rint(theirs))
+    assert all(record.certified for record in certificates(graph)) and ours.max() > 3
+
+
 def test_outputs_without_quantizer_and_inputs_by_data():
     f = Few(["N", 20])
     y = f.node("Add", [dense(f, "x", 20, 6, 4), f.quant(f.real("c", 6), 8, 0.01)], "s")
     y = f.quant(f.node("Relu", [y], "r"), 6, 0.1, signed=0)
     f.node("Softmax", [f.node("Mul", [dense(f, y, 6, 4, 3), f.const("k", np.array(0.37, np.float32))], "l")], "y", axis=1)
     model, x = f.made("y"), RNG.normal(size=(400, 20)).astype(np.float32)
-    with pytest.raises(DataError, match="its inputs 'x' have no quantizer and need calibration data; pass --calibration"):
+    with pytest.raises(DataError, match="its input 'x' has no quantizer and needs calibration data; pass --calibration"):
         import_quantized_model(model, "m")
+    assumed = {}
+    import_quantized_model(model, "m", assumed=assumed)
+    assert 1 < assumed["x"] < 100
     graph, _ = run(model, x, calibrate=lambda entries: {"x": x})
     output = graph.outputs[0]
     codes = golden(graph, {"x": x})[output.value]
