@@ -69,7 +69,7 @@ class QuantizeRequest:
 
     model: Path
     out: Path
-    calibration: Path
+    calibration: Path | None
     options: QuantizeOptions = field(default_factory=QuantizeOptions)
     qoperator: bool = False
     choices: Choices | None = None

@@ -24,7 +24,7 @@ from hwgen.errors import HwgenError, MismatchError
 from hwgen.output import REPORT_HTML, check_file_place
 from hwgen.packing import WeightFormat
 from hwgen.progress import bars
-from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize import Effort, Granularity, QuantizeOptions, RangeMethod, Scheme
 from hwgen.report.synthesis import synthesis_rows
 from hwgen.synth.devices import DEVICES, NAMES
 
@@ -48,12 +48,24 @@ def _probability(text: str) -> float:
     return value
 
 
+def _interval(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(end) for end in text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -1e30 < low < high < 1e30:
+        raise argparse.ArgumentTypeError(f"must be two numbers LOW,HIGH, the lower one first, not {text!r}")
+    return low, high
+
+
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
     return QuantizeOptions(
         scheme=Scheme(arguments.scheme),
         granularity=Granularity(arguments.granularity),
         ranges=RangeMethod(arguments.range),
         weights=BITS.get(arguments.bits, WeightFormat.INT8),
+        effort=Effort(getattr(arguments, "repair", Effort.NONE.value)),
+        input_range=getattr(arguments, "input_range", None),
     )
 
 
@@ -79,6 +91,9 @@ def _quantize(arguments: argparse.Namespace) -> int:
         print_choices(choices)
     certified = sum(record.certified for record in network.records)
     _out.print(f"{_shown(arguments.output)}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
+    for trial in network.report.trials if network.report else ():
+        verdict = f"{'kept' if trial.kept else 'left'}, {trial.gain_db:+.2f} dB on {trial.inputs} inputs, {trial.seconds:.2f} s"
+        _out.print(f"  {trial.repair.value} ({trial.detail}): {verdict}")
     return OK
 
 
@@ -212,6 +227,13 @@ def _quantization_arguments(parser: argparse.ArgumentParser, *, auto: bool = Fal
         group.add_argument("--budget", metavar="KIND=VALUE", help=meaning)
 
 
+def _repair_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is done to keep accuracy")
+    meaning = "none; fast: each repair on some inputs; best: on all, with every range method. Each is kept only where it gains on held-out inputs"
+    group.add_argument("--repair", choices=[effort.value for effort in Effort], default=Effort.FAST.value, help=f"{meaning} (default: %(default)s)")
+    group.add_argument("--input-range", type=_interval, metavar="LOW,HIGH", help="of the elements of the network's inputs, for quantization without data")
+
+
 def _auto_argument(parser: argparse.ArgumentParser) -> None:
     meaning = "try schemes, granularities and ranges that the hardware can compute; take what is best on calibration inputs that are held out"
     parser.add_argument("--auto", action="store_true", help=meaning)
@@ -227,8 +249,10 @@ def _add_quantize(verbs: _Verbs) -> None:
     example = "hwgen quantize model.onnx --calibration calibration.npz -o quantized.onnx"
     parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", example)
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
+    meaning = "typical inputs: arrays by input name; a single one may have any name (default: none, ranges follow from weights and --input-range)"
+    parser.add_argument("--calibration", type=Path, metavar="X.npz", help=meaning)
     _quantization_arguments(parser, auto=True)
+    _repair_arguments(parser)
     _auto_argument(parser)
     _hardware_arguments(parser)
     parser.add_argument("--page", type=Path, metavar="P.html", help="with --bits auto: write what was tried, and its Pareto front, as a page")
@@ -250,9 +274,10 @@ def _add_build(verbs: _Verbs) -> None:
     summary = "Build everything from a model: program, Verilog, firmware, quantized ONNX, report."
     parser = _verb(verbs, "build", _build, summary, "hwgen build model.onnx --calibration calibration.npz --array 8x8 -o out")
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
-    parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs; needed for a float model")
+    parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs for a float model (default: none, as with quantize)")
     _hardware_arguments(parser)
     _quantization_arguments(parser, auto=True)
+    _repair_arguments(parser)
     _auto_argument(parser)
     parser.add_argument("--explain", action="store_true", help="measure where accuracy goes, as `hwgen explain` does, for the report")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")

@@ -75,10 +75,10 @@ def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
 def load_network(
     model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress, choose: Chooser | None = None
 ) -> QuantizedNetwork:
-    """Read `model`; quantize it with `calibration` when it is float. `choose` makes better options of these, from the float graph, the
+    """Read `model`; quantize it with `calibration`, or without data, when it is float. `choose` makes better options of these, from the float graph, the
     calibration data and their labels.
 
-    Raises ModelError, UnsupportedError, DataError (float model without calibration data) or QuantizationError.
+    Raises ModelError, UnsupportedError, DataError (data that do not fit; without data, unknown ranges of inputs) or QuantizationError.
     """
     progress.stage("read the model")
     proto, name = load_model(model), network_name(model)
@@ -91,12 +91,11 @@ def load_network(
         progress.stage("certify")
         return QuantizedNetwork(graph=graph, records=certificates(graph), assumed_inputs=assumed)
     float_graph = optimize(import_model(proto, name))
-    if calibration is None:
-        names = ", ".join(repr(entry.name) for entry in float_graph.inputs)
-        raise DataError(f"model {model.name!r}: is float and needs calibration data, none given; pass --calibration X.npz with typical values of {names}")
-    arrays, labels = read_network_arrays(calibration, float_graph.inputs)
+    arrays, labels = (None, None) if calibration is None else read_network_arrays(calibration, float_graph.inputs)
     if choose is not None:
+        if arrays is None:
+            raise DataError(f"model {model.name!r}: a choice of how to quantize it needs data to choose by; pass --calibration X.npz")
         options = choose(float_graph, arrays, labels, options, progress)
     progress.stage("quantize")
     graph, report = quantize_with_report(float_graph, arrays, options)
-    return QuantizedNetwork(graph=graph, records=report.records, float_graph=float_graph, float_model=proto, calibration=arrays, report=report)
+    return QuantizedNetwork(graph=graph, records=report.records, float_graph=report.graph, float_model=proto, calibration=arrays, report=report)

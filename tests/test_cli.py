@@ -299,7 +299,7 @@ def test_bad_models_exit_with_2_and_leave_nothing(name: str, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([MODEL], "hwgen: model 'model.onnx': is float and needs calibration data, none given; pass --calibration X.npz with typical values of 'image'"),
+        ([MODEL], "hwgen: input 'image': without calibration data its range must be known, but float32 has none; pass --input-range LOW,HIGH, or --calib"),
         ([MODEL, "--calibration", "absent.npz"], "hwgen: data 'absent.npz': cannot be read (No such file or directory)"),
         ([MODEL, "--calibration", MODEL], "hwgen: data 'model.onnx': cannot be read (not an .npz file of plain arrays)"),
         (["absent.onnx"], "hwgen: model 'absent.onnx': cannot be read (No such file or directory)"),

@@ -17,7 +17,7 @@ from hwgen.explore.workbench import Attempt, Workbench
 from hwgen.ir.graph import Graph
 from hwgen.network import Labels
 from hwgen.progress import Progress
-from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize import CALIBRATED, Granularity, QuantizeOptions, RangeMethod, Scheme
 
 TIE_DB = 0.25  # what gains less than this over something simpler is not worth it
 HELD_OUT = 4  # of so many calibration inputs one is held out
@@ -71,7 +71,7 @@ def _schemes(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeO
 def _ranges(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeOptions]:
     del hardware
     percentiles = [replace(start, ranges=RangeMethod.PERCENTILE, percentile=percentile) for percentile in PERCENTILES]
-    others = [replace(start, ranges=method) for method in RangeMethod if method is not RangeMethod.PERCENTILE]
+    others = [replace(start, ranges=method) for method in CALIBRATED if method is not RangeMethod.PERCENTILE]
     return [options for options in (*percentiles, *others) if options != start]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwgen.packing import WeightFormat
-from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize import CALIBRATED, Granularity, QuantizeOptions, Scheme
 
 _DEFAULT = QuantizeOptions()
 
@@ -28,6 +28,6 @@ def _named(*every: QuantizeOptions) -> dict[str, QuantizeOptions]:
 
 METHODS = _named(
     *(QuantizeOptions(scheme=scheme, granularity=granularity) for scheme in Scheme for granularity in (Granularity.TENSOR, Granularity.CHANNEL)),
-    *(QuantizeOptions(ranges=ranges) for ranges in RangeMethod),
+    *(QuantizeOptions(ranges=ranges) for ranges in CALIBRATED),
     *(QuantizeOptions(weights=weights) for weights in WeightFormat),
 )

@@ -90,7 +90,7 @@ def batch_normalization(builder: Builder, node: OnnxNode) -> None:
         raise node.malformed(f"variance + epsilon must be above 0, not {positive.min():.6g}")
     factor = scale / np.sqrt(positive)
     shape = (channels, *(1 for _ in view.shape[1:]))
-    _affine(builder, node, 0, factor.reshape(shape), (offset - mean * factor).reshape(shape))
+    _affine(builder, node, 0, factor.reshape(shape), (offset - mean * factor).reshape(shape), moments=(reals(offset), reals(np.abs(scale))))
 
 
 def add(builder: Builder, node: OnnxNode) -> None:
@@ -143,8 +143,9 @@ def _with_constant(builder: Builder, node: OnnxNode, meaning: Callable[[Array, b
     _affine(builder, node, 1 - side, scale, offset)
 
 
-def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: Array) -> None:
-    """x * scale + offset, both broadcast against (N, *shape): on the processor outside the accelerated part, else a 1x1 depthwise Conv."""
+def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: Array, moments: tuple[Array, Array] | None = None) -> None:
+    """x * scale + offset (of known `moments`, one per channel), both broadcast against (N, *shape): on the processor outside the
+    accelerated part, else a 1x1 depthwise Conv."""
     view = builder.view(node, index)
     for array in (scale, offset):
         _require_broadcast(node, array, view.shape)
@@ -160,6 +161,8 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
         emit_lookup(builder, node, *steps, index=index)
         return
     op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)
+    if moments is not None and all(array.shape == op.bias.shape for array in moments):
+        op = replace(op, moments=moments)
     builder.emit(node, op, [image], image.dims)
 
 

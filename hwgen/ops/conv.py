@@ -24,6 +24,8 @@ class Conv:
     `spread`: the window slides over an image in which the input's pixels lie so many rows and columns apart, with zeros between: 1 but
     in transposed convolutions (whose kernel ONNX stores turned by 180 degrees, with inputs first).
     `clamp` limits the real-valued output (ReLU, ReLU6, ...); its ends are scalars, or tuples with one entry per output channel.
+    `moments`: mean and standard deviation (C_out,) that the real-valued output had in training before its clamp, where batch
+    normalization tells.
     """
 
     weight: FloatArray | IntArray
@@ -34,6 +36,7 @@ class Conv:
     weight_scale: FloatArray | None = None
     bias_fraction: int = 0
     spread: Pair = (1, 1)
+    moments: tuple[FloatArray, FloatArray] | None = None
 
     @property
     def channels(self) -> int:

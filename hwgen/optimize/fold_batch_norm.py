@@ -58,7 +58,15 @@ def _after(conv: Conv, affine: Conv) -> Conv:
         weight=_rounded(conv.weight * scale[:, None, None, None]),
         bias=_rounded(conv.bias * scale + affine.bias),
         clamp=affine.clamp,
+        moments=affine.moments or _moments_after(conv, affine),
     )
+
+
+def _moments_after(conv: Conv, affine: Conv) -> tuple[FloatArray, FloatArray] | None:
+    if conv.moments is None:
+        return None
+    scale = affine.weight.reshape(-1)
+    return _rounded(conv.moments[0] * scale + affine.bias), _rounded(conv.moments[1] * np.abs(scale))
 
 
 def _before(affine: Conv, conv: Conv) -> Conv:
@@ -68,7 +76,7 @@ def _before(affine: Conv, conv: Conv) -> Conv:
     scale = affine.weight.reshape(conv.group, inputs).astype(np.float64)[groups]
     offset = affine.bias.reshape(conv.group, inputs).astype(np.float64)[groups]
     added = (conv.weight * offset[:, None, None, :]).sum(axis=(1, 2, 3))
-    return replace(conv, weight=_rounded(conv.weight * scale[:, None, None, :]), bias=_rounded(conv.bias + added))
+    return replace(conv, weight=_rounded(conv.weight * scale[:, None, None, :]), bias=_rounded(conv.bias + added))  # the moments stay
 
 
 def _rounded(array: FloatArray) -> FloatArray:

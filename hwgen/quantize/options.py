@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+
 from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ConfigError
 from hwgen.ir.graph import Arithmetic
@@ -16,7 +18,7 @@ class Scheme(Enum):
 
     ASYMMETRIC = "asymmetric"  # uint8 outside, any zero point
     SYMMETRIC = "symmetric"  # int8, zero point 0
-    POWER_OF_TWO = "power-of-two"  # int8, zero point 0, every scale 2**k: requantization is a shift
+    POWER_OF_TWO = "power-of-two"  # every scale 2**k: requantization is a shift; uint8 outside, zero point 0 or 128 (values below zero)
 
 
 class Granularity(Enum):
@@ -30,8 +32,15 @@ class RangeMethod(Enum):
     """How the range of an activation follows from what calibration saw."""
 
     MINMAX = "minmax"
+    AVERAGE = "moving-average"  # of the extremes of one input after the other
     PERCENTILE = "percentile"
     MSE = "mse"
+    KL = "kl"  # least Kullback-Leibler divergence between the values' distribution and that of their codes
+    TAIL = "tail"  # beyond the extremes, as far as those of single inputs say that others may lie
+    DATA_FREE = "data-free"  # without calibration data: from weights, batch-norm statistics and the range of the inputs
+
+
+CALIBRATED = tuple(method for method in RangeMethod if method is not RangeMethod.DATA_FREE)
 
 
 class Repair(Enum):
@@ -58,7 +67,8 @@ class QuantizeOptions:
     """`multiplier_bits` None means 16, or 0 for power-of-two scales. `percentile` in percent of the values kept, both tails together.
     `certify` moves scales by a few parts per million so that ONNX Runtime provably computes the same integers. `repairs`: those that may
     be tried; `effort`: how hard. Each is kept only where it gains on inputs that it was not fitted to. `weights`: what weights may be;
-    `layer_weights`: exceptions, by layer name."""
+    `layer_weights`: exceptions, by layer name. `input_range`: what the elements of every network input lie in, for quantization without
+    data; None: that of integer inputs is known."""
 
     scheme: Scheme = Scheme.ASYMMETRIC
     granularity: Granularity = Granularity.CHANNEL
@@ -71,12 +81,15 @@ class QuantizeOptions:
     repairs: tuple[Repair, ...] = tuple(Repair)
     weights: WeightFormat = WeightFormat.INT8
     layer_weights: tuple[tuple[str, WeightFormat], ...] = ()
+    input_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.multiplier_bits is not None and self.multiplier_bits not in MULTIPLIER_BITS:
             raise ConfigError(f"multiplier_bits: must be one of {', '.join(map(str, MULTIPLIER_BITS))}, not {self.multiplier_bits}")
         if self.multiplier_bits == 0 and self.scheme is not Scheme.POWER_OF_TWO:
             raise ConfigError(f"multiplier_bits: 0 (no multiplier) needs the scheme power-of-two, not {self.scheme.value}")
+        if self.input_range is not None and not (np.isfinite(self.input_range).all() and self.input_range[0] < self.input_range[1]):
+            raise ConfigError(f"input_range: must be two finite numbers, the lower one first, not {self.input_range[0]} and {self.input_range[1]}")
         if not 50 < self.percentile <= 100:
             raise ConfigError(f"percentile: must be above 50 and at most 100, not {self.percentile}")
 

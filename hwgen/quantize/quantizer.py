@@ -1,53 +1,77 @@
-"""Float graph and calibration data -> quantized graph."""
+"""Float graph, with calibration data or without, -> quantized graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+
+import numpy as np
 
 from hwgen.errors import ConfigError
 from hwgen.ir.evaluate import array_of, evaluate, require_one_batch
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
+from hwgen.ops.base import clamp_of
 from hwgen.ops.check import check_quantized
 from hwgen.ops.conv import Conv
-from hwgen.quantize.activations import quantize_activations
 from hwgen.quantize.certify import certificates
-from hwgen.quantize.options import QuantizeOptions, RangeMethod
-from hwgen.quantize.ranges import Observer, choose_range
+from hwgen.quantize.fit import fit
+from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod
+from hwgen.quantize.ranges import Observer, Range, choose_range
 from hwgen.quantize.report import QuantizationReport
-from hwgen.quantize.weights import quantize_conv, require_float
+from hwgen.quantize.samples import Samples, collect
+from hwgen.quantize.search import Candidate, search
+from hwgen.quantize.synthetic import make_up
+from hwgen.quantize.trial import Trial
+from hwgen.quantize.weights import require_float
 
 BATCH_ELEMENTS = 1 << 22  # activations of a calibration batch, all values together
+HISTOGRAM_ELEMENTS = 1 << 18  # of a value that are counted while repairs are tried
+WITHOUT_HISTOGRAM = (RangeMethod.MINMAX, RangeMethod.AVERAGE, RangeMethod.TAIL, RangeMethod.DATA_FREE)
 
 
-def quantize(graph: Graph, calibration: Mapping[str, FloatArray], options: QuantizeOptions | None = None) -> Graph:
+def quantize(graph: Graph, calibration: Mapping[str, FloatArray] | None, options: QuantizeOptions | None = None) -> Graph:
     """The integer form of a float graph; see `quantize_with_report`."""
     return quantize_with_report(graph, calibration, options)[0]
 
 
-def quantize_with_report(graph: Graph, calibration: Mapping[str, FloatArray], options: QuantizeOptions | None = None) -> tuple[Graph, QuantizationReport]:
-    """Quantize by calibration: arrays (any number of inputs, ...) by input name, as the model takes them.
+def quantize_with_report(
+    graph: Graph, calibration: Mapping[str, FloatArray] | None, options: QuantizeOptions | None = None
+) -> tuple[Graph, QuantizationReport]:
+    """Quantize by calibration: arrays (any number of inputs, ...) by input name, as the model takes them. None: without data, as with
+    RangeMethod.DATA_FREE. `options.effort` says which repairs are tried.
 
-    Raises DataError for missing, empty or unequally long calibration arrays, QuantizationError where no legal integer form exists.
+    Raises DataError for missing, empty or unequally long calibration arrays, or where without data the range of an input is not known;
+    QuantizationError where no legal integer form exists.
     """
     options = options or QuantizeOptions()
     require_float(graph)
     _require_layers(graph, options)
-    observers = observe(graph, calibration, histogram=options.ranges is not RangeMethod.MINMAX)
-    ranges = {name: choose_range(observer, options) for name, observer in observers.items()}
-    scaled = quantize_activations(graph, ranges, options)
-    nodes, widened = [], {}
-    for node in graph.nodes:
-        if isinstance(node.op, Conv):
-            op, count = quantize_conv(node, scaled, options)
-            node = replace(node, op=op)
-            if count:
-                widened[node.name] = count
-        nodes.append(node)
-    result = scaled.with_nodes(tuple(nodes))
-    check_quantized(result)
-    return result, QuantizationReport(options=options, ranges=ranges, widened=widened, records=certificates(result))
+    if calibration is None or options.ranges is RangeMethod.DATA_FREE:
+        calibration, options = None, replace(options, ranges=RangeMethod.DATA_FREE)
+    trials: tuple[Trial, ...] = ()
+    if calibration is not None and options.effort is Effort.NONE:
+        ranges = limited_ranges(graph, observe(graph, calibration, histogram=options.ranges not in WITHOUT_HISTOGRAM), options)
+        best = Candidate(graph=graph, samples=Samples(arrays={}, values={}), options=options)
+    else:
+        samples = make_up(graph, options) if calibration is None else collect(graph, calibration)
+        best = Candidate(graph=graph, samples=samples, options=options)
+        if options.effort is not Effort.NONE:
+            best, trials = search(best, ranges_of)
+        ranges = dict(ranges_of(best, (slice(None),)))
+    fitted = fit(best.graph, best.samples, ranges, best.fitted, best.options)
+    check_quantized(fitted.graph)
+    report = QuantizationReport(
+        options=options,
+        ranges=ranges,
+        graph=best.graph,
+        chosen_range=best.options.ranges,
+        widened=fitted.widened,
+        clipped=fitted.clipped,
+        records=certificates(fitted.graph),
+        trials=trials,
+    )
+    return fitted.graph, report
 
 
 def _require_layers(graph: Graph, options: QuantizeOptions) -> None:
@@ -66,6 +90,39 @@ def observe(graph: Graph, calibration: Mapping[str, FloatArray], *, histogram: b
         for name, observer in observers.items():
             observer.add(results[name])
     return observers
+
+
+def ranges_of(candidate: Candidate, parts: Sequence[slice]) -> Mapping[str, Range]:
+    """Ranges from values that are known already: of outputs from those parts of the samples, of others from all. Histograms are of some
+    elements only."""
+    graph, options = candidate.graph, candidate.options
+    observers = {name: Observer(name, histogram=False) for name in graph.values}
+    for name, observer in observers.items():
+        for part in parts if graph.is_output(name) else (slice(None),):
+            value = candidate.samples.values[name][part]
+            observer.add(value)
+            if options.ranges not in WITHOUT_HISTOGRAM:
+                odd_step = value.size // HISTOGRAM_ELEMENTS | 1  # meets all channels
+                observer.count(value.reshape(-1)[::odd_step])
+    ranges = limited_ranges(graph, observers, options)
+    if candidate.wide_outputs:
+        outputs = {output.value: observers[output.value] for output in graph.outputs}
+        ranges |= limited_ranges(graph, outputs, replace(options, ranges=RangeMethod.TAIL))
+    return ranges
+
+
+def limited_ranges(graph: Graph, observers: Mapping[str, Observer], options: QuantizeOptions) -> dict[str, Range]:
+    """The range of each value, as far as the operator that computes it lets it reach. What the network is given has known ends: it is not
+    extended beyond them."""
+    given = {entry.value for entry in graph.inputs}
+    plain = replace(options, ranges=RangeMethod.MINMAX)
+    ranges = {}
+    for name, observer in observers.items():
+        low, high = choose_range(observer, plain if name in given and options.ranges is RangeMethod.TAIL else options)
+        producer = graph.producer(name)
+        ends = clamp_of(producer.op) if producer is not None else (-np.inf, np.inf)
+        ranges[name] = (min(max(low, float(np.min(ends[0]))), 0.0), max(min(high, float(np.max(ends[1]))), 0.0))
+    return ranges
 
 
 def _batches(graph: Graph, calibration: Mapping[str, FloatArray]) -> Iterator[dict[str, FloatArray]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from hwgen.ir.graph import Graph
 from hwgen.quantize.certify import Record
-from hwgen.quantize.options import QuantizeOptions
+from hwgen.quantize.options import QuantizeOptions, RangeMethod
 from hwgen.quantize.ranges import Range
 from hwgen.quantize.trial import Trial
 
@@ -14,13 +15,17 @@ from hwgen.quantize.trial import Trial
 class QuantizationReport:
     """`ranges`: chosen real range by value name. `widened`: by layer, how many channels got a wider weight scale because bias or
     accumulator would have overflowed. `records`: the certificate of every rounding. `trials`: the repairs in the order in which they were
-    tried."""
+    tried; `chosen_range`: the range method that was kept in the end; `graph`: the float network after
+    repairs that keep its meaning, whose values the quantized one approximates; `clipped`: by layer, the rule that chose its weight scales."""
 
     options: QuantizeOptions
     ranges: dict[str, Range]
     widened: dict[str, int]
     records: tuple[Record, ...]
+    graph: Graph
     trials: tuple[Trial, ...] = ()
+    chosen_range: RangeMethod = RangeMethod.MINMAX
+    clipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:

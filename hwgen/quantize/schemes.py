@@ -20,10 +20,10 @@ def activation(limits: Range, scheme: Scheme) -> Quantization:
         scale = _bounded((high - low) / 255)
         zero_point = int(np.clip(np.rint(-128 - low / float(scale)), -128, 127))
         return Quantization(scale=scale, zero_point=zero_point, unsigned=True)
-    scale = _bounded(max(-low, high) / 127)
     if scheme is Scheme.POWER_OF_TWO:
-        scale = power_of_two(float(scale))
-    return Quantization(scale=scale, zero_point=0)
+        levels, zero_point = (127, 0) if low < 0 else (255, -128)
+        return Quantization(scale=power_of_two(float(_bounded(max(-low, high) / levels))), zero_point=zero_point, unsigned=True)
+    return Quantization(scale=_bounded(max(-low, high) / 127), zero_point=0)
 
 
 def power_of_two(scale: float) -> np.float32:

@@ -25,23 +25,34 @@ REACH = 1024  # multipliers tried on either side of the nearest, nearest first; 
 Scales = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Layer:
-    """One convolution while its scales are being chosen; arrays have one entry per output channel."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """One convolution while its scales are being chosen; arrays have one entry per output channel. `codes`: the integer weights, where
+    they are chosen already; a scale that then moves by a few parts per million leaves them as they are."""
 
     weight: FloatArray
     bias: npt.NDArray[np.float64]
     x: Quantization
     y: Quantization
     kind: WeightFormat = WeightFormat.INT8
+    codes: npt.NDArray[np.int8] | None = None
 
-    def part(self, channels: npt.NDArray[np.bool_]) -> _Layer:
-        return replace(self, weight=self.weight[channels], bias=self.bias[channels])
+    @classmethod
+    def of(cls, node: Node, graph: Graph, options: QuantizeOptions) -> Layer:
+        """`graph` holds float weights and quantized values."""
+        op = node.op
+        assert isinstance(op, Conv)
+        x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
+        return cls(weight=op.weight.astype(np.float32), bias=op.bias.astype(np.float64), x=x, y=y, kind=options.weights_of(node.name))
+
+    def part(self, channels: npt.NDArray[np.bool_]) -> Layer:
+        codes = None if self.codes is None else self.codes[channels]
+        return replace(self, weight=self.weight[channels], bias=self.bias[channels], codes=codes)
 
     def encode(self, scale: Scales) -> tuple[npt.NDArray[np.int8], Int64Array]:
         """int8 weights and unbounded integer biases at the given weight scales (C,)."""
         column = scale.reshape(-1, 1, 1, 1).astype(np.float64)
-        weight = encode(self.weight / column, self.kind)
+        weight = encode(self.weight / column, self.kind) if self.codes is None else self.codes
         unit = (np.float32(self.x.scale) * scale).astype(np.float64)
         limit = float(1 << 40)  # far beyond int32, so that overflow is seen and does not wrap
         return weight, np.clip(np.rint(self.bias / unit), -limit, limit).astype(np.int64)
@@ -59,19 +70,23 @@ def quantize_conv(node: Node, graph: Graph, options: QuantizeOptions) -> tuple[C
 
     `graph` holds float weights and quantized values.
     """
+    layer = Layer.of(node, graph, options)
+    scale, widened = without_overflow(layer, initial_scales(layer, options), options)
+    return finished(node, layer, scale, options), widened
+
+
+def finished(node: Node, layer: Layer, scale: Scales, options: QuantizeOptions) -> Conv:
+    """The convolution with the layer's integers, its scales certified where the options say so and it can be."""
     op = node.op
     assert isinstance(op, Conv)
-    x, y = graph.values[node.inputs[0]].quantized, graph.values[node.output].quantized
-    layer = _Layer(weight=op.weight.astype(np.float32), bias=op.bias.astype(np.float64), x=x, y=y, kind=options.weights_of(node.name))
-    scale, widened = _without_overflow(layer, _initial_scales(layer, options), options)
     if options.certify and options.scheme is not Scheme.POWER_OF_TWO:
         scale = _certified(layer, scale, options, title(node))
     weight, bias = layer.encode(scale)
     kind = np.iinfo(np.int32)
-    return replace(op, weight=weight, bias=np.clip(bias, kind.min, kind.max).astype(np.int32), weight_scale=scale), widened
+    return replace(op, weight=weight, bias=np.clip(bias, kind.min, kind.max).astype(np.int32), weight_scale=scale)
 
 
-def _initial_scales(layer: _Layer, options: QuantizeOptions) -> Scales:
+def initial_scales(layer: Layer, options: QuantizeOptions) -> Scales:
     """Per channel or for the whole layer: greatest magnitude / 127, of fewer bits the least squared error; limited to ratios that the
     arithmetic expresses."""
     weight = layer.weight.astype(np.float64).reshape(len(layer.weight), -1)
@@ -94,7 +109,7 @@ def _greatest_ratio(arithmetic: Arithmetic) -> float:
     return 2.0 ** max(arithmetic.multiplier_bits - 1, 0)
 
 
-def _without_overflow(layer: _Layer, scale: Scales, options: QuantizeOptions) -> tuple[Scales, int]:
+def without_overflow(layer: Layer, scale: Scales, options: QuantizeOptions) -> tuple[Scales, int]:
     """Double the scale of each channel (of the layer, per tensor) until bias and accumulator fit; never wraps.
 
     At the greatest ratio a bias that still does not fit saturates the output anyway, and is clipped later.
@@ -114,7 +129,7 @@ def _without_overflow(layer: _Layer, scale: Scales, options: QuantizeOptions) ->
         scale = np.where(over, scale * np.float32(2), scale)
 
 
-def _certified(layer: _Layer, scale: Scales, options: QuantizeOptions, where: str) -> Scales:
+def _certified(layer: Layer, scale: Scales, options: QuantizeOptions, where: str) -> Scales:
     """Weight scales nearest to `scale` whose multiplier is exact and certified; where none is found, the scale stays.
 
     Per tensor all channels share one scale, which must then be certified for every channel.
@@ -138,7 +153,7 @@ def _certified(layer: _Layer, scale: Scales, options: QuantizeOptions, where: st
     return result
 
 
-def _proven(layer: _Layer, scale: Scales, multiplier: Int64Array, shift: Int64Array, arithmetic: Arithmetic) -> npt.NDArray[np.bool_]:
+def _proven(layer: Layer, scale: Scales, multiplier: Int64Array, shift: Int64Array, arithmetic: Arithmetic) -> npt.NDArray[np.bool_]:
     weight, bias = layer.encode(scale)
     low, high = layer.bounds(weight, bias)
     fits = (np.minimum(low, bias) >= ACCUMULATOR.min) & (np.maximum(high, bias) <= ACCUMULATOR.max)

@@ -14,7 +14,7 @@ from hwgen.cosim.compare import LayerComparison
 from hwgen.cosim.job import SimulationResult
 from hwgen.isa.fields import Region
 from hwgen.isa.registers import COUNTERS
-from hwgen.quantize import QuantizationReport, Record
+from hwgen.quantize import QuantizationReport, Record, Trial
 from hwgen.schedule.compile import CompiledNetwork, Layer
 
 FORMAT = 1  # raised when a key changes its meaning
@@ -114,6 +114,10 @@ def _quantization(facts: BuildFacts) -> Json:
         "calibration_inputs": facts.calibration_inputs,
         "output_sqnr_db": {output.name: finite(facts.sqnr_db.get(output.value)) for output in facts.network.graph.outputs},
         "widened_channels": {},
+        "effort": None,
+        "range_kept": None,
+        "clipped_weights": {},
+        "repairs": [],
         "chosen": facts.chosen,
         "tried": list(facts.tried),
         "assumed_inputs": {name: round(reach, 6) for name, reach in facts.assumed_inputs.items()},
@@ -123,7 +127,16 @@ def _quantization(facts: BuildFacts) -> Json:
         options = facts.quantization.options
         result |= {"scheme": options.scheme.value, "granularity": options.granularity.value, "range": options.ranges.value}
         result["widened_channels"] = dict(facts.quantization.widened)
+        result |= {"effort": options.effort.value, "range_kept": facts.quantization.chosen_range.value}
+        result |= {"clipped_weights": dict(facts.quantization.clipped), "repairs": [_trial(trial) for trial in facts.quantization.trials]}
     return result
+
+
+def _trial(trial: Trial) -> Json:
+    """Without its seconds: two builds give the same bytes."""
+    scores = {f"{name}_{when}": getattr(score, name) for when, score in (("before", trial.before), ("after", trial.after)) for name in ("sqnr_db", "agreement")}
+    numbers = {key: finite(value) for key, value in scores.items()}
+    return {"repair": trial.repair.value, "detail": trial.detail, "kept": trial.kept, "inputs": trial.inputs} | numbers
 
 
 def build_report(facts: BuildFacts) -> Json:

@@ -10,6 +10,7 @@ from hwgen.report.losses import Losses, losses_of
 from hwgen.report.lost_html import UseTable, use_table
 from hwgen.report.numbers import number, percent
 from hwgen.report.pareto import Mixed, mixed_view
+from hwgen.report.repairs import RepairRow, repair_rows
 from hwgen.report.synthesis import SynthesisRow, synthesis_rows
 from hwgen.report.ways import HEADINGS, Row, rows_of
 
@@ -75,6 +76,7 @@ class Page:
     verification: tuple[tuple[str, str], ...]
     synthesis: tuple[SynthesisRow, ...]
     problems: tuple[str, ...]
+    repairs: tuple[RepairRow, ...]
     ways: tuple[Row, ...]
     way_headings: tuple[str, ...]
     mixed: Mixed | None
@@ -171,6 +173,9 @@ def _chart(layers: list[dict[str, Any]], multipliers: int) -> str:
     return f'<svg viewBox="0 0 1000 82" role="img" aria-label="cycles of each layer, busy share filled">{"".join(parts)}</svg>'
 
 
+_TABLES = ("uncertified", "certificates", "tried", "mixed", "repairs", "clipped_weights")  # keys of the quantization that do not fit a line
+
+
 def render_html(report: dict[str, Any]) -> bytes:
     """The page of a report."""
     layers = report["layers"]
@@ -190,12 +195,13 @@ def render_html(report: dict[str, Any]) -> bytes:
         uses=use_table(report),
         losses=losses_of(report),
         hardware=tuple((key, str(value)) for key, value in report["hardware"].items()),
-        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in ("uncertified", "certificates", "tried", "mixed")),
+        quantization=tuple((key, _text(value)) for key, value in quantization.items() if key not in _TABLES),
         certificates=tuple(map(_certificate, quantization["certificates"])),
         uncertified=tuple(f"{entry['layer']}, channel {entry['channel']}" for entry in quantization["uncertified"]),
         verification=tuple((key, _text(value)) for key, value in (verification or {}).items() if key != "first_mismatches"),
         synthesis=synthesis_rows(report),
         problems=tuple((verification or {}).get("first_mismatches", ())),
+        repairs=repair_rows(quantization.get("repairs", ())),
         ways=rows_of(quantization.get("tried", ()), quantization.get("chosen", "")),
         way_headings=HEADINGS,
         mixed=mixed_view(quantization.get("mixed")),

@@ -1,0 +1,45 @@
+"""Adaptive rounding: each weight is rounded so that the layer's output, not the weight, changes least."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+DAMPING = 0.01  # of the mean diagonal, added to it: the value of Frantar et al.
+BLOCK = 64
+Reals = npt.NDArray[np.float64]
+
+
+def second_moments(patches: npt.NDArray[np.float32]) -> Reals:
+    """(group, K, K) mean of x x^T, for patches (group, places, K)."""
+    moments: Reals = (np.swapaxes(patches, 1, 2) @ patches / np.float32(max(1, patches.shape[1]))).astype(np.float64)
+    return moments
+
+
+def round_adaptively(weights: Reals, moments: Reals, nearest: Callable[[Reals], npt.NDArray[np.int8]]) -> Reals:
+    """Integers near `weights` (group, outputs, K), which are in units of their scale; `nearest` gives the nearest ones that are allowed.
+
+    One weight after the other is rounded, those of the greatest moments first, and the error that it makes at the output is made up by
+    the weights not yet rounded. `moments` (group, K, K). Source: Frantar et al., "GPTQ", ICLR 2023, section 3 (blocks, Cholesky factor of
+    the inverse); Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022, for the step itself.
+    """
+    size = weights.shape[2]
+    diagonal = np.einsum("gkk->gk", moments)
+    order = np.argsort(-diagonal.mean(0), kind="stable")
+    damped = moments[:, order][:, :, order].copy()
+    damped[:, np.arange(size), np.arange(size)] += DAMPING * diagonal.mean(1)[:, None] + np.finfo(np.float64).tiny ** 0.5
+    factor = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), 1, 2)
+    open_weights, result = weights[:, :, order].copy(), np.empty_like(weights)
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        errors = np.empty((*weights.shape[:2], end - start))
+        for k in range(start, end):
+            code = nearest(open_weights[:, :, k])
+            result[:, :, order[k]] = code
+            error = (open_weights[:, :, k] - code) / factor[:, None, k, k]
+            open_weights[:, :, k + 1 : end] -= error[:, :, None] * factor[:, None, k, k + 1 : end]
+            errors[:, :, k - start] = error
+        open_weights[:, :, end:] -= errors @ factor[:, start:end, end:]
+    return result

@@ -1,0 +1,186 @@
+"""Which repairs help: each is tried on top of those kept so far, and kept only where it gains on inputs that it was not fitted to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from hwgen.errors import QuantizationError
+from hwgen.ir.evaluate import evaluate, from_canonical
+from hwgen.ir.graph import Graph
+from hwgen.ir.types import FloatArray
+from hwgen.ops.golden import golden
+from hwgen.packing import WeightFormat
+from hwgen.quantize.absorb import absorb
+from hwgen.quantize.equalize import equalize
+from hwgen.quantize.fit import FITTED, fit
+from hwgen.quantize.metrics import agreement, sqnr_db
+from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod, Repair
+from hwgen.quantize.ranges import Range
+from hwgen.quantize.samples import Samples
+from hwgen.quantize.trial import Score, Trial
+
+LEAST_GAIN_DB = 0.05
+HALF_LOSS_DB = 0.2
+FAST_INPUTS, LEAST_INPUTS = 128, 8  # of one trial
+FAST_WORK = 6e8  # multiply-accumulates of the inputs of one trial: about 0.1 s
+STATISTICS_INPUTS = 32
+FAST_RANGES = (RangeMethod.MINMAX, RangeMethod.MSE)
+BEST_RANGES = (*FAST_RANGES, RangeMethod.AVERAGE, RangeMethod.PERCENTILE, RangeMethod.KL)
+RangesOf = Callable[["Candidate", Sequence[slice]], Mapping[str, Range]]  # outputs' ranges from parts of the samples, the others' from all
+Variant = Callable[["Candidate"], "Candidate"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A way to quantize: the float graph after changes that keep its meaning, its values, and what is then done.
+    `wide_outputs`: the ranges of the network's outputs go beyond the extremes seen."""
+
+    graph: Graph
+    samples: Samples
+    options: QuantizeOptions
+    fitted: frozenset[Repair] = frozenset()
+    wide_outputs: bool = False
+
+
+def search(start: Candidate, ranges_of: RangesOf) -> tuple[Candidate, tuple[Trial, ...]]:
+    """The best candidate that `start` can be turned into, and what was tried."""
+    judge = _Judge(start, ranges_of)
+    best, marks = start, judge.marks(start)
+    trials = []
+    for repair, detail, change in _changes(start):
+        begin = time.perf_counter()
+        candidate = change(best)
+        if candidate is best:
+            continue
+        found = judge.marks(candidate)
+        kept, seconds = judge.gains(marks, found), time.perf_counter() - begin
+        trials.append(Trial(repair=repair, detail=detail, kept=kept, before=marks[0], after=found[0], inputs=judge.count, seconds=seconds))
+        if kept:
+            best, marks = candidate, found
+    return best, tuple(trials)
+
+
+class _Judge:
+    """Scores a candidate on samples that neither weights nor the ranges of outputs were fitted to: every `step`-th is held out, layers are
+    fitted to as many others. Too few samples to be parted, and made-up ones, serve for all three."""
+
+    def __init__(self, start: Candidate, ranges_of: RangesOf) -> None:
+        self.ranges_of = ranges_of
+        self.ranges: list[tuple[Candidate, Mapping[str, Range]]] = []
+        samples, whole = start.samples, slice(None)
+        step = max(2, -(-samples.count // (_most_inputs(start) // 2)))
+        parted = samples.count >= 2 * step and not samples.made_up
+        self.held_out = slice(step - 1, None, step) if parted else whole
+        self.fitting = slice(0, None, step) if parted else whole
+        self.ranging = tuple(slice(first, None, step) for first in range(step - 1)) if parted else (whole,)
+        self.arrays = samples.part(self.held_out).arrays
+        self.reference = evaluate(start.graph, self.arrays, softmax=False)
+        self.count = len(next(iter(self.reference.values())))
+
+    def marks(self, candidate: Candidate) -> tuple[Score, ...]:
+        """On all held-out samples, and on either half of them; each is that of the output that fares worst there, minus infinity where
+        there is no integer form."""
+        options, samples = replace(candidate.options, certify=False), candidate.samples
+        try:
+            ranges = self._ranges(candidate)
+            quantized = fit(candidate.graph, samples.part(self.fitting), ranges, candidate.fitted, options).graph
+            codes = golden(quantized, self.arrays)
+        except QuantizationError:
+            return (Score(sqnr_db=float("-inf"), agreement=0.0),) * 3
+        outputs = {output: quantized.values[output.value].quantized.dequantize(codes[output.value]) for output in quantized.outputs}
+        reals = {output.name: from_canonical(output, real, softmax=False) for output, real in outputs.items()}
+        halves = (slice(None), slice(0, None, 2), slice(1, None, 2)) if self.count > 1 else (slice(None),)
+        return tuple(self._score(reals, half) for half in halves)
+
+    def _ranges(self, candidate: Candidate) -> Mapping[str, Range]:
+        """Computed once for candidates that differ in nothing that ranges depend on."""
+        for other, ranges in self.ranges:
+            if (other.samples is candidate.samples) and (other.options, other.wide_outputs) == (candidate.options, candidate.wide_outputs):
+                return ranges
+        self.ranges.append((candidate, self.ranges_of(candidate, self.ranging)))
+        return self.ranges[-1][1]
+
+    def _score(self, reals: Mapping[str, FloatArray], part: slice) -> Score:
+        pairs = [(self.reference[name][part], real[part]) for name, real in reals.items()]
+        scores = (Score(sqnr_db=sqnr_db(wanted, real), agreement=agreement(wanted, real)) for wanted, real in pairs)
+        return min(scores, key=lambda score: score.sqnr_db)
+
+    def gains(self, before: tuple[Score, ...], after: tuple[Score, ...]) -> bool:
+        """Nearer by SQNR, on neither half much less so that no single sample decides, and no more than one input less agrees."""
+        nearer = all(new.sqnr_db >= old.sqnr_db - HALF_LOSS_DB for new, old in zip(after, before, strict=True))
+        return nearer and after[0].sqnr_db >= before[0].sqnr_db + LEAST_GAIN_DB and after[0].agreement >= before[0].agreement - 1.5 / self.count
+
+
+def _most_inputs(start: Candidate) -> int:
+    """Samples that a trial is fitted to and scored on, together."""
+    if start.options.effort is Effort.BEST:
+        return max(2, start.samples.count)
+    work = sum(node.op.work(*start.graph.input_types(node)) for node in start.graph.nodes)
+    return int(np.clip(FAST_WORK // max(1, work), LEAST_INPUTS, FAST_INPUTS))
+
+
+def _changes(start: Candidate) -> Iterator[tuple[Repair, str, Variant]]:
+    """What is tried, in this order: what is fitted to one layer comes behind what moves between layers, because it takes longer."""
+    made_up, thorough = start.samples.made_up, start.options.effort is Effort.BEST
+    few_bits = any(kind is not WeightFormat.INT8 for kind in (start.options.weights, *dict(start.options.layer_weights).values()))
+    for repair, detail, change in _all_changes(made_up=made_up, thorough=thorough, clipping=thorough or few_bits):
+        if repair in start.options.repairs:
+            yield repair, detail, change
+
+
+def _all_changes(*, made_up: bool, thorough: bool, clipping: bool) -> Iterator[tuple[Repair, str, Variant]]:
+    if not made_up:
+        yield Repair.RANGE, "outputs beyond the extremes", _widening
+    yield Repair.BIAS, "mean error, analytic" if made_up else "mean error, measured", _fitting(Repair.BIAS)
+    yield Repair.EQUALIZE, "chains", _equalizing(additions=False)
+    if thorough or made_up:
+        yield Repair.EQUALIZE, "chains and residual additions", _equalizing(additions=True)
+        yield Repair.ABSORB, "least value of each channel", _absorbing
+    if not made_up:
+        for method in BEST_RANGES if thorough else FAST_RANGES:
+            yield Repair.RANGE, method.value, _ranging(method)
+        yield Repair.ROUND, "second moments of the layer's inputs", _fitting(Repair.ROUND)
+    if clipping:
+        yield Repair.CLIP, "max, 4, 3, 2.5, 2 sigma, mse", _fitting(Repair.CLIP)
+    if thorough:
+        yield Repair.EQUALIZE, "chains, again", _equalizing(additions=False)
+        yield Repair.BIAS, "mean error, again", _fitting(Repair.BIAS)
+
+
+def _fitting(repair: Repair) -> Variant:
+    assert repair in FITTED
+
+    def change(candidate: Candidate) -> Candidate:
+        return candidate if repair in candidate.fitted else replace(candidate, fitted=candidate.fitted | {repair})
+
+    return change
+
+
+def _ranging(method: RangeMethod) -> Variant:
+    def change(candidate: Candidate) -> Candidate:
+        return candidate if candidate.options.ranges is method else replace(candidate, options=replace(candidate.options, ranges=method))
+
+    return change
+
+
+def _widening(candidate: Candidate) -> Candidate:
+    return replace(candidate, wide_outputs=True)
+
+
+def _equalizing(*, additions: bool) -> Variant:
+    def change(candidate: Candidate) -> Candidate:
+        step = -(-candidate.samples.count // STATISTICS_INPUTS)
+        seen = candidate.samples.channels(slice(None, None, step))
+        graph, scales = equalize(candidate.graph, seen, candidate.options, additions=additions)
+        return replace(candidate, graph=graph, samples=candidate.samples.divided(scales)) if scales else candidate
+
+    return change
+
+
+def _absorbing(candidate: Candidate) -> Candidate:
+    graph, samples = absorb(candidate.graph, candidate.samples)
+    return candidate if graph is candidate.graph else replace(candidate, graph=graph, samples=samples)
