@@ -25,6 +25,8 @@ Reals = npt.NDArray[np.float64]
 def fine_conv(op: Conv, codes: IntArray, scale: Reals, offset: Reals, x: Quantization, y: Quantization, where: str) -> Conv:
     """`op` as y = scale * (sum of products of `codes` with real x) + offset, for scale and offset (C,); codes of a channel change their sign
     with its scale. Raises QuantizationError for scales that are no positive normal float32, or an offset beyond what int32 holds."""
+    for quantization in (x, y):
+        check_scale(float(quantization.scale), where)
     sign = np.where(scale < 0, -1, 1)
     magnitude = np.abs(scale)
     low, high = weight_bounds(codes)

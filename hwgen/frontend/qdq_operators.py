@@ -58,7 +58,7 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
         for attribute in node.attribute:
             if attribute.name == "value":
                 s.constants[node.output[0]] = tensor(attribute.t, f"constant {node.output[0]!r}")
-    if node.op_type in (*LAYOUT, "Clip") and all(name in s.constants for name in node.input if name):
+    if node.op_type in (*LAYOUT, "Clip") and node.domain in ("", "ai.onnx") and node.input and all(name in s.constants for name in node.input if name):
         operands = [Constant.of(s.constants[name]) if name else None for name in node.input]
         s.constants[node.output[0]] = fold(OnnxNode.read(node, s.opset), operands).probes[0]
     node = with_real_operands(s, node)

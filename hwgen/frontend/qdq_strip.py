@@ -140,6 +140,8 @@ class Stripper:
         stored = self.array(node, index)
         if stored.dtype.kind not in "iu":
             raise RefusedError(f"constant {node.input[index]!r} must hold integers, not {stored.dtype}")
+        if not scale.size or scale.dtype.kind != "f":
+            raise RefusedError(f"the scale of {node.input[index]!r} must be a real number, or one for each channel")
         codes = stored.astype(np.int64)
         per_channel = scale.size > 1
         axis = axis % max(codes.ndim, 1)

@@ -1,5 +1,8 @@
 """What other tools write: odd scales around operators that copy, ONNX Runtime's own operators, all opsets, and hostile numbers."""
 
+import random
+from collections import Counter
+
 import numpy as np
 import onnx
 import pytest
@@ -7,13 +10,17 @@ from foreign_models import BIAS, WEIGHT, Foreign, conv_model
 from onnx import TensorProto, helper, numpy_helper
 from openset_support import session
 
+from hwgen.config import PRESETS
 from hwgen.emit.onnx import to_qdq
 from hwgen.errors import HwgenError, ModelError, QuantizationError, UnsupportedError
 from hwgen.frontend.onnx import check_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Arithmetic
+from hwgen.network import has_foreign_scales, load_network, options_for, widened
 from hwgen.ops.golden import golden, golden_codes
+from hwgen.progress import Silent
+from hwgen.quantize import QuantizeOptions
 
 RNG = np.random.default_rng(11)
 IMAGE = ["N", 2, 6, 6]
@@ -221,3 +228,73 @@ def test_bias_beyond_int32():
     f.node("Identity", [f.qdq(c, 0.1)], "y")
     with pytest.raises(QuantizationError, match="the bias must fit int32 at the scale of the products"):
         import_quantized_model(f.model(), "m")
+
+
+def test_multipliers_for_scales_of_another_tool(tmp_path):
+    """What hwgen wrote keeps its own multiplier bits; other models get those that hold a float32 ratio, on hardware that has them."""
+    foreign, own = tmp_path / "foreign.onnx", tmp_path / "own.onnx"
+    model = conv_model().model()
+    foreign.write_bytes(model.SerializeToString())
+    own.write_bytes(to_qdq(import_quantized_model(model, "m")).SerializeToString())
+    assert has_foreign_scales(foreign) and not has_foreign_scales(own)
+    wide = widened(PRESETS["8x8"])
+    assert (wide.multiplier_bits, wide.name) == (24, "8x8 with 24-bit multipliers") and widened(wide) is wide
+    options = options_for(wide, QuantizeOptions())
+    assert load_network(foreign, None, options, Silent()).graph.arithmetic.multiplier_bits == 24
+    assert load_network(own, None, options, Silent()).graph.arithmetic.multiplier_bits == 16
+
+
+OPERANDS = [
+    *(np.zeros(0, np.float32), np.array(7, np.int8), np.full((1, 4), 3, np.float32), np.full((9, 9), 2.0), np.array(True), np.array(1e30, np.float32)),
+    *(np.array(-1, np.int64), np.array([1, 2, 3], np.uint8), np.array(0.5, np.float16), np.ones((4, 2, 3, 3), np.int8), np.array(1 + 2j)),
+]
+OPERATORS = (
+    "Quant BipolarQuant Trunc Conv MatMul QuantizeLinear DequantizeLinear QLinearConv QLinearAdd QLinearConcat QLinearMul Add Mul Clip Concat QGemm"
+)
+
+
+def mutated(model, r):
+    """One or two operands, names, operators or attributes are others."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for _ in range(r.randint(1, 2)):
+        node, kind = r.choice(copy.graph.node), r.randint(0, 4)
+        if kind == 0:
+            tensor = r.choice(copy.graph.initializer)
+            tensor.CopyFrom(numpy_helper.from_array(r.choice(OPERANDS), tensor.name))
+        elif kind == 1 and node.input:
+            node.input[r.randrange(len(node.input))] = r.choice([name for other in copy.graph.node for name in (*other.input, *other.output, "")])
+        elif kind == 2 and node.input:
+            del node.input[-1]
+        elif kind == 3:
+            node.op_type = r.choice(OPERATORS.split())
+        for attribute in node.attribute if kind == 4 else ():
+            if attribute.type == onnx.AttributeProto.INT:
+                attribute.i = r.choice([-1, 0, 2, 99, 1 << 40])
+    return copy
+
+
+def test_mutated_models_give_integers_or_an_error():
+    bases, r, kinds = [conv_model().model(), few_bits(), *INTEGER.values(), *COPYING.values()], random.Random(5), Counter()
+    for _ in range(250):
+        model = mutated(r.choice(bases), r)
+        try:
+            check_model(model, "m")
+            graph = import_quantized_model(model, "m", assumed={})
+            golden_codes(graph, {entry.value: np.zeros((1, *graph.values[entry.value].type.shape), np.int8) for entry in graph.inputs})
+            kinds["ok"] += 1
+        except HwgenError as error:
+            kinds[type(error).__name__] += 1
+            assert len(str(error)) > 20
+    assert kinds["ok"] > 10 and kinds["UnsupportedError"] > 50
+
+
+def few_bits():
+    """A QONNX model: a layer between Quant, BipolarQuant and Trunc."""
+    f = Foreign(["N", 6])
+    numbers = [f.const(name, np.array(number, np.float32)) for name, number in (("s", 0.5), ("z", 0), ("b", 3), ("c", 2))]
+    x = f.node("Quant", ["x", *numbers[:3]], "q", "qonnx.custom_op.general", signed=1, narrow=0)
+    w = f.node("BipolarQuant", [f.const("w", RNG.normal(size=(6, 5)).astype(np.float32)), "s"], "w_q", "onnx.brevitas")
+    t = f.node("Trunc", [f.node("MatMul", [x, w], "m"), *numbers], "t", "qonnx.custom_op.general", rounding_mode="FLOOR")
+    f.node("Relu", [t], "y")
+    return f.model()
