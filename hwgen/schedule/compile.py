@@ -259,13 +259,17 @@ def _column_step(node: Node) -> int:
 
 def _check_operators(graph: Graph, config: HardwareConfig) -> None:
     spaced = [node for node in graph.nodes if _column_step(node) > 1]
+    problems: list[Unsupported] = []
     if spaced and not config.output_gaps:
         reason = f"needs gaps between the columns of a result, which the hardware {config.name!r} cannot write; set output_gaps to true"
-        raise UnsupportedError([Unsupported(node=node.name, operator=type(node.op).__name__, reason=reason) for node in spaced])
+        names = ((node.name, "ConvTranspose" if isinstance(node.op, Conv) else type(node.op).__name__) for node in spaced)
+        problems += [Unsupported(node=name, operator=operator, reason=reason) for name, operator in names]
     tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
     if tables and not config.activation_tables:
         reason = f"needs an activation table, which the hardware {config.name!r} has not; set activation_tables to 1, 2, 4 or 8"
-        raise UnsupportedError([Unsupported(node=node.name, operator="Lookup", reason=reason) for node in tables])
+        problems += [Unsupported(node=node.name, operator="Lookup", reason=reason) for node in tables]
+    if problems:
+        raise UnsupportedError(problems)
 
 
 def _check_accumulators(graph: Graph, config: HardwareConfig) -> None:

@@ -111,6 +111,22 @@ def test_reduce_mean_as_global_pooling(axes: list[int], keepdims: int) -> None:
     assert_equal_to_onnxruntime(by_input)
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [1, 2, 3], [1, 3]])
+@pytest.mark.parametrize("operator", ["ReduceMean", "ReduceSum"])
+def test_reductions_over_channels_are_convolutions(operator: str, axes: list[int], keepdims: int) -> None:
+    convolution, constants = node("Conv", ["x", "w"], "h"), {"w": normal(5, 4, 1, 1), "axes": shape_of(*axes)}
+    graph = assert_equal_to_onnxruntime(model([convolution, node(operator, ["h", "axes"], "y", keepdims=keepdims)], X, constants, opset=18))
+    assert operators(graph) == ["Conv", "Conv"]
+
+
+@pytest.mark.parametrize("axes", [[2, 3], [2], [-1]])
+def test_reduce_sum_over_the_image_is_a_depthwise_convolution(axes: list[int]) -> None:
+    convolution, constants = node("Conv", ["x", "w"], "h"), {"w": normal(5, 4, 1, 1), "axes": shape_of(*axes)}
+    graph = assert_equal_to_onnxruntime(model([convolution, node("ReduceSum", ["h", "axes"], "y")], X, constants))
+    assert operators(graph) == ["Conv", "Conv"] and graph.nodes[1].op.is_depthwise
+
+
 @pytest.mark.parametrize("axes", [[2, 3], [-2, -1], [1, 2]])
 def test_reduce_max_as_global_pooling(axes: list[int]) -> None:
     """Exporters write AdaptiveMaxPool of one cell as ReduceMax."""
