@@ -323,6 +323,7 @@ def _add_explain(verbs: _Verbs) -> None:
     parser.add_argument("--inputs", type=Path, metavar="T.npz", help="measure on these inputs, labels beside them as `y` (default: the calibration inputs)")
     parser.add_argument("--count", type=_positive, metavar="N", help="measure layers on so many inputs (default: as many as seconds allow)")
     _quantization_arguments(parser)
+    _repair_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a folder for explain.html and explain.json, or one file that ends so")
 
 

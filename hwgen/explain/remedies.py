@@ -87,7 +87,8 @@ def _for_weights(case: Case, op: Conv, found: WeightStatistics) -> Iterator[Reme
             f"one scale serves channels of very different range: channel {int(largest.argmax())} reaches {largest.max():.3g}, "
             f"the median channel {found.median:.3g} ({found.spread:.3g} times less)"
         )
-        yield remedy("channel_spread", largest, greatest, why, "with one scale per channel", "--granularity channel, or equalize it with its neighbours")
+        advice = "--granularity channel, or equalize it with its neighbours (--repair)"
+        yield remedy("channel_spread", largest, greatest, why, "with one scale per channel", advice)
     count = case.report.widened.get(case.measure.stage.name, 0)
     if count:
         why = f"{count} of {op.channels} channels got a wider weight scale because their bias or sum would not fit 32 bits"
@@ -99,7 +100,8 @@ def _for_weights(case: Case, op: Conv, found: WeightStatistics) -> Iterator[Reme
         yield remedy("few_bits", limits, WeightFormat.INT8.high, why, "with 8 bits", "give it 8 bits")
     if found.peak >= PEAK:
         why = f"single weights stand out of their channel, up to {found.peak:.3g} times its root mean square"
-        yield remedy("outliers", _clipped(weight, largest, greatest), greatest, why, "with weights clipped for the least squared error", "clip its weights")
+        then, advice = "with weights clipped for the least squared error", "clip its weights (--repair best)"
+        yield remedy("outliers", _clipped(weight, largest, greatest), greatest, why, then, advice)
 
 
 def _coded(op: Conv, limits: npt.NDArray[np.float64], greatest: int) -> FloatArray:
@@ -200,7 +202,7 @@ def _by_channel(case: Case) -> Iterator[Remedy]:
         return result
 
     why = f"few channels use its range: channel {int(reach.argmax())} reaches {reach.max():.3g}, the median channel {np.median(used):.3g}"
-    then, advice = "if every channel had a range of its own", "equalize it with the layers that read it"
+    then, advice = "if every channel had a range of its own", "equalize it with the layers that read it (--repair)"
     yield Remedy(name="channel_range", why=why, then=then, advice=advice, values=by_channel)
     found = case.weights
     if case.op is not None and found is not None and found.one_scale and found.spread >= SPREAD:

@@ -17,7 +17,7 @@ from hwgen.explore.workbench import Attempt, Workbench
 from hwgen.ir.graph import Graph
 from hwgen.network import Labels
 from hwgen.progress import Progress
-from hwgen.quantize import CALIBRATED, Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize import CALIBRATED, Effort, Granularity, QuantizeOptions, RangeMethod, Scheme
 
 TIE_DB = 0.25  # what gains less than this over something simpler is not worth it
 HELD_OUT = 4  # of so many calibration inputs one is held out
@@ -75,6 +75,11 @@ def _ranges(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeOp
     return [options for options in (*percentiles, *others) if options != start]
 
 
+def _repairs(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeOptions]:
+    del hardware
+    return [replace(start, effort=effort) for effort in Effort if effort is not Effort.NONE]
+
+
 STEPS: dict[str, Callable[[QuantizeOptions, HardwareConfig], list[QuantizeOptions]]] = {  # from the best so far to what is tried next, the simpler first
     "schemes": _schemes,
     "ranges": _ranges,
@@ -84,16 +89,18 @@ STEPS: dict[str, Callable[[QuantizeOptions, HardwareConfig], list[QuantizeOption
 def choose(
     graph: Graph, arrays: Mapping[str, AnyArray], labels: Labels | None, hardware: HardwareConfig, base: QuantizeOptions, progress: Progress
 ) -> Choice:
-    """Try schemes and granularities, then ranges for the best of them, then repairs; each is fitted to a part of the calibration inputs
-    and judged by the SQNR of the outputs on the rest.
+    """Try schemes and granularities, then ranges for the best of them, then repairs unless `base` wants none; each is fitted to a part of
+    the calibration inputs and judged by the SQNR of the outputs on the rest.
 
     Raises DataError for too few inputs, QuantizationError when nothing is possible.
     """
     fit, held, places = split(arrays)
     bench = Workbench(graph, fit, held, None if labels is None else labels[places], hardware)
     attempts: list[Attempt] = []
-    for title, step in STEPS.items():
-        every = step(best_of(attempts).options if attempts else base, hardware)
+    plain = replace(base, effort=Effort.NONE)
+    steps = STEPS if base.effort is Effort.NONE else STEPS | {"repairs": _repairs}
+    for title, step in steps.items():
+        every = step(best_of(attempts).options if attempts else plain, hardware)
         progress.stage(f"try {title}", total=len(every))
         attempts += _tried(bench, every, progress)
     return Choice(attempts=tuple(attempts), best=best_of(attempts), held_out=len(places))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hwgen.packing import WeightFormat
-from hwgen.quantize import CALIBRATED, Granularity, QuantizeOptions, Scheme
+from hwgen.quantize import CALIBRATED, Effort, Granularity, QuantizeOptions, Scheme
 
 _DEFAULT = QuantizeOptions()
 
@@ -19,6 +19,8 @@ def describe(options: QuantizeOptions) -> str:
         parts[-1] += f" {options.percentile:g}"
     if options.weights is not _DEFAULT.weights:
         parts.append(options.weights.name.lower())
+    if options.effort is not _DEFAULT.effort:
+        parts.append(f"{options.effort.value} repairs")
     return ", ".join(parts)
 
 
@@ -30,4 +32,9 @@ METHODS = _named(
     *(QuantizeOptions(scheme=scheme, granularity=granularity) for scheme in Scheme for granularity in (Granularity.TENSOR, Granularity.CHANNEL)),
     *(QuantizeOptions(ranges=ranges) for ranges in CALIBRATED),
     *(QuantizeOptions(weights=weights) for weights in WeightFormat),
+    QuantizeOptions(granularity=Granularity.TENSOR, effort=Effort.FAST),
+    QuantizeOptions(effort=Effort.FAST),
+    QuantizeOptions(effort=Effort.BEST),
+    QuantizeOptions(scheme=Scheme.POWER_OF_TWO, effort=Effort.FAST),
+    QuantizeOptions(weights=WeightFormat.INT4, effort=Effort.FAST),
 )

@@ -22,7 +22,7 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ops.conv import Conv
 from hwgen.packing import WeightFormat
 from hwgen.progress import Progress
-from hwgen.quantize import QuantizeOptions, quantize_with_report
+from hwgen.quantize import Effort, QuantizeOptions, quantize_with_report
 from hwgen.report.collect import finite
 
 FORMATS = (WeightFormat.INT8, WeightFormat.INT4, WeightFormat.INT2, WeightFormat.TERNARY, WeightFormat.BINARY)  # the widest first
@@ -68,8 +68,8 @@ def mix(
     if not layers:
         raise QuantizationError(f"network {graph.name!r}: mixed precision needs layers with weights, there are none")
     options = replace(bench.options(base), layer_weights=())
-    noise = _noise(graph, fit, options, progress)
-    sensitivities = Sensitivities(noise=noise, cost=_costs(bench, options, budget, progress))
+    plain = replace(options, effort=Effort.NONE)  # repairs move scales between layers, so that none could be looked at alone
+    sensitivities = Sensitivities(noise=_noise(graph, fit, plain, progress), cost=_costs(bench, plain, budget, progress))
     progress.stage("search")
 
     def evaluate(assignment: Assignment) -> Point:

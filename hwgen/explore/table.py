@@ -29,6 +29,8 @@ def attempt_json(attempt: Attempt) -> Json:
         "scheme": attempt.options.scheme.value,
         "granularity": attempt.options.granularity.value,
         "range": attempt.options.ranges.value,
+        "weights": attempt.options.weights.name.lower(),
+        "repairs": attempt.options.effort.value,
         "float_accuracy": score.float_accuracy if score else None,
         "accuracy": score.accuracy if score else None,
         "agreement": score.agreement if score else None,

@@ -19,7 +19,7 @@ from hwgen.explore.workbench import Attempt
 from hwgen.ir.types import TensorType
 from hwgen.ops.base import Window
 from hwgen.progress import Silent
-from hwgen.quantize import Granularity, QuantizeOptions, Scheme
+from hwgen.quantize import Effort, Granularity, QuantizeOptions, Scheme
 from hwgen.score import OutputScore
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits"
@@ -95,6 +95,16 @@ def test_hardware_without_multiplier_has_power_of_two_scales_only():
     assert choice.best.graph is not None and choice.best.graph.arithmetic.multiplier_bits == 0
 
 
+def test_repairs_are_tried_last_unless_unwanted():
+    graph = network(4.0)
+    plain = chosen(graph)
+    choice = choose(graph, data(graph, 40), None, PRESETS["4x4"], QuantizeOptions(effort=Effort.FAST), Silent())
+    *others, fast, best = choice.attempts
+    assert [each.name for each in others] == [each.name for each in plain.attempts] and all(each.options.effort is Effort.NONE for each in others)
+    assert (fast.options.effort, best.options.effort) == (Effort.FAST, Effort.BEST) and fast.name.endswith("fast repairs")
+    assert choice.best.sqnr_db >= plain.best.sqnr_db
+
+
 def test_labels_show_accuracy():
     graph = network()
     choice = chosen(graph, labels=np.zeros(40, np.int64))
@@ -122,7 +132,7 @@ def test_quantize_auto_writes_what_the_chosen_options_give(tmp_path, capsys):
 
 def test_build_reports_what_was_tried_and_where_accuracy_goes(tmp_path, capsys):
     out = tmp_path / "out"
-    assert main(["build", MODEL, "--auto", "--explain", "--calibration", CALIBRATION, "--array", "4x4", "-o", str(out)]) == 0
+    assert main(["build", MODEL, "--auto", "--explain", "--repair", "none", "--calibration", CALIBRATION, "--array", "4x4", "-o", str(out)]) == 0
     content = json.loads((out / "report/report.json").read_text())
     report, explanation = content["quantization"], json.loads((out / "report/explain.json").read_text())
     assert report["chosen"] in {row["name"] for row in report["tried"]} and len(report["tried"]) >= 8

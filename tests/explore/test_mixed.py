@@ -26,13 +26,14 @@ from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
 from hwgen.packing import WeightFormat
 from hwgen.progress import Silent
-from hwgen.quantize import QuantizeOptions, quantize
+from hwgen.quantize import Effort, QuantizeOptions, quantize
 from hwgen.quantize.metrics import sqnr_db
 from hwgen.report.pareto import mixed_view, pareto_picture
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/digits"
 MODEL, CALIBRATION = str(EXAMPLE / "model.onnx"), str(EXAMPLE / "calibration.npz")
+PLAIN = ["--repair", "none", "--calibration", CALIBRATION]
 SAME = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
 OPTIONS = QuantizeOptions(multiplier_bits=16)
 
@@ -93,6 +94,18 @@ def test_a_budget_of_quality_saves_bytes(packed):
     assert loose.best.weight_bytes <= strict.best.weight_bytes < sum(node.op.weight.size for node in chain().nodes if isinstance(node.op, Conv))
 
 
+def test_repairs_are_part_of_what_is_evaluated(packed):
+    """Sensitivities are measured without them, assignments with them."""
+    graph, budget = chain(), "weights=500"
+    plain = mixed_by(graph, budget)
+    repaired = mix(graph, data(graph, 40), PRESETS["4x4"], replace(OPTIONS, effort=Effort.FAST), parse_budget(budget), Silent())
+    assert repaired.sensitivities == plain.sensitivities and repaired.budget.met(repaired.best)
+    narrow = (2, 2, 2)
+    both = [found.found.evaluated[narrow].sqnr_db for found in (plain, repaired) if narrow in found.found.evaluated]
+    assert len(both) < 2 or both[1] != both[0]
+    assert repaired.best.sqnr_db > plain.best.sqnr_db - 1
+
+
 def test_a_budget_out_of_reach_says_what_is_reachable(packed):
     with pytest.raises(QuantizationError, match=r"^budget weights: at most 10 bytes cannot be met; the least that is reachable is 279 bytes, with all layers"):
         mixed_by(chain(), "weights=10")
@@ -121,7 +134,7 @@ def test_a_network_without_weights():
 
 
 def test_bits_auto_on_the_command_line(packed, tmp_path, capsys):
-    words = ["quantize", MODEL, "--calibration", CALIBRATION, "-o", str(tmp_path / "q.onnx"), "--page", str(tmp_path / "p.html")]
+    words = ["quantize", MODEL, *PLAIN, "-o", str(tmp_path / "q.onnx"), "--page", str(tmp_path / "p.html")]
     assert main([*words, "--bits", "auto", "--budget", "weights=6KiB", "--auto"]) == 0
     text = capsys.readouterr().out
     assert "budget at most 6,144 bytes" in text and "chosen (*)" in text
@@ -144,13 +157,13 @@ def test_bits_auto_on_the_command_line(packed, tmp_path, capsys):
     ],
 )
 def test_budgets_that_are_refused_leave_nothing(words, message, packed, tmp_path, capsys):
-    assert main(["quantize", MODEL, "--calibration", CALIBRATION, *words, "-o", str(tmp_path / "q.onnx"), "--page", str(tmp_path / "p.html")]) == 2
+    assert main(["quantize", MODEL, *PLAIN, *words, "-o", str(tmp_path / "q.onnx"), "--page", str(tmp_path / "p.html")]) == 2
     assert message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_build_reports_the_search(packed, tmp_path):
     words = ["--array", "4x4", "--bits", "auto", "--budget", "sqnr=20dB", "-o", str(tmp_path / "out")]
-    assert main(["build", MODEL, "--calibration", CALIBRATION, *words]) == 0
+    assert main(["build", MODEL, *PLAIN, *words]) == 0
     content = json.loads((tmp_path / "out/report/report.json").read_text())["quantization"]["mixed"]
     described = set(re.findall(r"`(\w+)`", (ROOT / "docs/report.md").read_text(encoding="utf-8").split("## mixed")[1]))
     assert set(content) | set(content["budget"]) | set(content["layers"][0]) | set(content["points"][0]) <= described
