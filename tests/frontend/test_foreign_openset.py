@@ -11,7 +11,7 @@ from hwgen.frontend.onnx import load_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Arithmetic
-from hwgen.ops.golden import golden
+from hwgen.ops.golden import golden, golden_node
 from hwgen.quantize import certificates
 from tools.foreign import NAMES, data, model_path
 
@@ -39,25 +39,29 @@ def by_onnx_runtime(model, graph, x):
 
 
 @pytest.mark.parametrize("name", QDQ)
-def test_every_layer_equals_onnx_runtime(name):
-    """With 24-bit multipliers: but for a few codes in a million, which are one away, and move others in the layers behind."""
+def test_every_operator_equals_onnx_runtime(name):
+    """With 24-bit multipliers, each operator on the codes that ONNX Runtime gives it: but for a few in a million, which are one away."""
     module = openset()
-    if "imagenet" in name:
-        pytest.importorskip("PIL")
-    x = data(module, name)[0][: 1 if "mobilenetv2" in name else 4]
     model = load_model(model_path(module, name))
+    if "imagenet" in name:  # unpacking all photographs takes longer than the test
+        shape = [dimension.dim_value for dimension in model.graph.input[0].type.tensor_type.shape.dim]
+        x = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
+    else:
+        x = data(module, name)[0][:4]
     graph = import_quantized_model(model, "m", arithmetic=EXACT)
-    theirs = by_onnx_runtime(model, graph, x)
-    assert len(theirs) >= min(3, len(graph.nodes) - 2)
     codes = golden(graph, {graph.inputs[0].name: x}, keep=graph.values)
+    theirs = by_onnx_runtime(model, graph, x)
+    for value, array in theirs.items():
+        canonical = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array.reshape(codes[value].shape)
+        codes[value] = (canonical.astype(np.int16) - graph.values[value].quantized.outside_offset).astype(np.int8)
     wrong = total = 0
-    for value, expected in theirs.items():
-        found = graph.values[value].quantized.outside(codes[value])
-        found = found.transpose(0, 3, 1, 2) if expected.ndim == 4 else found.reshape(expected.shape)
-        difference = np.abs(found.astype(int) - expected.astype(int))
-        assert difference.max() <= 1, value
-        wrong, total = wrong + int((difference > 0).sum()), total + difference.size
-    assert wrong <= 1e-4 * total + 2
+    for node in graph.nodes:
+        if node.output in theirs:
+            found = golden_node(node, graph, *(codes[operand] for operand in node.inputs))
+            difference = np.abs(found.astype(int) - codes[node.output])
+            assert difference.max() <= 1, node.name
+            wrong, total = wrong + int((difference > 0).sum()), total + difference.size
+    assert total > 1000 and wrong <= 2e-5 * total + 1
 
 
 @pytest.mark.parametrize("name", QONNX)

@@ -35,7 +35,7 @@ def normalized(ratio, bits):
     return (multiplier >> 1, bits - exponent - 1) if multiplier == 1 << bits else (multiplier, bits - exponent)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     ratio=st.one_of(st.floats(2.0**-7, 3.0), st.sampled_from([1.0, 0.5, 0.25, 2.0])),
     bias=st.floats(-300, 300).map(lambda b: round(b * 65536) / 65536),
