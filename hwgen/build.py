@@ -160,8 +160,8 @@ def _firmware_input(compiled: CompiledNetwork, network: QuantizedNetwork) -> Fir
 
 
 def cycle_limit(compiled: CompiledNetwork) -> int:
-    """An inference that takes more cycles than this hangs."""
-    return _CYCLE_FLOOR + _CYCLE_MARGIN * compiled.prediction.total_cycles
+    """A program that takes more cycles than this hangs."""
+    return _CYCLE_FLOOR + _CYCLE_MARGIN * max(phase.prediction.total_cycles for phase in compiled.phases)
 
 
 def _as_written(model: bytes, name: str) -> Graph:
@@ -192,7 +192,10 @@ def _program_files(compiled: CompiledNetwork) -> dict[str, bytes]:
 
 
 def _listing(compiled: CompiledNetwork) -> str:
-    """Both programs, the one that loads the weights first."""
+    """All programs: that of each phase, or the one that loads the weights and the one that finds them."""
+    if compiled.later:
+        pairs = zip(compiled.entries, compiled.phases, strict=True)
+        return "\n".join(f"entry {entry}, phase {k}:\n{disassemble(phase.commands)}" for k, (entry, phase) in enumerate(pairs))
     if compiled.resident is None:
         return disassemble(compiled.commands)
     titles = "entry 0, loads the weights:\n", f"\nentry {compiled.resident_entry}, finds them in the buffers:\n"

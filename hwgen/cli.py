@@ -99,6 +99,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from hwgen.build import BuildRequest, build
+    from hwgen.report.html import on_processor
 
     request = BuildRequest(
         model=arguments.model,
@@ -123,6 +124,8 @@ def _build(arguments: argparse.Namespace) -> int:
         _out.print(f"input {escape(repr(name))} has no quantizer: assumed within -{reach:.4g}..{reach:.4g}; pass --calibration X.npz for its real range")
     _out.print(f"{len(report['layers'])} layers, {report['macs']:,} MACs on {report['multipliers']} multipliers")
     _out.print(f"{report['predicted_cycles']:,} cycles predicted, utilization {100 * (report['predicted_utilization'] or 0):.1f} %")
+    if report["processor_layers"]:
+        _out.print(f"{on_processor(report)}: {', '.join(sorted({layer['op'] for layer in report['processor_layers']}))}")
     if report["weights_resident"]:
         _out.print(f"the first inference, which loads the weights: {report['cold_predicted_cycles']:,} cycles")
     _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")

@@ -16,13 +16,14 @@ import numpy as np
 from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, PartExpectation, compare, compute_ordinals
-from hwgen.cosim.job import MemoryModel, SimulationJob, SimulationResult, Trace
+from hwgen.cosim.job import MemoryModel, Patch, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
 from hwgen.errors import MismatchError, OutputError
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import to_canonical
 from hwgen.isa.fields import Region
+from hwgen.isa.registers import COUNTERS
 from hwgen.layout import Int8Array
 from hwgen.network import for_hardware
 from hwgen.ops.golden import golden_codes
@@ -30,7 +31,7 @@ from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, chec
 from hwgen.progress import Progress, Silent
 from hwgen.report.collect import FORMAT, Json, LayerCycles, cycles_between, to_json, verification_report
 from hwgen.report.html import render_html
-from hwgen.report.lost import lost_cycles, with_lost
+from hwgen.report.lost import LostCycles, lost_cycles, with_lost
 from hwgen.schedule.compile import CompiledNetwork, Routine, compile_network
 
 DEFAULT_COUNT = 2
@@ -132,9 +133,10 @@ def inference_codes(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -
 
 def layer_comparisons(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], trace: Trace) -> tuple[LayerComparison, ...]:
     """Every layer in every inference, of which all but the first run the resident program where there is one."""
-    words, count = compiled.config.activation_words, len(next(iter(codes.values())))
+    words, count, phases = compiled.config.activation_words, len(next(iter(codes.values()))), compiled.phases
     if compiled.resident is None:
-        return compare(expectations(compiled, codes), trace, words)
+        each = [compare(expectations(compiled, codes, phase), trace.every(len(phases), k), words) for k, phase in enumerate(phases)]
+        return tuple(layer for found in each for layer in found)
     cold, others = ({name: x[part] for name, x in codes.items()} for part in (slice(0, 1), slice(1, None)))
     found = compare(expectations(compiled, cold), trace.part(0, 1), words)
     later = compare(expectations(compiled, others, compiled.resident), trace.part(1, count), words)
@@ -143,12 +145,39 @@ def layer_comparisons(compiled: CompiledNetwork, codes: Mapping[str, Int8Array],
 
 def output_comparison(compiled: CompiledNetwork, codes: Mapping[str, Int8Array], result: SimulationResult) -> None:
     """The output region as the host sees it. Raises MismatchError naming the first output that differs."""
-    values = golden_codes(compiled.graph, codes)
+    values, phases = golden_codes(compiled.graph, codes), len(compiled.phases)
     for tensor in compiled.outputs:
-        images = np.stack([np.frombuffer(i.output, np.int8)[tensor.offset :][: tensor.size_bytes] for i in result.inferences])
+        images = np.stack([np.frombuffer(i.output, np.int8)[tensor.offset :][: tensor.size_bytes] for i in result.inferences[phases - 1 :: phases]])
         wrong = int((tensor.layout.unpack(images) != values[tensor.value]).sum())
         if wrong:
             raise MismatchError(f"output {tensor.name!r}: must be in memory as the golden model says, {wrong} of {values[tensor.value].size} values differ")
+
+
+def processor_patches(compiled: CompiledNetwork, codes: Mapping[str, Int8Array]) -> tuple[tuple[tuple[Patch, ...], ...], ...]:
+    """What the processor writes in each inference before each program and behind the last one, as the golden model computes it. The kernels
+    in C are compared with the golden model by their known answers."""
+    if not compiled.kernels:
+        return ()
+    tensors = [[tensor for kernel in group for tensor in kernel.outputs] for group in compiled.kernels]
+    values = golden_codes(compiled.graph, codes, keep={tensor.value for group in tensors for tensor in group})
+    images = [[(tensor, tensor.layout.pack(values[tensor.value])) for tensor in group] for group in tensors]
+    count = len(next(iter(codes.values())))
+    return tuple(
+        tuple(tuple(Patch(region=tensor.region, offset=tensor.offset, content=image[k].tobytes()) for tensor, image in group) for group in images)
+        for k in range(count)
+    )
+
+
+def joined_runs(result: SimulationResult, phases: int) -> SimulationResult:
+    """One result per inference: counters of its runs added, all else that of its last run."""
+    if phases == 1:
+        return result
+    inferences = []
+    for first in range(0, len(result.inferences), phases):
+        runs = result.inferences[first : first + phases]
+        sums = {name: sum(run.registers[name] for run in runs) for name in COUNTERS}
+        inferences.append(replace(runs[-1], registers={**runs[-1].registers, **sums}, bench_cycles=sum(run.bench_cycles for run in runs)))
+    return replace(result, inferences=tuple(inferences))
 
 
 def simulation_job(
@@ -165,6 +194,8 @@ def simulation_job(
         inputs=input_images(compiled, codes),
         output_bytes=sizes[Region.OUTPUT],
         later_entry=later_entry,
+        phase_entries=compiled.entries[1:],
+        patches=processor_patches(compiled, codes),
         memory=memory,
         cycle_limit=limit_cycles,
     )
@@ -193,10 +224,10 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     compiled = load_compiled(request.out, manifest)
     arrays = read_network_arrays(request.inputs, compiled.graph.inputs)[0] if request.inputs else None
     codes = inference_codes(compiled, input_codes(compiled, arrays, request.count))
-    limit = cycle_limit(compiled) + 20 * request.memory.latency_cycles * len(compiled.commands)
+    limit = cycle_limit(compiled) + 20 * request.memory.latency_cycles * max(len(phase.commands) for phase in compiled.phases)
     verilog = (request.out / VERILOG).read_text(encoding="utf-8")
     job = simulation_job(compiled, verilog, codes, request.memory, min(limit, 1 << 31), compiled.resident_entry)
-    progress.stage("co-simulate", total=len(job.inputs))
+    progress.stage("co-simulate", total=job.runs)
     result = simulate(job, progress=progress.step)
     result.check()
     assert result.trace is not None and result.commands is not None
@@ -204,10 +235,14 @@ def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verif
     layers = layer_comparisons(compiled, codes, result.trace)
     if all(layer.equal for layer in layers):
         output_comparison(compiled, codes, result)
-    steady, count = int(compiled.resident is not None), len(job.inputs)
-    alone = replace(compiled, cold=compiled.steady, resident=None)
-    cycles = layer_cycles(alone, result.trace.part(steady, count))
-    report = verification_report(report, result, layers, LayerCycles(cycles=cycles, first_inference=steady))
-    report = with_lost(report, lost_cycles(alone, result.commands.part(steady, count)))
+    steady, phases = int(compiled.resident is not None), len(compiled.phases)
+    cycles: list[int] = []
+    lost: list[LostCycles] = []
+    for k in range(phases):
+        alone, trace, commands = compiled.alone(k), result.trace.every(phases, k), result.commands.every(phases, k)
+        cycles += layer_cycles(alone, trace.part(steady, len(job.inputs)))
+        lost.append(lost_cycles(alone, commands.part(steady, len(job.inputs))))
+    report = verification_report(report, joined_runs(result, phases), layers, LayerCycles(cycles=cycles, first_inference=steady))
+    report = with_lost(report, LostCycles.joined(lost))
     write_report(request.out, report)
     return Verification(report=report, layers=layers, result=result)

@@ -7,7 +7,7 @@ import numpy as np
 from hwgen.isa.fields import Region
 from hwgen.isa.machine import Memories
 from hwgen.isa.simulate import simulate
-from hwgen.ops.golden import golden_codes
+from hwgen.ops.golden import golden_codes, golden_node
 from hwgen.schedule.compile import CompiledNetwork, Part, Routine
 
 
@@ -58,6 +58,18 @@ class Checker:
             self.wrong.append(layer.name)
 
 
+def run_kernels(network: CompiledNetwork, number: int, memories: Memories) -> None:
+    """What the processor computes before a program, from memory to memory."""
+    for kernel in network.kernels[number] if network.kernels else ():
+        operands = []
+        for tensor in kernel.inputs:
+            image = memories.regions[tensor.region][tensor.offset : tensor.offset + tensor.size_bytes].view(np.int8)[None]
+            operands.append(tensor.layout.unpack(image))
+        result = golden_node(kernel.node, network.graph, *operands)
+        for tensor in kernel.outputs:
+            memories.regions[tensor.region][tensor.offset : tensor.offset + tensor.size_bytes] = tensor.layout.pack(result).view(np.uint8)[0]
+
+
 def run_program(network: CompiledNetwork, codes: dict[str, np.ndarray], *, queue_depth: int = 1, seed: int | None = None) -> list[str]:
     """Names of everything that differs from golden: layers (checked as soon as they are done) and outputs. The resident program, if there
     is one, runs behind the other one."""
@@ -71,14 +83,18 @@ def run_program(network: CompiledNetwork, codes: dict[str, np.ndarray], *, queue
         memories.regions[Region.INPUT][tensor.offset : tensor.offset + tensor.size_bytes] = tensor.layout.pack(codes[tensor.value]).view(np.uint8)[0]
     expected = golden_codes(network.graph, codes, keep=network.graph.values)
     wrong = []
-    for entry, routine in ((0, network.cold), (network.resident_entry, network.resident)):
-        if routine is None:
-            break
+    resident = ((network.resident_entry, network.resident),) if network.resident else ()
+    runs = [((entry, routine),) for entry, routine in zip(network.entries, network.phases, strict=True)]
+    for phases in (sum(runs, ()), *([resident] if resident else [])):
         memories.regions[Region.OUTPUT][:] = 0x55
         memories.activation[:] = 0x33
-        check = Checker(network, routine, expected, memories)
-        simulate(memories, entry, queue_depth=queue_depth, seed=seed, after=check)
-        wrong += check.wrong
+        for number, (entry, routine) in enumerate(phases):
+            run_kernels(network, number, memories)
+            check = Checker(network, routine, expected, memories)
+            simulate(memories, entry, queue_depth=queue_depth, seed=seed, after=check)
+            wrong += check.wrong
+        for number in range(len(phases), len(network.kernels)):
+            run_kernels(network, number, memories)
         for tensor in network.outputs:
             image = memories.regions[Region.OUTPUT][tensor.offset : tensor.offset + tensor.size_bytes].view(np.int8)[None]
             if not np.array_equal(tensor.layout.unpack(image)[0], expected[tensor.value][0]):

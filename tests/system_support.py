@@ -197,11 +197,12 @@ def check_on_rtl(network: CompiledNetwork, memory: MemoryModel) -> int:
 def assert_predicted(network: CompiledNetwork, latency_cycles: int, measured: list[int]) -> None:
     """To the cycle, whatever runs side by side; but on Wishbone, where reads and writes share one bus, reads beside writes take longer.
 
-    All inferences but the first run the resident program, where there is one.
+    All inferences but the first run the resident program, where there is one; with the processor in between each takes several runs.
     """
-    cold, later = network.predict(latency_cycles), network.predict(latency_cycles, resident=network.resident is not None)
-    routines = [network.cold, *[network.resident or network.cold] * (len(measured) - 1)]
-    for routine, prediction, cycles in zip(routines, [cold, *[later] * (len(measured) - 1)], measured, strict=True):
+    predictions = [network.predict(latency_cycles, phase=k) for k in range(len(network.phases))]
+    routines, count = list(network.phases), len(measured) // len(network.phases)
+    later, again = (predictions, routines) if network.resident is None else ([network.predict(latency_cycles, resident=True)], [network.resident])
+    for routine, prediction, cycles in zip(routines + again * (count - 1), predictions + later * (count - 1), measured, strict=True):
         stores = [(command, span) for command, span in zip(routine.commands, prediction.spans, strict=True) if isinstance(command, Store)]
         written = sum(command.rows * command.row_bytes for command, _ in stores) // network.config.bus_bytes
         shared = network.config.bus is Bus.WISHBONE and any(span.start < prediction.reads_until for _, span in stores)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hwgen.config import HardwareConfig
 from hwgen.errors import MismatchError
-from hwgen.isa.fields import Engine
+from hwgen.isa.fields import Engine, Region
 from hwgen.isa.registers import ErrorCode
 
 
@@ -31,8 +31,20 @@ class MemoryModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Patch:
+    """What the processor writes: `content`, whole bus words, from byte `offset` of a region (input and output: of the inference's own) on."""
+
+    region: Region
+    offset: int
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulationJob:
     """One program and the inferences to run on it. `inputs` holds the image of the input region for each inference.
+
+    An inference of a network with processor kernels takes several runs: the first program, then those at `phase_entries`; `patches[i][k]`
+    is what the processor has computed before program k of inference i, or behind the last one.
 
     The first inference starts at `program_entry`, the others at `later_entry` where that is given: a program that finds its weights in
     the buffers.
@@ -48,12 +60,29 @@ class SimulationJob:
     output_bytes: int
     program_entry: int = 0
     later_entry: int | None = None
+    phase_entries: tuple[int, ...] = ()
+    patches: tuple[tuple[tuple[Patch, ...], ...], ...] = ()
     watchdog_cycles: int = 0
     cycle_limit: int = 1 << 28  # per inference, enforced by the bench
     wall_limit_seconds: float = 3600.0
     memory: MemoryModel = field(default_factory=MemoryModel)
     trace: bool = True
     random_start: int | None = None
+
+    @property
+    def phases(self) -> int:
+        """Runs of one inference."""
+        return 1 + len(self.phase_entries)
+
+    @property
+    def runs(self) -> int:
+        """Of all inferences; results and traces count them."""
+        return self.phases * len(self.inputs)
+
+    def patches_of(self, inference: int, phase: int) -> tuple[Patch, ...]:
+        """What is written before that phase, or, if it is the number of phases, behind the last."""
+        found = self.patches[inference] if self.patches else ()
+        return found[phase] if phase < len(found) else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +103,10 @@ class Trace:
     def part(self, first: int, end: int) -> Trace:
         """Inferences [first, end), counted from 0."""
         return Trace(**_part(vars(self), first, end))
+
+    def every(self, phases: int, phase: int) -> Trace:
+        """Of the runs of inferences with so many phases those of one phase, counted as inferences."""
+        return Trace(**_every(vars(self), phases, phase))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +130,24 @@ class CommandTrace:
         """Inferences [first, end), counted from 0."""
         return CommandTrace(**_part(vars(self), first, end))
 
+    def every(self, phases: int, phase: int) -> CommandTrace:
+        """As `Trace.every`."""
+        return CommandTrace(**_every(vars(self), phases, phase))
+
 
 def _part(columns: Mapping[str, npt.NDArray[Any]], first: int, end: int) -> dict[str, npt.NDArray[Any]]:
     chosen = (columns["inference"] >= first) & (columns["inference"] < end)
     return {name: column[chosen] for name, column in columns.items()} | {"inference": columns["inference"][chosen] - first}
 
 
+def _every(columns: Mapping[str, npt.NDArray[Any]], phases: int, phase: int) -> dict[str, npt.NDArray[Any]]:
+    chosen = columns["inference"] % phases == phase
+    return {name: column[chosen] for name, column in columns.items()} | {"inference": columns["inference"][chosen] // phases}
+
+
 @dataclass(frozen=True, kw_only=True)
 class InferenceResult:
-    """What one inference left: the output region, the registers at its end, and the cycles from start to irq as the bench counted."""
+    """What one inference (one run of it) left: the output region, the registers at its end, and the cycles from start to irq as the bench counted."""
 
     output: bytes
     registers: Mapping[str, int]
@@ -137,7 +179,7 @@ class InferenceResult:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationResult:
-    """All inferences of a job. `violations` are rules of the bus that the accelerator broke.
+    """All inferences of a job; of those with several phases, all runs. `violations` are rules of the bus that the accelerator broke.
 
     `wall_seconds` and `cpu_seconds` of the clock's loop; before it `load_seconds` went into reading the memory image.
     """

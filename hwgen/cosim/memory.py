@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from hwgen.cosim.job import SimulationJob
+from hwgen.cosim.job import Patch, SimulationJob
 from hwgen.isa.fields import Region
 
 FILL = 0xA5  # in output regions and behind the last byte of an image
@@ -24,6 +24,7 @@ class MemoryMap:
     output_stride: int
     end: int
     first_address: int
+    patches: Mapping[int, int]  # number of `all_patches`: where the processor's result lies until it is written
 
     def offset(self, region: Region, inference: int = 0) -> int:
         """Bytes from the memory's beginning."""
@@ -36,6 +37,14 @@ class MemoryMap:
 
     def size(self, region: Region) -> int:
         return self.regions[region][1]
+
+
+def all_patches(job: SimulationJob) -> Iterator[tuple[int, int, Patch]]:
+    """Inference, phase, and what the processor writes before it."""
+    for inference in range(len(job.inputs)):
+        for phase in range(job.phases + 1):
+            for patch in job.patches_of(inference, phase):
+                yield inference, phase, patch
 
 
 def memory_map(job: SimulationJob) -> MemoryMap:
@@ -57,8 +66,12 @@ def memory_map(job: SimulationJob) -> MemoryMap:
         regions[region] = (position, size)
         strides[region] = stride
         position += stride * count + gap
+    patches = {}
+    for index, (_, _, patch) in enumerate(all_patches(job)):
+        patches[index] = position
+        position += len(patch.content)
     first, stride_in, stride_out = job.memory.first_address, strides[Region.INPUT], strides[Region.OUTPUT]
-    return MemoryMap(regions=regions, input_stride=stride_in, output_stride=stride_out, end=position, first_address=first)
+    return MemoryMap(regions=regions, input_stride=stride_in, output_stride=stride_out, end=position, first_address=first, patches=patches)
 
 
 def memory_image(segments: Sequence[tuple[int, bytes]], word_bytes: int) -> str:
@@ -78,4 +91,5 @@ def segments(job: SimulationJob, places: MemoryMap) -> list[tuple[int, bytes]]:
     found = [(places.offset(Region.PROGRAM), job.program), (places.offset(Region.WEIGHTS), job.weights)]
     for index, image in enumerate(job.inputs):
         found += [(places.offset(Region.INPUT, index), image), (places.offset(Region.OUTPUT, index), bytes([FILL]) * job.output_bytes)]
+    found += [(places.patches[index], patch.content) for index, (_, _, patch) in enumerate(all_patches(job))]
     return [(address, content) for address, content in found if content]

@@ -13,7 +13,7 @@ import numpy as np
 
 from hwgen.cosim import script
 from hwgen.cosim.job import CommandTrace, InferenceResult, SimulationJob, SimulationResult, Trace
-from hwgen.cosim.memory import MemoryMap, memory_image, memory_map, segments
+from hwgen.cosim.memory import MemoryMap, all_patches, memory_image, memory_map, segments
 from hwgen.cosim.script import Operation
 from hwgen.cosim.simulator import Simulator, compile_simulator
 from hwgen.errors import MismatchError, ToolError
@@ -43,18 +43,35 @@ def _base_operations(region: Region, places: MemoryMap, inference: int) -> list[
 
 
 def inference_operations(job: SimulationJob, places: MemoryMap, index: int) -> list[Operation]:
-    """What the host does for one inference: regions, start, wait, read the registers, save the output."""
+    """What the host does for one inference, program by program: its own part, regions, start, wait, read the registers, save the output."""
     word = job.config.bus_bytes
-    operations = [script.begin_inference(index)]
-    if index and job.later_entry is not None:
-        operations.append(script.write("program_entry", job.later_entry))
-    for region in (Region.INPUT, Region.OUTPUT):
-        operations += _base_operations(region, places, index)
-    # The interrupt of an error comes at once; transactions under way may still write.
-    wait_idle = script.poll("status", _BUSY, min(_MOST_POLLS, _LEAST_POLLS + job.memory.latency_cycles))
-    operations += [script.write("control", 1), script.wait_irq(job.cycle_limit), wait_idle, script.write("interrupt_status", 3)]
-    operations += [script.read(name) for name in LOGGED]
-    operations.append(script.dump(places.offset(Region.OUTPUT, index) // word, -(-job.output_bytes // word)))
+    operations: list[Operation] = []
+    for phase in range(job.phases):
+        operations.append(script.begin_inference(index * job.phases + phase))
+        operations += _patch_operations(job, places, index, phase)
+        entry = job.phase_entries[phase - 1] if phase else job.program_entry if index == 0 or job.later_entry is None else job.later_entry
+        if job.phases > 1 or (index and job.later_entry is not None):
+            operations.append(script.write("program_entry", entry))
+        for region in (Region.INPUT, Region.OUTPUT):
+            operations += _base_operations(region, places, index)
+        # The interrupt of an error comes at once; transactions under way may still write.
+        wait_idle = script.poll("status", _BUSY, min(_MOST_POLLS, _LEAST_POLLS + job.memory.latency_cycles))
+        operations += [script.write("control", 1), script.wait_irq(job.cycle_limit), wait_idle, script.write("interrupt_status", 3)]
+        operations += [script.read(name) for name in LOGGED]
+        if phase == job.phases - 1:
+            operations += _patch_operations(job, places, index, job.phases)
+        operations.append(script.dump(places.offset(Region.OUTPUT, index) // word, -(-job.output_bytes // word)))
+    return operations
+
+
+def _patch_operations(job: SimulationJob, places: MemoryMap, inference: int, phase: int) -> list[Operation]:
+    """The processor writes what it has computed."""
+    word = job.config.bus_bytes
+    operations: list[Operation] = []
+    for number, (which, before, patch) in enumerate(all_patches(job)):
+        if (which, before) == (inference, phase):
+            target = places.offset(patch.region, inference) + patch.offset
+            operations += script.copy(places.patches[number] // word, target // word, len(patch.content) // word)
     return operations
 
 
@@ -131,8 +148,8 @@ def read_commands(content: bytes) -> CommandTrace:
 
 
 def _inferences(log: Sequence[str], dump: bytes, job: SimulationJob) -> tuple[InferenceResult, ...]:
-    registers: list[dict[str, int]] = [dict.fromkeys(LOGGED, 0) for _ in job.inputs]
-    cycles, finished = [0] * len(job.inputs), [False] * len(job.inputs)
+    registers: list[dict[str, int]] = [dict.fromkeys(LOGGED, 0) for _ in range(job.runs)]
+    cycles, finished = [0] * job.runs, [False] * job.runs
     for line in log:
         kind, *values = line.split()
         if kind == "read":
@@ -140,8 +157,8 @@ def _inferences(log: Sequence[str], dump: bytes, job: SimulationJob) -> tuple[In
         elif kind in ("irq", "timeout"):
             cycles[int(values[0])], finished[int(values[0])] = int(values[1]), kind == "irq"
     stride = -(-job.output_bytes // job.config.bus_bytes) * job.config.bus_bytes
-    outputs = [dump[k * stride :][: job.output_bytes] for k in range(len(job.inputs))]
-    return tuple(InferenceResult(output=outputs[k], registers=registers[k], bench_cycles=cycles[k], finished=finished[k]) for k in range(len(job.inputs)))
+    outputs = [dump[k * stride :][: job.output_bytes] for k in range(job.runs)]
+    return tuple(InferenceResult(output=outputs[k], registers=registers[k], bench_cycles=cycles[k], finished=finished[k]) for k in range(job.runs))
 
 
 def simulate(job: SimulationJob, *, progress: Progress | None = None) -> SimulationResult:

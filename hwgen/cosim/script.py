@@ -22,6 +22,8 @@ class Code(IntEnum):
     RESET = 6
     IDLE = 7
     POLL = 8
+    COPY_FROM = 9
+    COPY_TO = 10
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def begin_inference(index: int) -> Operation:
 
 def dump(first_word: int, words: int) -> Operation:
     return Operation(Code.DUMP, first_word, words)
+
+
+def copy(source_word: int, first_word: int, words: int) -> tuple[Operation, Operation]:
+    """Bus words of the memory, at least one, to another place: what a processor would write there."""
+    return Operation(Code.COPY_FROM, 0, source_word), Operation(Code.COPY_TO, first_word, words)
 
 
 def reset(cycles: int) -> Operation:

@@ -12,6 +12,7 @@ from hwgen.config import HardwareConfig
 from hwgen.emit import firmware_registers
 from hwgen.emit.firmware_answers import KnownAnswer, build_answers
 from hwgen.emit.firmware_host import build_host
+from hwgen.emit.firmware_kernels import build_kernels
 from hwgen.emit.firmware_model import ConfigView, ImageView, ModelView, build_config, build_model
 from hwgen.emit.firmware_reference import build_reference
 from hwgen.emit.firmware_registers import CodeView, error_codes
@@ -25,9 +26,9 @@ from hwgen.isa.registers import COUNTERS, REGISTERS
 from hwgen.schedule.compile import CompiledNetwork
 from hwgen.schedule.homes import HostTensor
 
-DRIVER_VERSION = 0x00010001  # major << 16 | minor
+DRIVER_VERSION = 0x00010002  # major << 16 | minor
 IMAGE_MAGIC = 0x4E50554D
-IMAGE_ABI = 2
+IMAGE_ABI = 3
 
 STATUSES = (
     ("OK", 0, "ok"),
@@ -54,7 +55,7 @@ class FirmwareInput:
     """What the firmware is made of. `graph` is quantized and as compiled; `inputs` and `outputs` say where they lie in their regions.
 
     `answers` are golden results of a few images on the same graph. `watchdog_cycles` is the most that the hardware lets a run take;
-    0 leaves that to the driver's timeout.
+    0 leaves that to the driver's timeout. `processor` is the compiled network where the processor computes some of its layers.
     """
 
     prefix: str
@@ -69,6 +70,7 @@ class FirmwareInput:
     program_entry: int = 0
     resident_entry: int | None = None
     watchdog_cycles: int = 0
+    processor: CompiledNetwork | None = None
 
     @staticmethod
     def of(network: CompiledNetwork, answers: tuple[KnownAnswer, ...], prefix: str = "") -> FirmwareInput:
@@ -84,6 +86,7 @@ class FirmwareInput:
             answers=answers,
             arena_bytes=network.region_bytes()[Region.ARENA],
             resident_entry=network.resident_entry,
+            processor=network if network.kernels else None,
         )
 
 
@@ -188,9 +191,14 @@ def emit_firmware(source: FirmwareInput) -> dict[str, bytes]:
         program_entry=source.program_entry,
         resident_entry="NPU_NO_ENTRY" if source.resident_entry is None else f"UINT32_C({source.resident_entry})",
         watchdog_cycles=source.watchdog_cycles,
+        phases=1 if source.processor is None else len(source.processor.phases),
+        processor=source.processor is not None,
     )
     model = build_model(source.graph, p, reference, (source.inputs, source.outputs), image)
+    kernels = None if source.processor is None else build_kernels(source.processor, p)
     texts = _driver_files() | _register_files(p) | _network_files(source, build_config(source.config, p, sizes), model)
+    if kernels is not None:
+        texts |= {f"src/{p}_kernels.c": render("firmware/kernels.c.j2", kernels), f"include/{p}_kernels.h": render("firmware/kernels.h.j2", kernels)}
     texts[f"src/{p}_ref.c"] = render("firmware/ref.c.j2", reference.view)
     files = {name: text.encode("ascii") for name, text in texts.items()} | tables
     sources = tuple(sorted(name for name in files if name.startswith(("src/", "port/")) and name.endswith((".c", ".S"))))

@@ -9,7 +9,7 @@ import numpy as np
 
 from hwgen.emit.firmware_tables import c_array, float_literal, int_array
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput
-from hwgen.ir.host import Affine, HostStep, Reshape, Softmax, Transpose
+from hwgen.ir.host import Affine, ArgExtremum, HostStep, Reshape, Softmax, Take, Transpose, shape_after
 from hwgen.ir.types import FloatArray
 
 Shape = tuple[int, ...]
@@ -73,8 +73,22 @@ class _Chain:
             self._transpose(step, target)
         elif isinstance(step, Affine):
             self._affine(step, target)
+        elif isinstance(step, Take):
+            outer, length, inner = self._along(step.axis)
+            self.uses.add("take")
+            indices = self.table("indices", step.indices)
+            self.statements.append(f"take({self.current}, {target}, {outer}, {length}, {inner}, {len(step.indices)}, {indices});")
+            self.shape = shape_after(step, self.shape)
+        elif isinstance(step, ArgExtremum):
+            outer, length, inner = self._along(step.axis)
+            self.uses.add("arg_extremum")
+            self.statements.append(f"arg_extremum({self.current}, {target}, {outer}, {length}, {inner}, {int(step.largest)}, {int(step.last)});")
+            self.shape = shape_after(step, self.shape)
         else:
-            self._softmax(step, target)
+            name = "softmax" if isinstance(step, Softmax) else "log_softmax"
+            outer, length, inner = self._along(step.axis)
+            self.uses.add(name)
+            self.statements.append(f"{name}({self.current}, {target}, {outer}, {length}, {inner});")
         self.current = target
         self.number += 1
 
@@ -104,11 +118,10 @@ class _Chain:
         self.uses |= {"walk", "affine"}
         self.statements.append(f"affine({self.current}, {target}, {_count(self.shape)}, {shape}, {len(self.shape)}, &{scale}, &{offset});")
 
-    def _softmax(self, step: Softmax, target: str) -> None:
-        axis = (step.axis if step.axis >= 0 else step.axis + len(self.shape) + 1) - 1
-        outer, inner = _count(self.shape[:axis]), _count(self.shape[axis + 1 :])
-        self.uses.add("softmax")
-        self.statements.append(f"softmax({self.current}, {target}, {outer}, {self.shape[axis]}, {inner});")
+    def _along(self, axis: int) -> tuple[int, int, int]:
+        """The shape seen as (outer, length along the axis, inner)."""
+        axis = (axis if axis >= 0 else axis + len(self.shape) + 1) - 1
+        return _count(self.shape[:axis]), self.shape[axis], _count(self.shape[axis + 1 :])
 
 
 def _count(shape: Sequence[int]) -> int:
@@ -147,7 +160,14 @@ def _output_function(graph: Graph, entry: GraphOutput, name: str, half: int, pre
 def work_half(graph: Graph) -> int:
     """Floats of the largest tensor that a chain of host steps holds: the work memory is two of them."""
     entries: list[GraphInput | GraphOutput] = [*graph.inputs, *graph.outputs]
-    return max(max(_count(outside_shape(entry)), graph.values[entry.value].type.elements) for entry in entries)
+    largest = 1
+    for entry in entries:
+        shape: Shape = outside_shape(entry) if isinstance(entry, GraphInput) else graph.values[entry.value].type.shape
+        largest = max(largest, _count(shape), _count(outside_shape(entry)))
+        for step in entry.steps:
+            shape = shape_after(step, shape)
+            largest = max(largest, _count(shape))
+    return largest
 
 
 def build_host(graph: Graph, prefix: str) -> HostView:

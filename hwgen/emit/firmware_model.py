@@ -72,6 +72,7 @@ class TensorView:
     offsets_name: str
     offsets_table: str
     fill: int
+    is_input: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +92,8 @@ class ImageView:
     program_entry: int
     resident_entry: str
     watchdog_cycles: int
+    phases: int = 1
+    processor: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +126,7 @@ def build_config(config: HardwareConfig, prefix: str, sizes: Mapping[str, int]) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Strides:
+class Strides:
     """In bytes; `rows` says what each stored row holds of the image."""
 
     row: int
@@ -133,13 +136,13 @@ class _Strides:
     rows: RowWindow
 
 
-def _strides(layout: Layout) -> _Strides:
+def strides_of(layout: Layout) -> Strides:
     """Both layouts as one rule: row * g + column * x + fold * k + channels[c] for row k of what stored row g holds."""
     if isinstance(layout, BlockedLayout):
         block = layout.height * layout.width * layout.lanes
         channels = tuple(p // layout.lanes * block + p % layout.lanes for p in layout.positions)
-        return _Strides(row=layout.width * layout.lanes, column=layout.lanes, fold=0, channels=channels, rows=RowWindow(outputs=layout.height))
-    return _Strides(
+        return Strides(row=layout.width * layout.lanes, column=layout.lanes, fold=0, channels=channels, rows=RowWindow(outputs=layout.height))
+    return Strides(
         row=layout.row_words * layout.lanes,
         column=layout.column_bytes,
         fold=layout.channels,
@@ -150,7 +153,7 @@ def _strides(layout: Layout) -> _Strides:
 
 def _tensor(kind: str, index: int, entry: GraphInput | GraphOutput, identifier: str, graph: Graph, place: HostTensor) -> TensorView:
     value = graph.values[entry.value]
-    q, strides = value.quantized, _strides(place.layout)
+    q, strides = value.quantized, strides_of(place.layout)
     shape = outside_shape(entry)
     elements = 1
     for size in shape:
@@ -185,6 +188,7 @@ def _tensor(kind: str, index: int, entry: GraphInput | GraphOutput, identifier: 
         offsets_name=offsets_name,
         offsets_table=int_array("uint32_t", offsets_name, strides.channels),
         fill=place.layout.fill,
+        is_input=any(other.value == entry.value for other in graph.inputs),
     )
 
 

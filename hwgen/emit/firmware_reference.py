@@ -11,6 +11,7 @@ import numpy as np
 from hwgen.arith import AddRequantize, Requantize
 from hwgen.emit.c_expression import c_function
 from hwgen.emit.firmware_tables import c_array, initializer, int_array
+from hwgen.emit.names import kernel_name
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import IntArray, TensorType
 from hwgen.ops.add import Add
@@ -19,6 +20,7 @@ from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import (
     ACCUMULATOR,
     OutputStage,
@@ -35,6 +37,8 @@ from hwgen.ops.interleave import Interleave
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.processor import PROCESSOR_OPERATORS
+from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
 GEOMETRY = (
@@ -295,6 +299,12 @@ def _interleave(b: _Builder, node: Node, x: str, y: str) -> list[str]:
     return calls
 
 
+def _kernel(b: _Builder, node: Node, x: str, y: str) -> list[str]:
+    """The same function that the processor runs between the accelerator's programs."""
+    b.use("kernels")
+    return [f"{kernel_name(b.prefix, b.index)}({', '.join(b.pointers[name] for name in node.inputs)}, {y});"]
+
+
 _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Conv: _conv,
     MaxPool: _max_pool,
@@ -306,6 +316,7 @@ _TRANSLATORS: dict[type, Callable[[_Builder, Node, str, str], list[str]]] = {
     Lookup: _lookup,
     Slice: _slice,
     Interleave: _interleave,
+    **dict.fromkeys((*PROCESSOR_OPERATORS, Resize, DepthToSpace), _kernel),  # the last two: of hardware that cannot leave gaps
 }
 
 

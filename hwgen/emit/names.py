@@ -72,3 +72,8 @@ def check_prefix(prefix: str) -> str:
         rule = f"must be a lower-case C identifier, not reserved, at most {PREFIX_LIMIT} characters"
         raise ConfigError(f"prefix {plain(prefix)!r}: {rule}; try {model_prefix(prefix)!r}")
     return prefix
+
+
+def kernel_name(prefix: str, index: int) -> str:
+    """The C function of node `index` of the graph, which the processor computes."""
+    return f"{prefix}_kernel_{index}"

@@ -15,7 +15,7 @@ from hwgen.errors import Unsupported, UnsupportedError
 from hwgen.frontend.qdq import NOTE_MULTIPLIER_BITS, NOTE_RENAMED, NOTE_ROUNDING
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node, fresh_name
-from hwgen.ir.host import Affine, HostStep, Reshape, Softmax, Transpose, simplified
+from hwgen.ir.host import Affine, ArgExtremum, HostStep, LogSoftmax, Reshape, Softmax, Take, Transpose, simplified
 
 OPSET, IR_VERSION = 13, 8
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -82,8 +82,14 @@ class OnnxBuilder:
                 return self.node("Transpose", [current], output, perm=list(step.permutation))
             case Affine():
                 return self._affine(step, current, output)
-            case Softmax():
-                return self.node("Softmax", [current], output, axis=step.axis)
+            case Softmax() | LogSoftmax():
+                return self.node(type(step).__name__, [current], output, axis=step.axis)
+            case Take():
+                return self.node("Gather", [current, self.constant(f"{output}.indices", np.array(step.indices, np.int64))], output, axis=step.axis)
+            case ArgExtremum():
+                operator = "ArgMax" if step.largest else "ArgMin"
+                index = self.node(operator, [current], self.fresh(f"{output}.index"), axis=step.axis, keepdims=1, select_last_index=int(step.last))
+                return self.node("Cast", [index], output, to=TensorProto.FLOAT)
 
     def _affine(self, step: Affine, current: str, output: str) -> str:
         scale, offset = np.asarray(step.scale, np.float32), np.asarray(step.offset, np.float32)

@@ -19,6 +19,7 @@ from hwgen.emit.onnx_common import (
     window_attributes,
 )
 from hwgen.emit.onnx_lookup import write_lookup
+from hwgen.emit.onnx_processor import write_processor
 from hwgen.emit.onnx_transposed import transposed_node
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray
@@ -105,6 +106,8 @@ class QdqForm:
                 write_lookup(builder, op, inputs[0], output)
             case Clamp() as op:
                 self._limit(inputs[0], op.clamp, output)
+            case _:
+                write_processor(builder, node, inputs, output)
 
     def _padded(self, node: Node, pads: Pads) -> str:
         """The real tensor that the node reads, with zeros around it."""

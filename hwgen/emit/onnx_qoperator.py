@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hwgen.arith import INT8
-from hwgen.emit.onnx_builder import OnnxBuilder
+from hwgen.emit.onnx_builder import TO_CHANNELS_FIRST, OnnxBuilder
 from hwgen.emit.onnx_common import (
     Constants,
     limit_channels,
@@ -21,6 +21,7 @@ from hwgen.emit.onnx_common import (
     window_attributes,
 )
 from hwgen.emit.onnx_lookup import write_lookup
+from hwgen.emit.onnx_processor import ON_CODES, as_matrices, write_processor
 from hwgen.emit.onnx_transposed import transposed_node
 from hwgen.frontend.qdq_strip import MICROSOFT
 from hwgen.ir.graph import Graph, Node
@@ -32,8 +33,10 @@ from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.depth_to_space import DepthToSpace
+from hwgen.ops.elementwise import Mul
 from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.lookup import Lookup
+from hwgen.ops.matmul import MatMul
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
@@ -116,6 +119,27 @@ class QOperatorForm:
                 q = self.graph.values[node.output].quantized
                 fill = outside_code(q, pad_code(node, self.graph))
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, fill)], output)
+            case Mul():
+                builder.node("QLinearMul", [*operands, *result], output, domain=MICROSOFT)
+            case MatMul():
+                turned, product = as_matrices(builder, inputs, output)
+                builder.note_name(product, node.output)
+                factors = [part for matrix, name in zip(turned, node.inputs, strict=True) for part in (matrix, *self.constants.pair(name))]
+                builder.node("QLinearMatMul", [*factors, *result], product)
+                builder.node("Transpose", [product], output, perm=list(TO_CHANNELS_FIRST))
+            case op if isinstance(op, ON_CODES):
+                write_processor(builder, node, inputs, output)
+            case _:
+                self._on_reals(node, output)
+
+    def _on_reals(self, node: Node, output: str) -> None:
+        """An operator without an integer form in ONNX, between DequantizeLinear and QuantizeLinear."""
+        builder = self.builder
+        reals = [builder.node("DequantizeLinear", [self.codes[name], *self.constants.pair(name)], builder.fresh(f"{output}.operand")) for name in node.inputs]
+        result = builder.fresh(f"{output}.real")
+        builder.note_name(result, node.output)
+        write_processor(builder, node, reals, result)
+        builder.node("QuantizeLinear", [result, *self.constants.pair(node.output)], output)
 
     def _between_reals(self, node: Node, output: str, write: Callable[[str, str], None]) -> None:
         """An operator without an integer kernel: `write` writes it from a real tensor to another."""

@@ -9,10 +9,12 @@ from pathlib import Path
 import onnx
 
 from hwgen.errors import ModelError, Unsupported, UnsupportedError
+from hwgen.frontend.onnx_arrange import ProcessorBuilder
 from hwgen.frontend.onnx_builder import Builder, Declared, PoisonedError
 from hwgen.frontend.onnx_constants import constant_node, fold, tensor
 from hwgen.frontend.onnx_dense import DENSE_HANDLERS
 from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, network_name, opset_of
+from hwgen.frontend.onnx_moves import MOVE_HANDLERS
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
@@ -34,6 +36,7 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     **DENSE_HANDLERS,
     **POINTWISE_HANDLERS,
     **SHAPE_HANDLERS,
+    **MOVE_HANDLERS,
     **SLICE_HANDLERS,
     **RESIZE_HANDLERS,
     **TRANSPOSED_HANDLERS,
@@ -66,16 +69,21 @@ def import_model(model: onnx.ModelProto, name: str, rounded: Mapping[str, Quanti
 
     Raises UnsupportedError that lists every node which hwgen does not implement, and ModelError for contradictions.
     """
-    first = Builder(declared=_declared(model), rounded=rounded)
-    try:
-        return _import(model, name, first)
-    except ModelError as error:
+    declared = _declared(model)
+    found: ModelError | None = None
+    for kind in (Builder, ProcessorBuilder):  # the processor takes a part only where the accelerator cannot do all of it
+        first = kind(declared=declared, rounded=rounded)
+        try:
+            return _import(model, name, first)
+        except ModelError as error:
+            found = error
         for builder in _second_thoughts(first):
             try:
                 return _import(model, name, builder)
             except ModelError:
                 continue
-        raise error
+    assert found is not None
+    raise found
 
 
 def _second_thoughts(first: Builder) -> Iterator[Builder]:
@@ -84,7 +92,7 @@ def _second_thoughts(first: Builder) -> Iterator[Builder]:
     for scale_outside in (True, False) if first.conflict else (True,):
         for channels_last in (False, True) if first.guessed or not scale_outside else (False,):
             if channels_last or not scale_outside:
-                yield Builder(declared=first.declared, rounded=first.rounded, channels_last=channels_last, scale_outside=scale_outside)
+                yield type(first)(declared=first.declared, rounded=first.rounded, channels_last=channels_last, scale_outside=scale_outside)
 
 
 def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
@@ -94,7 +102,7 @@ def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
         stored += constant.elements
     builder.foldable_elements = LEAST_FOLDABLE + FOLDABLE_PER_STORED * stored
     for declared in builder.declared.values():
-        builder.env[declared.name] = RawInput(source=declared.name, shape=declared.shape)
+        builder.env[declared.name] = RawInput(source=declared.name, shape=declared.shape, integer=not declared.dtype.startswith(("float", "bfloat")))
     problems: list[Unsupported] = []
     outputs = [output.name for output in model.graph.output]
     for node in _needed(model, opset_of(model, name)):
@@ -109,12 +117,13 @@ def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
             pass
     if problems:
         raise UnsupportedError(problems)
+    results = tuple(_output(builder, output) for output in outputs)
     if not builder.nodes:
         raise ModelError(f"model {name!r}: must hold at least one operator for the accelerator (Conv, Gemm, MatMul, pooling, ...), but holds none")
     return Graph(
         name=name,
         inputs=tuple(builder.inputs[key] for key in builder.declared if key in builder.inputs),
-        outputs=tuple(_output(builder, output) for output in outputs),
+        outputs=results,
         nodes=tuple(builder.nodes),
         values=builder.values,
     )
@@ -205,6 +214,8 @@ def _dtype(name: str, element_type: int) -> str:
 
 def _output(builder: Builder, name: str) -> GraphOutput:
     view = builder.env.get(name)
+    if isinstance(view, RawInput) and builder.processor:
+        view = builder.copied(name, view)
     if isinstance(view, Image):
         return GraphOutput(name=name, shape=(-1, *view.shape), value=view.value, steps=view.to_host())
     if isinstance(view, Result):

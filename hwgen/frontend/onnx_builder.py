@@ -11,7 +11,7 @@ from hwgen.errors import ModelError, Unsupported
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_view import Array, Axes, C, Constant, H, Image, RawInput, Result, View, W, default_roles
 from hwgen.ir import host
-from hwgen.ir.graph import GraphInput, Node, Value
+from hwgen.ir.graph import GraphInput, Node, Value, fresh_name
 from hwgen.ir.types import Quantization, TensorType
 from hwgen.ops.add import Add
 from hwgen.ops.base import Operator, limited
@@ -101,7 +101,9 @@ class Builder:
         """An operand on the accelerator. If it is still a raw input, its dimensions get `roles`, or the usual ones of the layout."""
         view = self.view(node, index)
         if isinstance(view, Result):
-            raise Refusal(replace(view.cause, reason=f"{view.cause.reason}, but {node.operator} {node.name!r} reads it"))
+            image = self.from_result(node, view, node.inputs[index], roles, channels_last)
+            self.env[node.inputs[index]] = image
+            return image
         if isinstance(view, Image):
             return view
         if channels_last is None and roles is None:
@@ -130,41 +132,96 @@ class Builder:
             self.values[raw.source] = Value(name=raw.source, type=limited(f"input {raw.source!r}", shape))
             self.inputs[raw.source] = GraphInput(name=raw.source, shape=(-1, *declared.shape), dtype=declared.dtype, value=raw.source, steps=steps)
         elif known.steps != steps or self.values[raw.source].type != shape:
-            self.conflict = True
-            raise node.refuse(f"input {raw.source!r} is read in two layouts or scalings; apply one to all its readers")
+            return self.read_again(node, Image(value=raw.source, type=shape, dims=tuple((axis,) for axis in axes)), steps)
         return Image(value=raw.source, type=shape, dims=tuple((axis,) for axis in axes))
+
+    @property
+    def processor(self) -> bool:
+        """Whether the processor may compute between operators of the accelerator."""
+        return False
+
+    def refused(self, node: OnnxNode, result: Result) -> Refusal:
+        """To be raised: `node` reads what only the processor can express."""
+        return Refusal(replace(result.cause, reason=f"{result.cause.reason}, but {node.operator} {node.name!r} reads it"))
+
+    def from_result(self, node: OnnxNode, result: Result, name: str, roles: Sequence[Axes] | None, last: bool | None) -> Image:
+        """The array of the tensor `name` on the accelerator; see ProcessorBuilder."""
+        raise self.refused(node, result)
+
+    def read_again(self, node: OnnxNode, image: Image, steps: Sequence[host.HostStep]) -> Image:
+        """A network input as `image`, made by `steps`, where other steps have made it already; see ProcessorBuilder."""
+        self.conflict = True
+        raise node.refuse(f"input {image.value!r} is read in two layouts or scalings; apply one to all its readers")
+
+    def rounded_input(self, node: OnnxNode) -> View:
+        """Operand 0, a quantized network input, as a value of the network; see ProcessorBuilder."""
+        raise node.refuse("runs on the processor, but its operand is a network input that is quantized")
+
+    def copied(self, name: str, raw: RawInput) -> View:
+        """A network output that no operator computes but the processor, as one; see ProcessorBuilder."""
+        return raw
+
+    def fresh(self, wish: str) -> str:
+        """A name that no value has."""
+        return fresh_name(wish, self.values)
+
+    def add_value(self, node: OnnxNode, name: str, op: Operator, inputs: tuple[str, ...]) -> str:
+        """Add a canonical node that computes the value `name`; returns the name."""
+        kinds = [self.values[value].type for value in inputs]
+        try:
+            self.values[name] = Value(name=name, type=op.infer(*kinds))
+        except ModelError as error:
+            raise node.malformed(str(error)) from error
+        sources = (node.name,) if node.name else ()
+        self.nodes.append(Node(name=name, op=op, inputs=inputs, output=name, source=sources))
+        return name
 
     def emit(self, node: OnnxNode, op: Operator, inputs: Sequence[Image], dims: tuple[Axes, ...]) -> None:
         """Add a canonical node named after the ONNX output, whose dimensions run over `dims`."""
-        try:
-            kind = op.infer(*(image.type for image in inputs))
-        except ModelError as error:
-            raise node.malformed(str(error)) from error
-        name = node.output
-        self.values[name] = Value(name=name, type=kind)
-        self.nodes.append(Node(name=name, op=op, inputs=tuple(image.value for image in inputs), output=name, source=(node.name,)))
-        self.env[name] = Image(value=name, type=kind, dims=dims)
+        name = self.add_value(node, node.output, op, tuple(image.value for image in inputs))
+        self.env[name] = Image(value=name, type=self.values[name].type, dims=dims)
 
-    def part(self, node: OnnxNode, what: str, op: Operator, image: Image, dims: tuple[Axes, ...]) -> Image:
-        """An intermediate value of the ONNX node, named after its output and `what` it is."""
+    def free_name(self, node: OnnxNode, what: str) -> str:
+        """A name for an intermediate value of the node."""
         name = f"{node.output}.{what}"
         if name in self.env:
             raise node.malformed(f"the name {name!r} must be free for a partial result; rename the tensor that has it")
+        return name
+
+    def part(self, node: OnnxNode, what: str, op: Operator, image: Image, dims: tuple[Axes, ...]) -> Image:
+        """An intermediate value of the ONNX node, named after its output and `what` it is."""
+        name = self.free_name(node, what)
         self.emit(replace(node, outputs=(name,)), op, [image], dims)
         part = self.env[name]
         assert isinstance(part, Image)
         return part
 
+    def require_broadcast(self, node: OnnxNode, array: Array, shape: tuple[int, ...]) -> None:
+        """The constant must fit (N, *shape) without making it larger, and be the same for the whole batch."""
+        missing = len(shape) + 1 - array.ndim
+        full = (1,) * missing + array.shape
+        if missing < 0 or full[0] != 1 or any(n not in (1, size) for n, size in zip(full[1:], shape, strict=True)):
+            raise node.refuse(f"the constant of shape {list(array.shape)} must broadcast to the operand's {['N', *shape]} without enlarging it")
+
     def per_channel(self, node: OnnxNode, image: Image, array: Array) -> Array:
         """A constant that broadcasts against (N, *shape) as (C,) float32; refused where it varies over the image."""
         if array.size == 1:
             return np.full(image.type.channels, array.reshape(()), np.float32)
+        self.require_broadcast(node, array, image.shape)
         missing = len(image.dims) + 1 - array.ndim
         canonical = image.canonical(array.reshape(((1,) * missing + array.shape)[1:]))
         row = canonical[:1, :1]
         if not (canonical == row).all():
             raise node.refuse("the constant must be one number per channel, but varies over height or width")
         return np.ascontiguousarray(np.broadcast_to(row.reshape(-1), image.type.channels), np.float32)
+
+    def is_per_channel(self, node: OnnxNode, image: Image, array: Array) -> bool:
+        """Whether `per_channel` can be had of this constant."""
+        try:
+            self.per_channel(node, image, array)
+        except Refusal:
+            return False
+        return True
 
     def is_rounded(self, value: str) -> bool:
         """In a quantized model: the value is quantized itself, or computed by a table or an addition that a table may take in."""
@@ -177,12 +234,17 @@ class Builder:
         known = (self.rounded or {}).items()
         return {name: Step(function=Function.QUANTIZE, parameters=(float(q.scale), float(q.zero_point))) for name, q in known}
 
-    def hand_over(self, node: OnnxNode, view: View, step: host.HostStep, reason: str) -> None:
-        """The processor takes over: `step` works on the array before the first or after the last accelerated operator."""
+    def hand_over(self, node: OnnxNode, view: View, step: host.HostStep, reason: str, output: str = "") -> None:
+        """The processor takes over: `step` works on the array before the first or after the last accelerated operator. `output`: which of
+        the node's, if not the first."""
+        name = output or node.output
+        if isinstance(view, RawInput) and not isinstance(step, host.MovingStep) and node.inputs[0] in (self.rounded or {}):
+            view = self.rounded_input(node)  # real numbers would not be rounded in between
         if isinstance(view, Image):
             cause = Unsupported(node=node.name, operator=node.operator, reason=reason)
-            view = Result(source=view.value, shape=view.shape, steps=view.to_host(), cause=cause)
-        self.env[node.output] = view.then(step)
+            steps = view.to_host()
+            view = Result(source=view.value, shape=view.shape, steps=steps, names=(view.value,) * len(steps), cause=cause)
+        self.env[name] = view.then(step, name)
 
 
 def reals(array: Array) -> Array:

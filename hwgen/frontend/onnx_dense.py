@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
+from hwgen.frontend.onnx_arrange import place
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_pairs import matmul_pair
 from hwgen.frontend.onnx_view import Array, C, Constant, H, Image, W
 from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
@@ -30,14 +32,15 @@ def gemm(builder: Builder, node: OnnxNode) -> None:
     image = builder.image(node, 0, channels_last=True)
     if len(image.dims) != 1:
         raise node.malformed(f"A must have 2 dimensions, not {len(image.dims) + 1}")
-    _contract(builder, node, image, 0, weight, bias)
+    contract(builder, node, image, 0, weight, bias)
 
 
 def matmul(builder: Builder, node: OnnxNode) -> None:
-    """One operand computed, the other a constant matrix: each position of the other dimensions is multiplied alike."""
+    """By a constant matrix: each position of the other dimensions is multiplied alike; of two activations: on the processor."""
     sides = [builder.operand(node, 0), builder.operand(node, 1)]
     if not isinstance(sides[0], Constant) and not isinstance(sides[1], Constant):
-        raise node.refuse("one of the matrices must be constant; products of two computed matrices are not supported")
+        matmul_pair(builder, node)
+        return
     constant_first = isinstance(sides[0], Constant)
     index = 1 if constant_first else 0
     weight = builder.constant(node, 1 - index, "one of the matrices")
@@ -49,16 +52,19 @@ def matmul(builder: Builder, node: OnnxNode) -> None:
     dimension = len(image.dims) - (2 if constant_first else 1)
     if dimension < 0:
         raise node.refuse("must not contract the batch")
-    _contract(builder, node, image, dimension, weight.T if constant_first else weight, np.zeros(weight.shape[0 if constant_first else 1], np.float32))
+    contract(builder, node, image, dimension, weight.T if constant_first else weight, np.zeros(weight.shape[0 if constant_first else 1], np.float32))
 
 
-def _contract(builder: Builder, node: OnnxNode, image: Image, dimension: int, weight: Array, bias: Array) -> None:
+def contract(builder: Builder, node: OnnxNode, image: Image, dimension: int, weight: Array, bias: Array) -> None:
     """Replace ONNX dimension `dimension` (counted without the batch) of K elements by weight (K, M): a convolution."""
     axes = image.core[dimension]
     if image.shape[dimension] != weight.shape[0]:
         raise node.malformed(f"the matrix must have {image.shape[dimension]} rows as its operand has columns, not {weight.shape[0]}")
     if C not in axes and image.type.channels != 1:
-        raise node.refuse("would need its input transposed at run time: it contracts a dimension that is not that of the channels")
+        if not builder.processor:
+            raise node.refuse("would need its input transposed at run time: it contracts a dimension that is not that of the channels")
+        image = _contractible(builder, node, image, dimension)
+        axes = image.core[dimension]
     sizes = [image.type.shape[axis] for axis in axes]
     kernel = (image.type.height if H in axes else 1, image.type.width if W in axes else 1)
     by_axis = reals(weight.T).reshape(-1, *sizes).transpose(0, *(1 + i for i in np.argsort(axes)))
@@ -68,6 +74,15 @@ def _contract(builder: Builder, node: OnnxNode, image: Image, dimension: int, we
         window=Window(kernel=kernel),
     )
     builder.emit(node, op, [image], tuple((C,) if index == dimension else dim for index, dim in enumerate(image.core)))
+
+
+def _contractible(builder: Builder, node: OnnxNode, image: Image, dimension: int) -> Image:
+    """With the channels along `dimension`, and the other dimensions along rows and columns."""
+    if len(image.dims) > 3:
+        raise node.refuse(f"its operand of shape {['N', *image.shape]} has too many dimensions beside the one that is contracted")
+    free = iter(((H,), (W,)))
+    roles = [(C,) if index == dimension else next(free) for index in range(len(image.dims))]
+    return place(builder, node, image.value, image.to_host(), image.shape, roles, builder.fresh(f"{image.value}.turned"))
 
 
 DENSE_HANDLERS = {"Gemm": gemm, "MatMul": matmul}

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwgen.frontend.onnx_builder import Builder
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_pairs import in_a_row
 from hwgen.frontend.onnx_view import Array, Constant, Image
 from hwgen.ops.add import Add
 from hwgen.ops.base import Window
@@ -72,10 +73,20 @@ def power(builder: Builder, node: OnnxNode) -> None:
 def prelu(builder: Builder, node: OnnxNode) -> None:
     """A table where all slopes are equal; else max(x, 0) + slope * min(x, 0), a depthwise convolution and an addition."""
     slope = builder.constant(node, 1, "the slope").astype(np.float64)
-    image = builder.image(node, 0)
     if slope.size and slope.min() == slope.max():
         emit_lookup(builder, node, Step(function=Function.LEAKY_RELU, parameters=(float(slope.min()),)))
         return
+    image = builder.image(node, 0)
+    builder.require_broadcast(node, slope, image.shape)
+    if builder.processor and not builder.is_per_channel(node, image, slope):
+        row = np.broadcast_to(slope, (1, *image.shape)).reshape(1, -1)
+        in_a_row(builder, node, image, lambda other: _sloped(builder, other, row))
+        return
+    _sloped(builder, node, slope)
+
+
+def _sloped(builder: Builder, node: OnnxNode, slope: Array) -> None:
+    image = builder.image(node, 0)
     slopes = builder.per_channel(node, image, slope)
     positive = builder.part(node, "positive", Clamp(clamp=(0.0, np.inf)), image, image.dims)
     negative = builder.part(node, "negative", Clamp(clamp=(-np.inf, 0.0)), image, image.dims)

@@ -9,14 +9,15 @@ import numpy as np
 import onnx
 
 from hwgen.frontend.onnx_builder import Builder, reals
-from hwgen.frontend.onnx_lookup import LOOKUP_HANDLERS, emit_lookup, joined, pair_of_images, reciprocal_of
+from hwgen.frontend.onnx_lookup import LOOKUP_HANDLERS, emit_lookup, joined, reciprocal_of
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_pairs import add_pair, all_computed, chain, in_a_row, pair, sub_pair
 from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
-from hwgen.ops.add import Add
 from hwgen.ops.base import Interval, Limit, Window, channel_limits
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
+from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.lookup import Function
 from hwgen.optimize.fuse_lookup import affine_steps
 
@@ -44,24 +45,33 @@ def _clamp(builder: Builder, node: OnnxNode, low: float, high: float, index: int
 
 
 def maximum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant: a clamp from below. Of two functions of one value: a table."""
+    """By a constant: a clamp from below. Of two functions of one value: a table. Of several activations: on the processor."""
     if not joined(builder, node, Function.MAX):
-        _clamp_by_constant(builder, node, lambda least: (least, np.inf))
+        _extremum(builder, node, Extremum(largest=True), lambda least: (least, np.inf))
 
 
 def minimum(builder: Builder, node: OnnxNode) -> None:
-    """By a constant: a clamp from above. Of two functions of one value: a table."""
+    """By a constant: a clamp from above. Of two functions of one value: a table. Of several activations: on the processor."""
     if not joined(builder, node, Function.MIN):
-        _clamp_by_constant(builder, node, lambda greatest: (-np.inf, greatest))
+        _extremum(builder, node, Extremum(largest=False), lambda greatest: (-np.inf, greatest))
+
+
+def _extremum(builder: Builder, node: OnnxNode, op: Extremum, interval: Callable[[Limit], Interval]) -> None:
+    if len(node.inputs) == 1:
+        identity(builder, node)
+    elif builder.processor and all_computed(builder, node):
+        chain(builder, node, lambda builder, two: pair(builder, two, op))
+    else:
+        _clamp_by_constant(builder, node, interval)
 
 
 def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[Limit], Interval]) -> None:
     """One number is a Clamp; one number per channel is the clamp of a 1x1 depthwise Conv that changes nothing else."""
     side = _constant_side(builder, node) if len(node.inputs) == 2 else None
     if side is None:
-        raise node.refuse("must have two operands, one of them constant")
+        raise node.refuse("must have two operands, or none of them constant")
     constant = builder.constant(node, side, "operand")
-    _require_broadcast(node, constant, builder.view(node, 1 - side).shape)
+    builder.require_broadcast(node, constant, builder.view(node, 1 - side).shape)
     if constant.min() == constant.max():
         low, high = interval(float(constant.min()))
         _clamp(builder, node, float(np.min(low)), float(np.min(high)), index=1 - side)
@@ -94,36 +104,49 @@ def batch_normalization(builder: Builder, node: OnnxNode) -> None:
 
 
 def add(builder: Builder, node: OnnxNode) -> None:
-    """A bias by a constant, or the residual addition of two activations of one shape."""
+    """A bias by a constant, or the residual addition of two activations; one of fewer elements is repeated on the processor."""
     if _constant_side(builder, node) is None:
-        _residual(builder, node)
+        add_pair(builder, node)
     else:
         _with_constant(builder, node, lambda c, _: (np.ones(()), c))
 
 
 def sub(builder: Builder, node: OnnxNode) -> None:
-    """Of a constant; of two functions of one value: a table."""
-    if not joined(builder, node, Function.SUB):
+    """Of a constant; of two functions of one value: a table; of two activations: an addition of the negative."""
+    if joined(builder, node, Function.SUB):
+        return
+    if _constant_side(builder, node) is None:
+        sub_pair(builder, node)
+    else:
         _with_constant(builder, node, lambda c, first: (-np.ones(()), c) if first else (np.ones(()), -c))
 
 
 def mul(builder: Builder, node: OnnxNode) -> None:
-    """By a constant; of two functions of one value (SiLU, GELU, hard-swish written out): a table."""
-    if not joined(builder, node, Function.MUL):
+    """By a constant; of two functions of one value (SiLU, GELU, hard-swish written out): a table; of two activations: on the processor."""
+    if joined(builder, node, Function.MUL):
+        return
+    if _constant_side(builder, node) is None:
+        pair(builder, node, Mul())
+    else:
         _with_constant(builder, node, lambda c, _: (c, np.zeros(())))
 
 
 def div(builder: Builder, node: OnnxNode) -> None:
-    """By a constant; of a constant number, or of two functions of one value: a table."""
+    """By a constant; of a constant number, or of two functions of one value: a table; of two activations: on the processor."""
 
     def by(c: Array, _: bool) -> tuple[Array, Array]:
         if not c.all():
             raise node.malformed("the divisor must not hold 0")
         return 1.0 / c, np.zeros(())
 
+    if any(isinstance(view := builder.operand(node, index), RawInput) and view.integer for index in (0, 1)):
+        raise node.refuse("must divide real numbers: a quotient of integers is cut off; cast them to float first")
     if joined(builder, node, Function.DIV):
         return
-    if _constant_side(builder, node) == 0:
+    side = _constant_side(builder, node)
+    if side is None:
+        pair(builder, node, Div())
+    elif side == 0:
         reciprocal_of(builder, node, builder.constant(node, 0, "operand"))
     else:
         _with_constant(builder, node, by)
@@ -148,13 +171,18 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
     accelerated part, else a 1x1 depthwise Conv."""
     view = builder.view(node, index)
     for array in (scale, offset):
-        _require_broadcast(node, array, view.shape)
+        builder.require_broadcast(node, array, view.shape)
     with np.errstate(over="ignore"):
         scale, offset = reals(scale), reals(offset)
-    if isinstance(view, Result) or (isinstance(view, RawInput) and builder.scale_outside):
-        builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset))
+    moved = isinstance(view, Result) and builder.processor and all(isinstance(step, host.MovingStep) for step in view.steps)
+    if (isinstance(view, Result) and not moved) or (isinstance(view, RawInput) and builder.scale_outside):
+        builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset), node.output)
         return
     image = builder.image(node, index)
+    if builder.processor and not all(builder.is_per_channel(node, image, array) for array in (scale, offset)):
+        factors, offsets = (np.broadcast_to(array, (1, *view.shape)).reshape(1, -1) for array in (scale, offset))
+        in_a_row(builder, node, image, lambda other: _affine(builder, other, 0, factors, offsets))
+        return
     vectors = [builder.per_channel(node, image, array) for array in (scale, offset)]
     steps = affine_steps(float(vectors[0][0]), float(vectors[1][0]))
     if steps and builder.is_rounded(image.value) and all((vector == vector[0]).all() for vector in vectors):
@@ -166,14 +194,6 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
     builder.emit(node, op, [image], image.dims)
 
 
-def _require_broadcast(node: OnnxNode, array: Array, shape: tuple[int, ...]) -> None:
-    """The constant must fit (N, *shape) without making it larger, and be the same for the whole batch."""
-    missing = len(shape) + 1 - array.ndim
-    full = (1,) * missing + array.shape
-    if missing < 0 or full[0] != 1 or any(n not in (1, size) for n, size in zip(full[1:], shape, strict=True)):
-        raise node.refuse(f"the constant of shape {list(array.shape)} must broadcast to the operand's {['N', *shape]} without enlarging it")
-
-
 def sum_all(builder: Builder, node: OnnxNode) -> None:
     """Of activations of one shape: additions one after the other."""
     if not node.inputs:
@@ -183,23 +203,18 @@ def sum_all(builder: Builder, node: OnnxNode) -> None:
     if len(node.inputs) == 1:
         identity(builder, node)
         return
-    so_far = node.inputs[0]
-    for index, name in enumerate(node.inputs[1:], 1):
-        last = index == len(node.inputs) - 1
-        partial = node.output if last else f"{node.output}.sum{index}"
-        if not last and partial in builder.env:
-            raise node.malformed(f"the name {partial!r} must be free for a partial sum; rename the tensor that has it")
-        _residual(builder, replace(node, inputs=(so_far, name), outputs=(partial,)))
-        so_far = partial
+    chain(builder, node, add_pair)
 
 
-def _residual(builder: Builder, node: OnnxNode) -> None:
-    first, second = pair_of_images(builder, node)
-    if first.shape != second.shape:
-        raise node.refuse(f"both operands must have one shape, not {list(first.shape)} and {list(second.shape)}; broadcasting needs a constant")
-    if first.core != second.core or first.type != second.type:
-        raise node.refuse("would need one operand transposed at run time: their channels lie in different dimensions")
-    builder.emit(node, Add(), [first, second], first.dims)
+def mean(builder: Builder, node: OnnxNode) -> None:
+    """Of activations: their sum, divided by their number."""
+    count = len(node.inputs)
+    if count < 2:
+        sum_all(builder, node)
+        return
+    total = builder.free_name(node, "total")
+    sum_all(builder, replace(node, outputs=(total,)))
+    _affine(builder, replace(node, inputs=(total,)), 0, np.full((), 1 / count), np.zeros(()))
 
 
 def identity(builder: Builder, node: OnnxNode) -> None:
@@ -220,11 +235,12 @@ def cast(builder: Builder, node: OnnxNode) -> None:
     if target not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16):
         names = {number: name for name, number in onnx.TensorProto.DataType.items()}
         raise node.refuse(f"must be a floating-point type, not {names.get(target, target)}", "to")
-    identity(builder, node)
+    view = builder.view(node, 0)
+    builder.env[node.output] = replace(view, integer=False) if isinstance(view, RawInput) else view
 
 
 def softmax(builder: Builder, node: OnnxNode) -> None:
-    """On the processor, after the accelerated part. Before opset 13 all dimensions from `axis` on are taken together."""
+    """Softmax and LogSoftmax, on the processor, after the accelerated part. Before opset 13 all dimensions from `axis` on are taken together."""
     view = builder.view(node, 0)
     rank = len(view.shape) + 1
     axis = node.integer("axis", -1 if node.opset >= 13 else 1)
@@ -234,15 +250,16 @@ def softmax(builder: Builder, node: OnnxNode) -> None:
     if axis == 0:
         raise node.refuse("must not run over the batch", "axis")
     reason = "runs on the processor after the last accelerated operator"
+    step = (host.Softmax if node.operator == "Softmax" else host.LogSoftmax)(axis=axis)
     if node.opset >= 13 or axis == rank - 1:
-        builder.hand_over(node, view, host.Softmax(axis=axis), reason)
+        builder.hand_over(node, view, step, reason)
         return
     joined = int(np.prod(view.shape[axis - 1 :]))
     builder.hand_over(node, view, host.Reshape(shape=(*view.shape[: axis - 1], joined)), reason)
-    for step in (host.Softmax(axis=axis), host.Reshape(shape=view.shape)):
+    for part in (step, host.Reshape(shape=view.shape)):
         handed = builder.env[node.output]
         assert handed is not None and not isinstance(handed, Constant | Image)
-        builder.env[node.output] = handed.then(step)
+        builder.env[node.output] = handed.then(part, node.output)
 
 
 POINTWISE_HANDLERS = {
@@ -252,6 +269,7 @@ POINTWISE_HANDLERS = {
     "Max": maximum,
     "Min": minimum,
     "Sum": sum_all,
+    "Mean": mean,
     "BatchNormalization": batch_normalization,
     "Add": add,
     "Sub": sub,
@@ -261,4 +279,5 @@ POINTWISE_HANDLERS = {
     "Dropout": dropout,
     "Cast": cast,
     "Softmax": softmax,
+    "LogSoftmax": softmax,
 }

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from hwgen.frontend.onnx_builder import Builder
-from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_interpolate import interpolate
+from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_view import C, H, Image, W
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
@@ -31,7 +32,18 @@ _ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
 
 
 def resize(builder: Builder, node: OnnxNode) -> None:
-    """To nearest pixels of height and width: each repeated a whole number of times, or every second, third, ..."""
+    """To nearest pixels of height and width: each repeated a whole number of times, or every second, third, ...; others by copies on the
+    processor; linear and cubic ones as 1x1 convolutions between moves."""
+    try:
+        _nearest(builder, node)
+    except Refusal:
+        if not builder.processor:
+            raise
+        interpolate(builder, node)
+
+
+def _nearest(builder: Builder, node: OnnxNode) -> None:
+    """What copies that begin later, step farther or leave gaps can do."""
     if node.text("mode", "nearest") != "nearest":
         raise node.refuse(f"must be nearest, not {node.text('mode', '')}", "mode")
     image = builder.image(node, 0)

@@ -9,6 +9,7 @@ import numpy as np
 
 from hwgen.frontend.onnx_builder import Builder
 from hwgen.frontend.onnx_constants import PROBE_BATCHES
+from hwgen.frontend.onnx_moves import PAD_MODES, pad_by_copies
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import C, Constant, H, Image, W
 from hwgen.ir import host
@@ -126,7 +127,7 @@ def _relabel(builder: Builder, node: OnnxNode, kept: Sequence[int]) -> None:
         builder.env[node.output] = Image(value=view.value, type=view.type, dims=dims)
     else:
         shape = tuple(1 if index < 0 else view.shape[index] for index in kept)
-        builder.env[node.output] = view.then(host.Reshape(shape=shape))
+        builder.env[node.output] = view.then(host.Reshape(shape=shape), node.output)
 
 
 def transpose(builder: Builder, node: OnnxNode) -> None:
@@ -140,7 +141,7 @@ def transpose(builder: Builder, node: OnnxNode) -> None:
     if isinstance(view, Image):
         _relabel(builder, node, [axis - 1 for axis in permutation[1:]])
     else:
-        builder.env[node.output] = view.then(host.Transpose(permutation=tuple(permutation)))
+        builder.env[node.output] = view.then(host.Transpose(permutation=tuple(permutation)), node.output)
 
 
 def shape(builder: Builder, node: OnnxNode) -> None:
@@ -187,8 +188,9 @@ def _joined_axis(node: OnnxNode, images: Sequence[Image], dimension: int) -> int
 
 def pad(builder: Builder, node: OnnxNode) -> None:
     """Constant padding of height and width."""
-    if node.text("mode", "constant") != "constant":
-        raise node.refuse(f"must be constant, not {node.text('mode', '')}", "mode")
+    mode = node.text("mode", "constant")
+    if mode != "constant" and mode not in PAD_MODES:
+        raise node.malformed(f"attribute mode must be constant, {', '.join(PAD_MODES)}, not {mode!r}")
     pads = builder.numbers(node, 1, "pads")
     value = builder.optional(node, 2, "the fill value")
     axes = [int(axis) for axis in a.reshape(-1)] if (a := builder.optional(node, 3, "axes")) is not None else None
@@ -204,6 +206,9 @@ def pad(builder: Builder, node: OnnxNode) -> None:
         raise node.refuse("must not pad the batch", "pads")
     if not padded:
         builder.env[node.output] = view
+        return
+    if mode != "constant":
+        pad_by_copies(builder, node, {axis - 1: by_axis[axis] for axis in padded}, mode)
         return
     fill = node.real("value", 0.0) if value is None or not value.size else float(value.reshape(-1)[0])
     _pad(builder, node, {axis - 1: by_axis[axis] for axis in padded}, fill)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hwgen.frontend.onnx_builder import Builder
+from hwgen.frontend.onnx_moves import take_ranges
 from hwgen.frontend.onnx_node import OnnxNode
-from hwgen.frontend.onnx_view import C, H, Image, W
+from hwgen.frontend.onnx_view import C, H, Image, Result, W
 from hwgen.frontend.onnx_window import channels_first
 from hwgen.ops.concat import Concat
 from hwgen.ops.depth_to_space import DepthToSpace
@@ -17,7 +18,7 @@ MOVES = "splits or joins channels with other dimensions in a way that would move
 
 
 def slice_operator(builder: Builder, node: OnnxNode) -> None:
-    """Of height, width and channels, with positive steps."""
+    """Of height, width and channels, with positive steps; with negative ones on the processor."""
     starts, ends = builder.numbers(node, 1, "starts"), builder.numbers(node, 2, "ends")
     if starts is None or ends is None:
         raise node.malformed("needs starts and ends")
@@ -27,33 +28,42 @@ def slice_operator(builder: Builder, node: OnnxNode) -> None:
     rank = len(builder.view(node, 0).shape) + 1
     if not len(starts) == len(ends) == len(axes) == len(steps) or any(not -rank <= axis < rank for axis in axes):
         raise node.malformed(f"starts, ends, axes and steps must be equally many, for axes within the {rank} dimensions, not {axes}")
-    if min(steps) < 1:
+    if 0 in steps:
+        raise node.malformed(f"steps must not be 0, but are {steps}")
+    by_copies = builder.processor and (min(steps) < 0 or isinstance(builder.view(node, 0), Result))
+    if min(steps) < 0 and not by_copies:
         raise node.refuse(f"must be positive, not {steps}", "steps")
-    image = builder.image(node, 0)
+    shape = builder.view(node, 0).shape if by_copies else builder.image(node, 0).shape
     ranges = {}
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if axis % rank == 0:
             if (start, step) != (0, 1) or end < 1 << 31:
                 raise node.refuse("must not slice the batch", "axes")
             continue
-        ranges[axis % rank - 1] = range(*slice(start, end, step).indices(image.shape[axis % rank - 1]))
-    _emit(builder, node, image, ranges)
+        ranges[axis % rank - 1] = range(*slice(start, end, step).indices(shape[axis % rank - 1]))
+    if by_copies:
+        take_ranges(builder, node, ranges)
+    else:
+        _emit(builder, node, builder.image(node, 0), ranges)
 
 
 def split_operator(builder: Builder, node: OnnxNode) -> None:
     """Along height, width or channels, one Slice for each part that is read."""
-    image = builder.image(node, 0)
-    rank = len(image.dims) + 1
+    view = builder.view(node, 0)
+    rank = len(view.shape) + 1
     axis = node.integer("axis", 0)
     if not -rank <= axis < rank:
         raise node.malformed(f"attribute axis must lie within the {rank} dimensions, not {axis}")
     if axis % rank == 0:
         raise node.refuse("must not split the batch", "axis")
-    size = image.shape[axis % rank - 1]
+    by_copies = builder.processor and isinstance(view, Result)
     first = 0
-    for output, count in zip(node.outputs, _sizes(builder, node, size), strict=True):
-        if output:
-            _emit(builder, replace(node, outputs=(output,)), image, {axis % rank - 1: range(first, first + count)})
+    for number, (output, count) in enumerate(zip(node.outputs, _sizes(builder, node, view.shape[axis % rank - 1]), strict=True)):
+        ranges = {axis % rank - 1: range(first, first + count)}
+        if output and by_copies:
+            take_ranges(builder, node, ranges, number)
+        elif output:
+            _emit(builder, replace(node, outputs=(output,)), builder.image(node, 0), ranges)
         first += count
 
 
@@ -97,7 +107,9 @@ def depth_to_space(builder: Builder, node: OnnxNode) -> None:
 def space_to_depth(builder: Builder, node: OnnxNode) -> None:
     """Every second (third, ...) row and column from each of the first ones on, concatenated."""
     image, block = _square(builder, node)
-    kind = image.type
+    kind, mode = image.type, node.text("mode", "DCR")
+    if mode != "DCR":
+        raise node.refuse(f"must be DCR, not {mode}", "mode")
     if kind.height % block or kind.width % block:
         raise node.malformed(f"attribute blocksize must divide height and width, {kind.height} x {kind.width}, not be {block}")
     counts = (kind.height // block, kind.width // block, kind.channels)

@@ -93,14 +93,16 @@ def _spreads(node: OnnxNode, kernel: Sequence[int], sizes: Sequence[int]) -> lis
     for i, size in enumerate(sizes):
         extent = (kernel[i] - 1) * dilations[i] + 1
         begin, end = (pads[i], pads[rank + i]) if mode == "NOTSET" else (0, 0)
+        missing = 0  # of an output_shape beyond what the kernel reaches: at the end
         if shape is not None or mode.startswith("SAME"):
             wanted = shape[i] if shape is not None else size * strides[i]
-            total = max(strides[i] * (size - 1) + more[i] + extent - wanted, 0)
+            total = strides[i] * (size - 1) + more[i] + extent - wanted
+            missing, total = max(-total, 0), max(total, 0)
             begin = total // 2 if mode == "SAME_UPPER" else total - total // 2
             end = total - begin
         if max(begin, end - more[i]) > extent - 1 or min(begin, end) < 0:
             raise node.refuse(f"must be 0 to {extent - 1}, what the kernel reaches beyond its first tap, not {begin} and {end}", "pads")
-        spread = _Spread(kernel=kernel[i], stride=strides[i], dilation=dilations[i], begin=extent - 1 - begin, end=extent - 1 - end + more[i])
+        spread = _Spread(kernel=kernel[i], stride=strides[i], dilation=dilations[i], begin=extent - 1 - begin, end=extent - 1 - end + more[i] + missing)
         result.append(spread)
     return result
 

@@ -43,19 +43,24 @@ class Constant:
 
 @dataclass(frozen=True, kw_only=True)
 class HostArray:
-    """An array (N, *shape) that the processor holds: `steps` made it from `source` (a graph input, or an accelerated value)."""
+    """An array (N, *shape) that the processor holds: `steps` made it from `source` (a graph input, or an accelerated value). `names`: of the
+    ONNX tensor behind each step."""
 
     source: str
     shape: tuple[int, ...]
     steps: tuple[host.HostStep, ...] = ()
+    names: tuple[str, ...] = ()
 
-    def then(self, step: host.HostStep) -> Self:
-        return replace(self, steps=(*self.steps, step), shape=host.shape_after(step, self.shape))
+    def then(self, step: host.HostStep, name: str) -> Self:
+        return replace(self, steps=(*self.steps, step), names=(*self.names, name), shape=host.shape_after(step, self.shape))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawInput(HostArray):
-    """A graph input whose dimensions have no meaning yet: the first accelerated operator says which is the channel."""
+    """A graph input whose dimensions have no meaning yet: the first accelerated operator says which is the channel. `integer`: operators
+    work on integers, and not on real numbers."""
+
+    integer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,10 @@ from enum import Enum
 
 import numpy as np
 
+from hwgen.frontend.onnx_arrange import arranged
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_reduce import greatest
 from hwgen.frontend.onnx_view import Axes, C, H, Image, W
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Pads, Window, ceil_padding
@@ -136,6 +138,9 @@ def _reduce(builder: Builder, node: OnnxNode, image: Image, reduced: Sequence[in
     """Mean, sum or maximum over the ONNX dimensions `reduced` (counted without the batch)."""
     axes = {axis for index in reduced for axis in image.core[index]}
     pools = C not in axes and kind is not Reduction.SUM
+    if C in axes and kind is Reduction.MAX and builder.processor:
+        greatest(builder, node, image, reduced, keep)
+        return
     if not pools and (kind is Reduction.MAX or builder.rounded is not None):
         raise node.refuse("must run over height and width only, not over channels" if C in axes else "must not be quantized", "axes")
     kernel = (image.type.height if H in axes else 1, image.type.width if W in axes else 1)
@@ -170,7 +175,9 @@ def channels_first(builder: Builder, node: OnnxNode, rank: int) -> Image:
     if len(image.dims) != rank + 1:
         raise node.malformed(f"input must have {rank + 2} dimensions, not {len(image.dims) + 1}")
     if image.core[0] not in ((C,), ()) or (image.core[0] == () and image.type.channels != 1):
-        raise node.refuse("would need its input transposed at run time: the dimension after the batch is not that of the channels")
+        if not builder.processor:
+            raise node.refuse("would need its input transposed at run time: the dimension after the batch is not that of the channels")
+        return arranged(builder, node, image, ((C,), (H,), (W,))[: rank + 1])
     return image
 
 

@@ -56,7 +56,47 @@ class Softmax:
         return probabilities
 
 
-HostStep = Reshape | Transpose | Affine | Softmax
+@dataclass(frozen=True, kw_only=True)
+class LogSoftmax:
+    """The logarithm of Softmax along `axis` (counted with the batch as 0), in float32, maximum subtracted."""
+
+    axis: int
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        shifted = x - x.max(axis=self.axis, keepdims=True)
+        result: FloatArray = shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True))
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArgExtremum:
+    """Index of the greatest (`largest`) or smallest element along `axis` (counted with the batch as 0), which stays with size 1: the first
+    of equal ones, or the `last`. Indices as real numbers."""
+
+    axis: int
+    largest: bool = True
+    last: bool = False
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        y = np.flip(x, self.axis) if self.last else x
+        index = np.expand_dims(y.argmax(self.axis) if self.largest else y.argmin(self.axis), self.axis)
+        return (x.shape[self.axis] - 1 - index if self.last else index).astype(np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Take:
+    """Elements `indices` along `axis` (counted with the batch as 0), in this order, as often as they stand there."""
+
+    axis: int
+    indices: tuple[int, ...]
+
+    def apply(self, x: FloatArray) -> FloatArray:
+        taken: FloatArray = x.take(self.indices, axis=self.axis)
+        return taken
+
+
+MovingStep = Reshape | Transpose | Take
+HostStep = Reshape | Transpose | Take | Affine | Softmax | LogSoftmax | ArgExtremum
 
 
 def simplified(steps: Sequence[HostStep], shape: tuple[int, ...]) -> tuple[HostStep, ...]:
@@ -82,6 +122,8 @@ def _once_simplified(steps: list[HostStep], shape: tuple[int, ...]) -> list[Host
                 return before + after
             case (Transpose(), _) if step.permutation == tuple(range(len(step.permutation))):
                 return before + after
+            case (Take(), _) if step.indices == tuple(range(shape[step.axis - 1])):
+                return before + after
             case (Transpose(), _) if _moves_only_ones(step, shape):
                 return [*before, Reshape(shape=new_shape), *after]
         shape = new_shape
@@ -99,7 +141,20 @@ def shape_after(step: HostStep, shape: tuple[int, ...]) -> tuple[int, ...]:
         return step.shape
     if isinstance(step, Transpose):
         return tuple(shape[i - 1] for i in step.permutation[1:])
+    if isinstance(step, Take | ArgExtremum):
+        size = len(step.indices) if isinstance(step, Take) else 1
+        return (*shape[: step.axis - 1], size, *shape[step.axis :])
     return shape
+
+
+def inverted(steps: Sequence[HostStep], shape: tuple[int, ...]) -> tuple[HostStep, ...]:
+    """Steps that bring back arrays (N, *shape) after `steps`, which are Reshape and Transpose only."""
+    back: list[HostStep] = []
+    for step in steps:
+        assert isinstance(step, Reshape | Transpose)
+        back.append(Reshape(shape=shape) if isinstance(step, Reshape) else Transpose(permutation=tuple(int(i) for i in np.argsort(step.permutation))))
+        shape = shape_after(step, shape)
+    return tuple(back[::-1])
 
 
 def run_steps(steps: Sequence[HostStep], x: FloatArray) -> FloatArray:

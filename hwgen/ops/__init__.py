@@ -8,12 +8,19 @@ from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.depth_to_space import DepthToSpace
+from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.lookup import Lookup
+from hwgen.ops.matmul import MatMul
 from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.move import Move
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
+from hwgen.ops.softmax import Softmax
 
-OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice, Resize, DepthToSpace)
+OPERATORS = (Conv, Add, MaxPool, AveragePool, Concat, Pad, Clamp, Lookup, Slice, Resize, DepthToSpace, Mul, Div, Extremum, MatMul, Softmax, Move)
 
-__all__ = ["OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "DepthToSpace", "Lookup", "MaxPool", "Pad", "Resize", "Slice"]
+__all__ = [
+    *("OPERATORS", "Add", "AveragePool", "Clamp", "Concat", "Conv", "DepthToSpace", "Div", "Extremum", "Lookup", "MatMul", "MaxPool", "Move"),
+    *("Mul", "Pad", "Resize", "Slice", "Softmax"),
+]

@@ -14,14 +14,17 @@ from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.depth_to_space import DepthToSpace
+from hwgen.ops.elementwise import Extremum
 from hwgen.ops.integer import ACCUMULATOR, accumulator_bounds, add_stage, average_stages, output_stage, title
 from hwgen.ops.interleave import Interleave
 from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.move import Move
 from hwgen.ops.pad import Pad
+from hwgen.ops.processor import check_processor
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
-COPYING = (MaxPool, Clamp, Concat, Pad, Slice, Resize, DepthToSpace, Interleave)  # operators whose inputs and output share one quantization
+COPYING = (MaxPool, Clamp, Concat, Pad, Slice, Resize, DepthToSpace, Interleave, Move, Extremum)  # inputs and output share one quantization
 MAX_FRACTION = 24  # bits of a bias behind the point
 GREATEST_WEIGHT = 255  # of 8-bit codes less a zero point
 LEAST_NORMAL = np.finfo(np.float32).tiny
@@ -60,6 +63,8 @@ def _check_node(node: Node, graph: Graph) -> None:
         average_stages(node, graph)
     elif isinstance(node.op, Add):
         add_stage(node, graph)
+    elif not isinstance(node.op, COPYING):
+        check_processor(node, graph)
     elif isinstance(node.op, COPYING):
         output = graph.values[node.output].quantized
         for name in node.inputs:

@@ -41,6 +41,7 @@ from hwgen.ops.interleave import Interleave
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
+from hwgen.ops.processor import PROCESSOR_OPERATORS, processor_kernel
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 from hwgen.ops.staircase import SINGLE_EXACT, exact_in_single_precision
@@ -262,4 +263,5 @@ _BUILDERS: dict[type, Callable[[Node, Graph], Kernel]] = {
     Resize: _resize,
     DepthToSpace: _depth_to_space,
     Interleave: _interleave,
+    **dict.fromkeys(PROCESSOR_OPERATORS, processor_kernel),
 }

@@ -10,6 +10,8 @@ from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Interval, Operator, clamp_of, narrowed
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
+from hwgen.ops.elementwise import Div, Mul
+from hwgen.ops.matmul import MatMul
 from hwgen.ops.max_pool import MaxPool
 from hwgen.optimize.fold_batch_norm import is_affine
 from hwgen.optimize.rewrite import merge, only_reader
@@ -50,6 +52,6 @@ def _rounds_between(graph: Graph, before: Node, node: Node) -> bool:
 
 def _clamped(op: Operator, clamp: Interval) -> Operator | None:
     """`op` whose result is limited to `clamp` too; None for operators without a clamp."""
-    if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp):
+    if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp | Mul | Div | MatMul):
         return replace(op, clamp=narrowed(op.clamp, clamp))  # type: ignore[arg-type]  # per channel only where op is a Conv
     return None

@@ -10,6 +10,7 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.move import Move
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
@@ -43,6 +44,8 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return len(node.inputs) == 1
     if isinstance(op, Clamp):
         return op.clamp == UNLIMITED
+    if isinstance(op, Move):
+        return not op.steps
     if isinstance(op, MaxPool | AveragePool):
         return op.window.is_pointwise and op.clamp == UNLIMITED
     if isinstance(op, Conv) and is_affine(node):

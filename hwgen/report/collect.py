@@ -16,6 +16,7 @@ from hwgen.isa.fields import Region
 from hwgen.isa.registers import COUNTERS
 from hwgen.quantize import QuantizationReport, Record, Trial
 from hwgen.schedule.compile import CompiledNetwork, Layer
+from hwgen.schedule.crossing import Kernel
 
 FORMAT = 1  # raised when a key changes its meaning
 _FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false|null),?\n)+\s*\]")
@@ -61,7 +62,24 @@ def cycles_between(ends: Sequence[int]) -> tuple[int, ...]:
 
 def predicted_cycles(network: CompiledNetwork) -> tuple[int, ...]:
     """Cycles of each layer by the cycle model, from the end of those before it to its own."""
-    return cycles_between([max(network.steady.prediction.spans[index].end for index in layer.commands) for layer in network.steady.layers])
+    cycles: tuple[int, ...] = ()
+    for phase in (network.steady, *network.later):
+        cycles += cycles_between([max(phase.prediction.spans[index].end for index in layer.commands) for layer in phase.layers])
+    return cycles
+
+
+def _processor_layer(kernel: Kernel, facts: BuildFacts) -> Json:
+    """A layer that the processor computes."""
+    node = kernel.node
+    kind = facts.network.graph.values[node.output].type
+    return {
+        "name": node.name,
+        "op": type(node.op).__name__,
+        "onnx_nodes": list(node.source),
+        "shape": list(kind.shape),
+        "elements": kind.elements,
+        "sqnr_db": finite(facts.sqnr_db.get(node.output)),
+    }
 
 
 def _layer(layer: Layer, facts: BuildFacts, cycles: int) -> Json:
@@ -142,7 +160,7 @@ def _trial(trial: Trial) -> Json:
 def build_report(facts: BuildFacts) -> Json:
     """The report before any verification."""
     network = facts.network
-    total = network.steady.prediction.total_cycles
+    total, later = network.predicted_cycles, sum(phase.prediction.total_cycles for phase in network.later)
     sizes = network.region_bytes()
     return {
         "format": FORMAT,
@@ -157,11 +175,13 @@ def build_report(facts: BuildFacts) -> Json:
         "measured_cycles": None,
         "utilization": None,
         "weights_resident": network.resident is not None,
-        "cold_predicted_cycles": network.cold.prediction.total_cycles,
+        "cold_predicted_cycles": network.cold.prediction.total_cycles + later,
         "cold_measured_cycles": None,
-        "commands": len(network.steady.commands),
+        "commands": sum(len(phase.commands) for phase in (network.steady, *network.later)),
         "region_bytes": {region.name.lower(): sizes[region] for region in Region},
-        "layers": [_layer(layer, facts, count) for layer, count in zip(network.steady.layers, predicted_cycles(network), strict=True)],
+        "layers": [_layer(layer, facts, count) for layer, count in zip(network.layers, predicted_cycles(network), strict=True)],
+        "phases": len(network.phases),
+        "processor_layers": [_processor_layer(kernel, facts) for group in network.kernels for kernel in group],
         "quantization": _quantization(facts),
         "verification": None,
     }

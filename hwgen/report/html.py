@@ -56,6 +56,17 @@ class Certificate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcessorRow:
+    """A layer that the processor computes."""
+
+    name: str
+    op: str
+    shape: str
+    elements: str
+    sqnr: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The template's variables."""
 
@@ -66,6 +77,8 @@ class Page:
     good: bool
     facts: tuple[Fact, ...]
     layers: tuple[Bar, ...]
+    on_processor: str
+    processor_layers: tuple[ProcessorRow, ...]
     chart: str
     uses: UseTable | None
     losses: Losses | None
@@ -102,6 +115,20 @@ def _bar(layer: dict[str, Any], most_cycles: int, best_sqnr: float, multipliers:
         cycle_width=round(100 * cycles / most_cycles, 1) if most_cycles else 0.0,
         sqnr_width=round(max(0.0, 100 * (layer["sqnr_db"] or 0.0) / best_sqnr), 1) if best_sqnr > 0 else 0.0,
     )
+
+
+def _processor_row(layer: dict[str, Any]) -> ProcessorRow:
+    shape = "×".join(map(str, layer["shape"]))
+    return ProcessorRow(name=layer["name"], op=layer["op"], shape=shape, elements=number(layer["elements"]), sqnr=number(layer["sqnr_db"], 1))
+
+
+def on_processor(report: dict[str, Any]) -> str:
+    """How many layers run where; empty where all run on the accelerator."""
+    count, phases = len(report["processor_layers"]), report["phases"]
+    if not count:
+        return ""
+    programs = "one program" if phases == 1 else f"{phases} programs"
+    return f"{count} of {count + len(report['layers'])} layers run on the processor; the accelerator runs {programs}"
 
 
 def _verdict(mismatches: int | None, compared: int | None) -> str:
@@ -191,6 +218,8 @@ def render_html(report: dict[str, Any]) -> bytes:
         good=good,
         facts=_facts(report),
         layers=tuple(_bar(layer, most, best, report["multipliers"]) for layer in layers),
+        on_processor=on_processor(report),
+        processor_layers=tuple(map(_processor_row, report["processor_layers"])),
         chart=_chart(layers, report["multipliers"]),
         uses=use_table(report),
         losses=losses_of(report),

@@ -43,6 +43,12 @@ class LostCycles:
     layers: tuple[Mapping[str, int], ...]
     outside: Mapping[str, int]
 
+    @staticmethod
+    def joined(parts: Sequence[LostCycles]) -> LostCycles:
+        """Of programs that run one after the other."""
+        layers = tuple(layer for part in parts for layer in part.layers)
+        return LostCycles(layers=layers, outside={use: sum(part.outside[use] for part in parts) for use in USES})
+
     @property
     def total(self) -> dict[str, int]:
         return {use: sum(part[use] for part in (*self.layers, self.outside)) for use in USES}

@@ -1,150 +1,37 @@
-"""Quantized graph + hardware configuration -> program, memory images and the map between layers and commands."""
+"""Quantized graph + hardware configuration -> programs, memory images and the map between layers and commands."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from hwgen.config import HardwareConfig
 from hwgen.errors import CapacityError, ConfigError, Unsupported, UnsupportedError
-from hwgen.ir.graph import Graph, Node
-from hwgen.isa.fields import COMMAND_BYTES, Region
-from hwgen.isa.instructions import Command
-from hwgen.isa.program import encode
+from hwgen.ir.graph import Graph
 from hwgen.layout import BlockedLayout, Layout
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.conv import Conv
-from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import accumulator_bounds
-from hwgen.ops.lookup import Lookup
-from hwgen.ops.resize import Resize
-from hwgen.schedule.box import Box
+from hwgen.schedule.crossing import Places, crossing_tensors
 from hwgen.schedule.emission import Emitter, Written
-from hwgen.schedule.homes import Homes, HostTensor, homes, host_tensors
+from hwgen.schedule.homes import Homes, granule, homes, host_tensors
 from hwgen.schedule.inputs import packed_layout
+from hwgen.schedule.network import CompiledNetwork, Layer, Part, Routine
 from hwgen.schedule.operations import operations
-from hwgen.schedule.prepare import blocks_of, channel_positions, prepare
+from hwgen.schedule.phases import Phase, crossing_spans, divide, in_order, program_graph, trimmed
+from hwgen.schedule.prepare import Positions, blocks_of, channel_positions, prepare
 from hwgen.schedule.segments import Segment, plan
 from hwgen.schedule.share import Report, between, silent
-from hwgen.schedule.storage import View
 from hwgen.schedule.stream import Stream, Streamer, Weights
-from hwgen.schedule.timing import Prediction, predict
+from hwgen.schedule.timing import predict
 from hwgen.schedule.work import Workload, workload
+
+__all__ = ["CompiledNetwork", "Layer", "Part", "Routine", "compile_network"]
 
 SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
 _PLANNING, _EMISSION = 0.1, 0.4  # shares of the time that planning takes, and commands of one program before their prediction
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """What command `command` (program index) writes: `box` of a layer's value. Pixel (y, x) of block b lies at word
-    view.address + b * view.block_stride + y * view.row_stride + x, modulo 2**24 and the size of the buffer."""
-
-    command: int
-    box: Box
-    view: View
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    """What one operation of the accelerator computes: `value`, by the CONV commands `commands` (program indices), which write `parts`."""
-
-    name: str
-    op: str
-    sources: tuple[str, ...]
-    macs: int
-    elements: int
-    value: str
-    commands: tuple[int, ...]
-    parts: tuple[Part, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Routine:
-    """One program of a network. `prediction` says when each command runs, with a memory that answers in the next cycle."""
-
-    commands: tuple[Command, ...]
-    layers: tuple[Layer, ...]
-    prediction: Prediction
-
-    @property
-    def size_bytes(self) -> int:
-        """Of its records."""
-        return len(self.commands) * COMMAND_BYTES
-
-    @cached_property
-    def records(self) -> bytes:
-        """What the machine reads. Raises CapacityError where a number does not fit its field."""
-        return encode(self.commands)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompiledNetwork:
-    """`graph` is the quantized graph as compiled (with the compiler's copies); its golden model describes every layer's value.
-
-    `cold` is complete. `resident`, where weights and parameters fit their buffers, does without loading them: it may run after
-    the other one has, or itself, as long as nobody else has used the accelerator. Both lie in the program region, `cold` first.
-    """
-
-    graph: Graph
-    config: HardwareConfig
-    cold: Routine
-    resident: Routine | None
-    weights: bytes
-    arena_bytes: int
-    inputs: tuple[HostTensor, ...]
-    outputs: tuple[HostTensor, ...]
-    positions: Mapping[str, tuple[int, ...]]
-
-    @property
-    def steady(self) -> Routine:
-        """What all inferences but the first run."""
-        return self.resident or self.cold
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        return self.cold.commands
-
-    @property
-    def layers(self) -> tuple[Layer, ...]:
-        return self.cold.layers
-
-    @property
-    def prediction(self) -> Prediction:
-        return self.cold.prediction
-
-    @property
-    def routines(self) -> tuple[Routine, ...]:
-        """As they follow each other in the program region."""
-        return (self.cold,) if self.resident is None else (self.cold, self.resident)
-
-    @property
-    def program(self) -> bytes:
-        return b"".join(routine.records for routine in self.routines)
-
-    @property
-    def resident_entry(self) -> int | None:
-        """Byte offset of the resident program in the program region."""
-        return self.cold.size_bytes if self.resident else None
-
-    def predict(self, latency_cycles: int, *, resident: bool = False) -> Prediction:
-        """When each command of a program runs with a memory of that latency."""
-        behind = len(self.resident.commands) if self.resident and not resident else 0
-        routine = self.resident if resident else self.cold
-        assert routine is not None
-        return predict(routine.commands, self.config, latency_cycles, behind)
-
-    @property
-    def macs(self) -> int:
-        return sum(layer.macs for layer in self.layers)
-
-    def region_bytes(self) -> dict[Region, int]:
-        """Size of every region."""
-        ends = {region: max((t.offset + t.size_bytes for t in (*self.inputs, *self.outputs) if t.region is region), default=0) for region in Region}
-        return ends | {Region.PROGRAM: sum(routine.size_bytes for routine in self.routines), Region.WEIGHTS: len(self.weights), Region.ARENA: self.arena_bytes}
 
 
 def compile_network(graph: Graph, config: HardwareConfig, *, progress: Callable[[int], None] | None = None) -> CompiledNetwork:
@@ -156,49 +43,122 @@ def compile_network(graph: Graph, config: HardwareConfig, *, progress: Callable[
     report: Report = silent if progress is None else lambda share: progress(round(100 * share))
     _check_arithmetic(graph, config)
     _check_operators(graph, config)
-    graph = prepare(graph, config.in_lanes)
-    _check_accumulators(graph, config)
-    positions = channel_positions(graph, config.in_lanes)
-    load = workload(graph, operations(graph), positions, _layouts(graph, positions, config), config)
-    inputs, outputs = host_tensors(load)
-    segments = plan(load, between(report, 0, _PLANNING))
-    places = homes(load, segments, inputs, outputs)
+    divided = _divided(graph, config)
+    _check_accumulators(divided.graph, config)
     try:
-        cold, resident, weights = _routines(load, segments, places, between(report, _PLANNING, 1))
-        _check_fields(cold, resident)
+        found = _programs(divided, report)
+        _check_fields(*found.routines)
     except CapacityError as error:
         raise CapacityError(f"network {graph.name!r}: {error}") from error
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Divided:
+    """A network cut into phases: `graph` is all of it, `programs` the accelerator's part of each phase that has one."""
+
+    graph: Graph
+    phases: tuple[Phase, ...]
+    programs: tuple[Graph, ...]
+    positions: Mapping[str, Positions]
+    layouts: Mapping[str, Layout]
+    config: HardwareConfig
+
+
+def _divided(graph: Graph, config: HardwareConfig) -> _Divided:
+    """The accelerator's graphs with their copies, and all of them with the processor's nodes as one graph."""
+    phases = divide(graph, config)
+    if len(phases) == 1 and not phases[0].kernels:
+        graph = prepare(graph, config.in_lanes)
+        positions, phases = channel_positions(graph, config.in_lanes), (Phase(kernels=(), nodes=graph.nodes),)
+        return _Divided(graph=graph, phases=phases, programs=(graph,), positions=positions, layouts=_layouts(graph, positions, config), config=config)
+    positions = {i.value: tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
+    programs: list[Graph] = []
+    found: list[Phase] = []
+    for index, phase in enumerate(phases):
+        positions |= {node.output: tuple(range(graph.values[node.output].type.channels)) for node in phase.kernels}
+        if not index or phase.nodes:
+            program = prepare(program_graph(graph, phases, index), config.in_lanes, positions)
+            positions |= channel_positions(program, config.in_lanes, positions)
+            graph = replace(graph, values=program.values)
+            programs.append(trimmed(program))
+            phase = replace(phase, nodes=program.nodes)
+        found.append(phase)
+    graph = graph.with_nodes(in_order(found))
+    return _Divided(graph=graph, phases=tuple(found), programs=tuple(programs), positions=positions, layouts=_layouts(graph, positions, config), config=config)
+
+
+def _programs(divided: _Divided, report: Report) -> CompiledNetwork:
+    """One program after the other, their weights in one region. Raises CapacityError."""
+    graph, config, layouts = divided.graph, divided.config, divided.layouts
+    network = host_tensors(graph, layouts)
+    crossing = crossing_tensors(crossing_spans(graph, divided.phases), layouts, config)
+    places = Places.of(network, crossing)
+    first_free = max((-(-(t.offset + t.size_bytes) // granule(config)) * granule(config) for t in crossing), default=0)
+    kernels = tuple(tuple(places.kernel(node, graph) for node in phase.kernels) for phase in divided.phases)
+    scratch = max((kernel.scratch_bytes for group in kernels for kernel in group), default=0)
+    weights = Weights(config)
+    routines: list[Routine] = []
+    arena_bytes = first_free + -(-scratch // granule(config)) * granule(config)
+    for index, program in enumerate(divided.programs):
+        own = between(report, index / len(divided.programs), (index + 1) / len(divided.programs))
+        load = workload(program, operations(program), divided.positions, layouts, config)
+        segments = plan(load, between(own, 0, _PLANNING))
+        where = homes(load, segments, places.ends(program, graph), first_free)
+        arena_bytes = max(arena_bytes, where.arena_bytes)
+        single = not any(kernels)
+        found, weights = _routines(load, segments, where, weights, single=single, report=between(own, _PLANNING, 1))
+        routines += found
+    resident = routines.pop() if not any(kernels) and len(routines) > 1 else None
+    routines = _followed(routines if resident is None else [*routines, resident], config)
     return CompiledNetwork(
         graph=graph,
         config=config,
-        cold=cold,
-        resident=resident,
+        cold=routines[0],
+        resident=None if resident is None else routines[1],
         weights=bytes(weights.image),
-        arena_bytes=places.arena_bytes,
-        inputs=inputs,
-        outputs=outputs,
-        positions=positions,
+        arena_bytes=arena_bytes,
+        inputs=network[0],
+        outputs=network[1],
+        positions=divided.positions,
+        later=() if resident else tuple(routines[1:]),
+        kernels=kernels if any(kernels) else (),
+        crossing=crossing,
+        scratch_offset=first_free,
+        scratch_bytes=scratch,
     )
 
 
-def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, report: Report) -> tuple[Routine, Routine | None, Weights]:
-    """The whole layers' weights at once where all stay in the buffers; else the share of the buffer that gives the fastest program."""
+def _followed(routines: list[Routine], config: HardwareConfig) -> list[Routine]:
+    """Programs that lie one behind the other in their region: a program's last records are fetched with those behind it."""
+    behind = [sum(len(other.commands) for other in routines[k + 1 :]) for k in range(len(routines))]
+    return [
+        replace(routine, prediction=predict(routine.commands, config, records_behind=records)) if records else routine
+        for routine, records in zip(routines, behind, strict=True)
+    ]
+
+
+def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, before: Weights, *, single: bool, report: Report) -> tuple[list[Routine], Weights]:
+    """A program, and where it is the network's `single` one and all weights stay in the buffers, another that finds them there.
+
+    The whole layers' weights at once where they stay; else the share of the buffer that gives the fastest program. `before`: weights of
+    the programs in front of this one.
+    """
 
     def emitted(weights: Weights, share: int, report: Report) -> Routine:
         return _routine(Emitter(load, places, Streamer(load.config, weights), share), segments, report)
 
     if all(sum(words) <= size for words, size in _needed(load)):
-        weights = Weights(load.config)
+        weights = before.following()
         cold = emitted(weights, 1, between(report, 0, 0.5))
         if weights.resident:
-            resident = emitted(weights, 1, between(report, 0.5, 1))
-            return _followed(cold, resident, load.config), resident, weights
+            return [cold, emitted(weights, 1, between(report, 0.5, 1))] if single else [cold], weights
     candidates = []
     for index, share in enumerate(SHARES):
-        weights = Weights(load.config)
+        weights = before.following()
         candidates.append((emitted(weights, share, between(report, index / len(SHARES), (index + 1) / len(SHARES))), weights))
     cold, weights = min(candidates, key=lambda candidate: candidate[0].prediction.total_cycles)
-    return cold, None, weights
+    return [cold], weights
 
 
 def _needed(load: Workload) -> tuple[tuple[list[int], int], ...]:
@@ -226,17 +186,11 @@ def _routine(emitter: Emitter, segments: tuple[Segment, ...], report: Report) ->
     return Routine(commands=stream.commands, layers=layers, prediction=prediction)
 
 
-def _followed(routine: Routine, following: Routine, config: HardwareConfig) -> Routine:
-    """`routine` with another one behind it in the program region."""
-    return replace(routine, prediction=predict(routine.commands, config, records_behind=len(following.commands)))
-
-
-def _check_fields(*routines: Routine | None) -> None:
+def _check_fields(*routines: Routine) -> None:
     """Raises CapacityError where a number does not fit its field."""
     for routine in routines:
-        if routine is not None:
-            size_bytes = len(routine.records)
-            assert size_bytes == routine.size_bytes
+        size_bytes = len(routine.records)
+        assert size_bytes == routine.size_bytes
 
 
 def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
@@ -248,28 +202,12 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
         )
 
 
-def _column_step(node: Node) -> int:
-    """Columns from one that a command writes to the next."""
-    if isinstance(node.op, Conv):
-        return node.op.spread[1]
-    if isinstance(node.op, DepthToSpace):
-        return node.op.block
-    return node.op.factors[1] if isinstance(node.op, Resize) else 1
-
-
 def _check_operators(graph: Graph, config: HardwareConfig) -> None:
-    spaced = [node for node in graph.nodes if _column_step(node) > 1]
-    problems: list[Unsupported] = []
+    """Raises UnsupportedError for what neither this hardware nor the processor computes."""
+    spaced = [node for node in graph.nodes if isinstance(node.op, Conv) and node.op.spread[1] > 1]
     if spaced and not config.output_gaps:
         reason = f"needs gaps between the columns of a result, which the hardware {config.name!r} cannot write; set output_gaps to true"
-        names = ((node.name, "ConvTranspose" if isinstance(node.op, Conv) else type(node.op).__name__) for node in spaced)
-        problems += [Unsupported(node=name, operator=operator, reason=reason) for name, operator in names]
-    tables = [node for node in graph.nodes if isinstance(node.op, Lookup)]
-    if tables and not config.activation_tables:
-        reason = f"needs an activation table, which the hardware {config.name!r} has not; set activation_tables to 1, 2, 4 or 8"
-        problems += [Unsupported(node=node.name, operator="Lookup", reason=reason) for node in tables]
-    if problems:
-        raise UnsupportedError(problems)
+        raise UnsupportedError([Unsupported(node=node.name, operator="ConvTranspose", reason=reason) for node in spaced])
 
 
 def _check_accumulators(graph: Graph, config: HardwareConfig) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hwgen.config import HardwareConfig
+from hwgen.ir.graph import Graph
 from hwgen.isa.fields import Region
 from hwgen.isa.latency import BURST_BEATS
 from hwgen.layout import Layout
@@ -38,13 +40,16 @@ class Homes:
     arena_bytes: int
 
 
-def host_tensors(load: Workload) -> tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]:
+Ends = tuple[tuple[HostTensor, ...], tuple[HostTensor, ...]]  # inputs, outputs
+
+
+def host_tensors(graph: Graph, layouts: Mapping[str, Layout]) -> Ends:
     """Inputs and outputs one after the other in their regions."""
     result: list[tuple[HostTensor, ...]] = []
-    for region, tensors in ((Region.INPUT, load.graph.inputs), (Region.OUTPUT, load.graph.outputs)):
+    for region, tensors in ((Region.INPUT, graph.inputs), (Region.OUTPUT, graph.outputs)):
         offset, found = 0, []
         for tensor in tensors:
-            layout = load.layouts[tensor.value]
+            layout = layouts[tensor.value]
             found.append(HostTensor(name=tensor.name, value=tensor.value, region=region, offset=offset, layout=layout))
             offset += layout.size_bytes
         result.append(tuple(found))
@@ -58,23 +63,29 @@ def home_of(layout: Layout, region: Region, offset: int) -> Home:
     return Home(region=region, offset=offset, row_bytes=row_bytes, block_bytes=box.rows * row_bytes, blocks=box.blocks)
 
 
-def homes(load: Workload, segments: tuple[Segment, ...], inputs: tuple[HostTensor, ...], outputs: tuple[HostTensor, ...]) -> Homes:
+def granule(config: HardwareConfig) -> int:
+    """Bytes of which offsets in the arena are multiples."""
+    return BURST_BEATS * config.bus_bytes
+
+
+def homes(load: Workload, segments: tuple[Segment, ...], ends: Ends, first_free: int = 0) -> Homes:
     """Inputs at their place; values that segments hand on in the output region where they are outputs as a whole, else in the arena,
-    whose bytes are used again when nobody reads them any more."""
+    from byte `first_free` on, whose bytes are used again when nobody reads them any more."""
+    inputs, outputs = ends
     of = {t.value: home_of(t.layout, t.region, t.offset) for t in inputs}
     found = tuple((t.value, home_of(t.layout, t.region, t.offset)) for t in outputs)
     whole = {value: home for value, home in found if load.origin[value].root == value}
     spans = _spans(load, segments)
-    granule = BURST_BEATS * load.config.bus_bytes
+    unit = granule(load.config)
     sizes = {}
     for root, span in spans.items():
         if root in whole:
             of.setdefault(root, whole[root])
         elif root not in of:
-            sizes[root] = (-(-load.layouts[root].size_bytes // granule), span)
+            sizes[root] = (-(-load.layouts[root].size_bytes // unit), span)
     placed = allocate(sizes)
-    of |= {root: home_of(load.layouts[root], Region.ARENA, address * granule) for root, address in placed.items()}
-    return Homes(of=of, outputs=found, arena_bytes=granule * needed_words(sizes, placed))
+    of |= {root: home_of(load.layouts[root], Region.ARENA, first_free + address * unit) for root, address in placed.items()}
+    return Homes(of=of, outputs=found, arena_bytes=first_free + unit * needed_words(sizes, placed))
 
 
 def _spans(load: Workload, segments: tuple[Segment, ...]) -> dict[str, Span]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from hwgen.ops.slice import Slice
 Positions = tuple[int, ...]
 
 CHANNELS = 2  # Concat axis
+NO_POSITIONS: Mapping[str, Positions] = MappingProxyType({})
 
 
 def is_lane_wise(node: Node) -> bool:
@@ -32,12 +35,17 @@ def blocks_of(positions: Positions, lanes: int) -> int:
     return max(positions) // lanes + 1
 
 
-def channel_positions(graph: Graph, lanes: int) -> dict[str, Positions]:
-    """Physical channel of each logical channel, for every value (a packed input's entry is not used)."""
-    positions = {i.value: tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
+def channel_positions(graph: Graph, lanes: int, given: Mapping[str, Positions] = NO_POSITIONS) -> dict[str, Positions]:
+    """Physical channel of each logical channel, for every value (a packed input's entry is not used). `given`: of inputs that another
+    program has written."""
+    positions = _input_positions(graph, given)
     for node in graph.nodes:
         positions[node.output] = _positions_after(node, graph, positions, lanes)
     return positions
+
+
+def _input_positions(graph: Graph, given: Mapping[str, Positions]) -> dict[str, Positions]:
+    return {i.value: given.get(i.value) or tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
 
 
 def _positions_after(node: Node, graph: Graph, positions: dict[str, Positions], lanes: int) -> Positions:
@@ -88,10 +96,10 @@ def copy_for_concat(graph: Graph) -> Graph:
     return rewriter.result()
 
 
-def realign(graph: Graph, lanes: int) -> Graph:
+def realign(graph: Graph, lanes: int, given: Mapping[str, Positions] = NO_POSITIONS) -> Graph:
     """Where an Add or a spatial Concat meets different channel positions, an identity convolution brings both to standard positions."""
     rewriter = _Rewriter(graph)
-    positions = {i.value: tuple(range(graph.values[i.value].type.channels)) for i in graph.inputs}
+    positions = _input_positions(graph, given)
     for node in graph.nodes:
         together = isinstance(node.op, Add) or (isinstance(node.op, Concat) and node.op.axis != CHANNELS)
         if together and len({positions[name] for name in node.inputs}) > 1:
@@ -193,6 +201,6 @@ def select_channels(graph: Graph) -> Graph:
     return rewriter.result()
 
 
-def prepare(graph: Graph, lanes: int) -> Graph:
+def prepare(graph: Graph, lanes: int, given: Mapping[str, Positions] = NO_POSITIONS) -> Graph:
     """All of the above; a quantized graph in, a quantized graph of the same meaning out."""
-    return copy_for_concat(realign(select_channels(enlarge(graph)), lanes))
+    return copy_for_concat(realign(select_channels(enlarge(graph)), lanes, given))

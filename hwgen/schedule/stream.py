@@ -50,6 +50,10 @@ class Weights:
         sizes = {Buffer.WEIGHT: self.config.weight_words, Buffer.PARAMETER: self.config.parameter_words, Buffer.TABLE: self.config.table_words}
         self.rings = {buffer: Ring(size) for buffer, size in sizes.items()}
 
+    def following(self) -> Weights:
+        """For a program that runs behind another one of the same region: the contents of the region go on, the buffers hold anything."""
+        return Weights(self.config, bytearray(self.image), dict(self.offsets))
+
     def offset(self, data: bytes, key: Hashable) -> int:
         """Where `data` lies in the region, on a bus word boundary; equal contents lie there once."""
         if key not in self.offsets:

@@ -19,6 +19,7 @@
 //   4 begin inference `data`; after a wait that timed out: end
 //   5 dump `data` bus words from bus word `address`   6 reset for `data` cycles   7 idle for `data` cycles
 //   8 read register `address[7:0]` until none of the bits `data` is set, at most `address[23:8]` times
+//   9 copy from bus word `data` on, see 10      10 copy `data` bus words to bus word `address` on: what a processor computed
 `timescale 1ns / 1ps
 `ifndef TRACE_SCOPE
 `define TRACE_SCOPE dut.compute
@@ -60,7 +61,7 @@ module bench #(
 
     bench_bus #(.BUS_BITS(BUS_BITS), .ADDRESS_BITS(ADDRESS_BITS), .MEMORY_WORDS_LOG2(MEMORY_WORDS_LOG2)) bus (
         .clk(clk), .rst(rst), .now(now), .stall(stall), .latency(latency), .log_file(log_file),
-        .random(random), .memory_base(memory_base), .read_error(read_error), .write_error(write_error), .irq(irq),
+        .random(random), .copying(state == COPY), .copy_from(copy_from), .copy_to(copy_to), .memory_base(memory_base), .read_error(read_error), .write_error(write_error), .irq(irq),
         .awvalid(awvalid), .awaddr(awaddr), .awready(awready), .wvalid(wvalid), .wdata(wdata), .wready(wready),
         .bvalid(bvalid), .bresp(bresp), .bready(bready), .arvalid(arvalid), .araddr(araddr), .arready(arready),
         .rvalid(rvalid), .rdata(rdata), .rresp(rresp), .rready(rready)
@@ -158,7 +159,7 @@ module bench #(
     end
 
     // ---------------------------------------------------------------- host
-    localparam FETCH = 0, WRITE = 1, READ = 2, WAIT = 3, RESET = 4, IDLE = 5, DONE = 6;
+    localparam FETCH = 0, WRITE = 1, READ = 2, WAIT = 3, RESET = 4, IDLE = 5, DONE = 6, COPY = 7;
     localparam POWER_ON_CYCLES = 8;
     reg [2:0] state = RESET;
     reg [SCRIPT_LOG2-1:0] pc = 0;
@@ -166,6 +167,7 @@ module bench #(
     reg [31:0] left = POWER_ON_CYCLES;
     reg [31:0] polled = 0;  // bits for which READ waits
     reg timed_out = 0;
+    reg [MEMORY_WORDS_LOG2-1:0] copy_from = 0, copy_to = 0;
     assign bready = state == WRITE && !hold_host_r;
     assign rready = state == READ && !hold_host_r;
     integer word;
@@ -202,8 +204,18 @@ module bench #(
                         state <= RESET; rst <= 1;
                     end
                     8'd7: state <= IDLE;
+                    8'd9: copy_from <= operation[0 +: MEMORY_WORDS_LOG2];
+                    8'd10: begin
+                        state <= COPY; copy_to <= operation[32 +: MEMORY_WORDS_LOG2];
+                    end
                     default: state <= DONE;
                 endcase
+            end
+            COPY: begin
+                copy_from <= copy_from + 1'b1;
+                copy_to <= copy_to + 1'b1;
+                left <= left - 1;
+                if (left <= 1) state <= FETCH;
             end
             WRITE: begin
                 if (awready) awvalid <= 0;

@@ -9,6 +9,8 @@ module bench_bus #(
     input  wire clk, rst,
     input  wire [31:0] now, stall, latency, log_file,
     input  wire [63:0] random, memory_base, read_error, write_error,
+    input  wire copying,  // a word of the memory goes to another place: what the processor writes
+    input  wire [MEMORY_WORDS_LOG2-1:0] copy_from, copy_to,
     output wire irq,
     // the host's side, as AXI4-Lite
     input  wire awvalid, wvalid, bready, arvalid, rready,
@@ -122,6 +124,7 @@ module bench_bus #(
     assign m_bvalid = (response_tail != response_head) && (response_open || (!hold_b && $signed(now - response_due[response_head[3:0]]) >= 0));
     assign m_bresp = response[response_head[3:0]];
     always @(posedge clk) begin
+        if (copying) memory[copy_to] <= memory[copy_from];
         if (m_awvalid && m_awready) begin
             write_address[write_tail[3:0]] <= m_awaddr;
             write_left[write_tail[3:0]] <= m_awlen + 9'd1;

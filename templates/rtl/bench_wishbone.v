@@ -9,6 +9,8 @@ module bench_bus #(
     input  wire clk, rst,
     input  wire [31:0] now, stall, latency, log_file,
     input  wire [63:0] random, memory_base, read_error, write_error,
+    input  wire copying,  // a word of the memory goes to another place: what the processor writes
+    input  wire [MEMORY_WORDS_LOG2-1:0] copy_from, copy_to,
     output wire irq,
     // the host's side, as AXI4-Lite: write address and data come together
     input  wire awvalid, wvalid, bready, arvalid, rready,
@@ -65,6 +67,7 @@ module bench_bus #(
     assign err = answered && refused[front];
     always @* answer = answers[front];
     always @(posedge clk) begin
+        if (copying) memory[copy_to] <= memory[copy_from];
         if (taken) begin
             merged = memory[word];
             answers[back] <= merged;

@@ -38,6 +38,10 @@ PLANTED = {
     "weights_kept_after_a_failure_or_reset": ("device->weights_kept != 0 && (status & NPU_STATUS_DONE_MASK) != 0", "device->weights_kept != 0 && status < 99"),
     "weights_of_the_model_before": ("    device->weights_kept = 0;\n    status = check_header", "    status = check_header"),
     "weights_never_kept": ("    device->weights_kept = 1;\n", ""),
+    "processor_left_out": ("        device->model->process(device->phase, &device->memory);\n", ""),
+    "processor_reads_stale_memory": ("        invalidate(device, device->memory.arena, device->model->arena_bytes);\n", ""),
+    "phase_not_counted": ("        device->phase++;\n", "        device->phase = 2;\n"),
+    "phases_go_on_after_an_abort": ("    device->phase = 0;\n", ""),
     "hardware_of_another_model": ("return model->config_hash == rd(device, NPU_REG_CONFIG_HASH)", "return 1"),
 }
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx_models import assert_equal_to_onnxruntime, imported, model, node, normal, operators, shape_of
+from onnx_models import assert_equal_to_onnxruntime, model, node, normal, operators, shape_of
 
-from hwgen.errors import UnsupportedError
 from hwgen.ir import host
 
 X = {"x": ["N", 4, 6, 5]}
@@ -173,10 +172,10 @@ def test_input_read_by_several_operators_of_one_layout() -> None:
     assert len(assert_equal_to_onnxruntime(model(nodes, X, W)).inputs) == 1
 
 
-def test_input_read_in_two_layouts_is_refused() -> None:
+def test_input_read_in_two_layouts_is_moved_by_the_processor() -> None:
     nodes = [node("Conv", ["x", "w"], "a"), node("Flatten", ["x"], "f"), node("MatMul", ["f", "m"], "b")]
-    with pytest.raises(UnsupportedError, match=r"MatMul 'b': input 'x' is read in two layouts or scalings; apply one to all its readers"):
-        imported(model(nodes, X, {**W, "m": normal(120, 2)}, outputs=["a", "b"]))
+    graph = assert_equal_to_onnxruntime(model(nodes, X, {**W, "m": normal(120, 2)}, outputs=["a", "b"]))
+    assert operators(graph) == ["Conv", "Move", "Conv"]
 
 
 def test_input_read_scaled_and_unscaled() -> None:
@@ -193,21 +192,23 @@ def test_several_inputs_and_outputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("middle", "message"),
+    ("middle", "kinds"),
     [
+        ([node("Reshape", ["h", "s"], "g")], ["Move"]),
+        ([node("Transpose", ["h"], "g", perm=[0, 2, 1, 3])], ["Move"]),
+        ([node("Softmax", ["h"], "g", axis=1)], ["Softmax"]),
+        ([node("Reshape", ["h", "t"], "a"), node("Transpose", ["a"], "b", perm=[0, 3, 2, 1, 4]), node("Reshape", ["b", "s"], "g")], ["Move"]),
         (
-            [node("Reshape", ["h", "s"], "g")],
-            "Reshape 'g': splits or joins channels with other dimensions in a way that would move data at run time, but Conv 'y' reads it",
+            [node("Reshape", ["h", "s"], "a"), node("Softmax", ["a"], "b", axis=2), node("Transpose", ["b"], "g", perm=[0, 2, 1, 3])],
+            ["Move", "Softmax", "Move"],
         ),
-        ([node("Transpose", ["h"], "g", perm=[0, 2, 1, 3])], "Conv 'y': would need its input transposed at run time"),
-        ([node("Softmax", ["h"], "g", axis=1)], "Softmax 'g': runs on the processor after the last accelerated operator, but Conv 'y' reads it"),
     ],
 )
-def test_what_would_move_data_in_the_middle_is_refused(middle: list[onnx.NodeProto], message: str) -> None:
-    constants = {**W, "s": shape_of(0, 4, 3, 3), "v": normal(1, 4 if middle[0].op_type != "Softmax" else 3, 1, 1)}
-    with pytest.raises(UnsupportedError) as caught:
-        imported(model([CONV, *middle, node("Conv", ["g", "v"], "y")], X, constants))
-    assert message in str(caught.value)
+def test_what_moves_data_in_the_middle_runs_on_the_processor(middle: list[onnx.NodeProto], kinds: list[str]) -> None:
+    channels = 3 if middle[-1].op_type == "Softmax" else 3 if kinds[-1] == "Move" and len(kinds) == 3 else 4
+    constants = {**W, "s": shape_of(0, 4, 3, 3), "t": shape_of(0, 3, 2, 2, 3), "v": normal(1, channels, 1, 1)}
+    graph = assert_equal_to_onnxruntime(model([CONV, *middle, node("Conv", ["g", "v"], "y")], X, constants))
+    assert operators(graph) == ["Conv", *kinds, "Conv"]
 
 
 @pytest.mark.parametrize("opset", [9, 11, 12])

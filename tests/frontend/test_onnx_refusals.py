@@ -33,23 +33,23 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
     nodes = [
         node("Conv", ["x", "w"], "h", name="first"),
         node("LRN", ["h"], "a", name="gate", size=3),
-        node("LogSoftmax", ["a"], "b", name="odds"),
-        node("Pad", ["b", "p"], "c", name="mirror", mode="reflect"),
+        node("Hardmax", ["a"], "b", name="odds"),
+        node("Pad", ["b", "p"], "c", name="mirror", mode="constant"),
         node("Conv", ["c", "w3"], "d", name="volume"),
-        node("Resize", ["d", "", "s"], "e", name="grow", mode="linear"),
+        node("CumSum", ["d", "k"], "e", name="grow"),
         node("TopK", ["e", "k"], ["f", "i"], name="best"),
         node("Softmax", ["f"], "y", axis=0),
     ]
-    constants = {"p": shape_of(0, 0, 1, 1, 0, 0, 1, 1), "w3": normal(2, 3, 1, 1, 1), "s": np.ones(4, np.float32), "k": shape_of(1)}
+    constants = {"p": shape_of(1, 0, 1, 1, 0, 0, 1, 1), "w3": normal(2, 3, 1, 1, 1), "s": np.ones(4, np.float32), "k": shape_of(1)}
     proto = model(nodes, X, {**W, **constants})
     with pytest.raises(UnsupportedError) as caught:
         imported(proto)
     assert [(problem.node, problem.operator, problem.attribute) for problem in caught.value.problems] == [
         ("gate", "LRN", ""),
-        ("odds", "LogSoftmax", ""),
-        ("mirror", "Pad", "mode"),
+        ("odds", "Hardmax", ""),
+        ("mirror", "Pad", "pads"),
         ("volume", "Conv", ""),
-        ("grow", "Resize", "mode"),
+        ("grow", "CumSum", ""),
         ("best", "TopK", ""),
     ]
     assert str(caught.value).startswith("6 nodes are not supported:\n  LRN 'gate': operator is not supported\n")
@@ -57,11 +57,10 @@ def test_all_offending_nodes_are_listed_at_once() -> None:
 
 def test_a_node_behind_an_unknown_one_is_not_blamed() -> None:
     """Experience: what cannot be known for lack of an operand is no second problem."""
-    nodes = [CONV, node("Resize", ["h", "", "s"], "a", mode="linear"), node("Div", ["c", "a"], "y")]
-    proto = model(nodes, X, {**W, "s": np.ones(4, np.float32), "c": np.float32(1)})
+    proto = model([CONV, node("CumSum", ["h", "s"], "a"), node("Div", ["c", "a"], "y")], X, {**W, "s": np.int64(1), "c": np.float32(1)})
     with pytest.raises(UnsupportedError) as caught:
         imported(proto)
-    assert [problem.operator for problem in caught.value.problems] == ["Resize"]
+    assert [problem.operator for problem in caught.value.problems] == ["CumSum"]
 
 
 def test_unknown_operators_and_domains() -> None:
@@ -80,38 +79,30 @@ REFUSED = {
     "pool_3d": ([CONV, node("MaxPool", ["h"], "y", kernel_shape=[1, 1, 1])], {}, "MaxPool 'y', attribute kernel_shape: must be 1-D or 2-D, not 3-D"),
     "conv_computed_weight": ([CONV, node("Conv", ["h", "h"], "y")], {}, "Conv 'y': the weight must be constant, but 'h' is computed at run time"),
     "clip_computed_limit": ([CONV, node("Clip", ["h", "h"], "y")], {}, "Clip 'y': min must be constant, but 'h' is computed at run time"),
-    "broadcast_of_activations": (
-        [CONV, node("GlobalAveragePool", ["h"], "g"), node("Add", ["h", "g"], "y")],
+    "matrix_product_of_ranks": (
+        [CONV, node("GlobalAveragePool", ["h"], "g"), node("Flatten", ["g"], "f"), node("MatMul", ["h", "f"], "y")],
         {},
-        "Add 'y': both operands must have one shape, not [3, 4, 3] and [3, 1, 1]; broadcasting needs a constant",
+        "MatMul 'y': both operands must have one rank of at least 3, not ['N', 3, 4, 3] and ['N', 3]: the first dimension is the batch",
     ),
-    "product_of_activations": ([CONV, OTHER, node("Mul", ["h", "g"], "y")], {}, "Mul 'y': one operand must be constant; both are computed at run time"),
-    "matrix_product_of_activations": ([CONV, node("MatMul", ["h", "h"], "y")], {}, "MatMul 'y': one of the matrices must be constant"),
+    "product_of_ranks": (
+        [CONV, node("GlobalAveragePool", ["h"], "g"), node("Flatten", ["g"], "f"), node("Mul", ["h", "f"], "y")],
+        {},
+        "Mul 'y': both operands must have equally many dimensions, not ['N', 3, 4, 3] and ['N', 3]; the first of them is the batch",
+    ),
+    "logarithm_of_softmax_in_the_middle": (
+        [CONV, node("LogSoftmax", ["h"], "g"), node("Conv", ["g", "w"], "y")],
+        {},
+        "LogSoftmax 'g': runs on the processor after the last accelerated operator, but Conv 'y' reads it",
+    ),
     "stack_of_matrices": (
         [CONV, node("MatMul", ["h", "m"], "y")],
         {"m": normal(3, 3, 2)},
         "MatMul 'y': the constant must be one matrix, not of shape [3, 3, 2]",
     ),
-    "matmul_over_columns": (
-        [CONV, node("MatMul", ["h", "m"], "y")],
-        {"m": MATRIX},
-        "MatMul 'y': would need its input transposed at run time: it contracts",
-    ),
     "matmul_over_the_batch": ([node("MatMul", ["m", "v"], "y")], {"m": MATRIX}, "MatMul 'y': must not contract the batch"),
-    "quotient_of_activations": ([CONV, OTHER, node("Div", ["h", "g"], "y")], {}, "Div 'y': one operand must be constant; both are computed at run time"),
     "divided_constant_varies": ([CONV, node("Div", ["c", "h"], "y")], {"c": normal(4, 3)}, "Div 'y': a constant that is divided must be one number"),
     "exponent_varies": ([CONV, node("Pow", ["h", "c"], "y")], {"c": normal(3)}, "Pow 'y': the exponent must be one number, not of shape [3]"),
     "exponent_computed": ([CONV, node("Pow", ["h", "h"], "y")], {}, "Pow 'y': the exponent must be constant, but 'h' is computed at run time"),
-    "slope_varies": (
-        [CONV, node("PRelu", ["h", "c"], "y")],
-        {"c": normal(3, 4, 3)},
-        "PRelu 'y': the constant must be one number per channel, but varies over height or width",
-    ),
-    "constant_varies": (
-        [CONV, node("Add", ["h", "c"], "y")],
-        {"c": normal(3, 4, 3)},
-        "Add 'y': the constant must be one number per channel, but varies over height or width",
-    ),
     "constant_enlarges": (
         [CONV, node("GlobalAveragePool", ["h"], "g"), node("Add", ["g", "c"], "y")],
         {"c": normal(3, 2, 2)},
@@ -132,8 +123,6 @@ REFUSED = {
         {"m": MATRIX, "c": normal(3, 2)},
         "Gemm 'y': C must be one row of 2 numbers, not of shape [3, 2]",
     ),
-    "max_of_two": ([CONV, OTHER, node("Max", ["h", "g"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
-    "max_of_one": ([CONV, node("Max", ["h"], "y")], {}, "Max 'y': must have two operands, one of them constant"),
     "min_per_row": (
         [CONV, node("Min", ["h", "c"], "y")],
         {"c": np.float32([[[1], [2], [3], [4]]])},
@@ -141,7 +130,6 @@ REFUSED = {
     ),
     "max_that_enlarges": ([CONV, node("Max", ["h", "c"], "y")], {"c": normal(2, 1, 1, 1, 1)}, "Max 'y': the constant of shape [2, 1, 1, 1, 1] must broadcast"),
     "sum_of_constant": ([CONV, node("Sum", ["h", "c"], "y")], {"c": np.float32(1)}, "Sum 'y': must not have constant operands; use Add"),
-    "reduce_max_channels": ([CONV, node("ReduceMax", ["h"], "y", axes=[1])], {}, "ReduceMax 'y', attribute axes: must run over height and width only"),
     "reduce_batch": ([CONV, node("ReduceMean", ["h"], "y", axes=[0])], {}, "ReduceMean 'y', attribute axes: must not reduce the batch"),
     "reduce_all": (
         [CONV, node("ReduceMean", ["h"], "y")],
@@ -164,7 +152,6 @@ REFUSED = {
         "Cast 'y', attribute to: must be a floating-point type, not INT32",
     ),
     "softmax_batch": ([CONV, node("Softmax", ["h"], "y", axis=0)], {}, "Softmax 'y', attribute axis: must not run over the batch"),
-    "pad_reflect": ([node("Pad", ["x", "p"], "y", mode="edge")], {"p": shape_of(*[0] * 8)}, "Pad 'y', attribute mode: must be constant, not edge"),
     "pad_channels": (
         [CONV, node("Pad", ["h", "p"], "y")],
         {"p": shape_of(0, 1, 0, 0, 0, 0, 0, 0)},
@@ -235,11 +222,6 @@ REFUSED = {
         {},
         "Constant 'c', attribute value_string: only numbers are supported",
     ),
-    "residual_transposed": (
-        [CONV, node("Transpose", ["q"], "t", perm=[0, 1, 3, 2]), node("Add", ["q", "t"], "y")],
-        {},
-        "Add 'y': would need one operand transposed at run time",
-    ),
     "stride_over_joined_space": (
         [CONV, node("Reshape", ["h", "s"], "a"), node("Conv", ["a", "v"], "y", strides=[2])],
         {"s": shape_of(0, 3, -1), "v": normal(2, 3, 1)},
@@ -251,9 +233,6 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_refusal(case: str) -> None:
     nodes, constants, message = REFUSED[case]
-    if case == "residual_transposed":
-        nodes = [node("Conv", ["x", "square"], "q"), *nodes[1:]]
-        constants = {"square": normal(3, 4, 4, 3)}
     inputs = {"v": ["N", 3]} if any("v" in entry.input and entry.op_type in ("Gemm", "MatMul") for entry in nodes) else X
     assert message in refusal(*nodes, constants=constants, inputs=inputs, opset=15)
 
@@ -403,13 +382,12 @@ MALFORMED = {
         "ConstantOfShape 'd2': the constants computed so far are far larger than the model's own; a few bytes must not ask for gigabytes",
     ),
     "sum_name_taken": (
-        [CONV, node("Relu", ["h"], "y.sum1"), node("Sum", ["h", "h", "y.sum1"], "y")],
+        [CONV, node("Relu", ["h"], "y.part1"), node("Sum", ["h", "h", "y.part1"], "y")],
         {},
         13,
-        "Sum 'y': the name 'y.sum1' must be free for a partial sum; rename the tensor that has it",
+        "Sum 'y': the name 'y.part1' must be free for a partial result; rename the tensor that has it",
     ),
-    "no_accelerated_operator": ([node("Flatten", ["x"], "y")], {}, 13, "model 'test': must hold at least one operator for the accelerator"),
-    "constant_output": ([CONV, node("Identity", ["w"], "y")], {}, 13, "must hold at least one operator"),
+    "constant_output": ([CONV, node("Identity", ["w"], "y")], {}, 13, "output 'y': must be computed by an operator of the accelerator"),
     "weights_overflow": (
         [CONV, node("Mul", ["h", "c"], "g"), node("Mul", ["g", "c"], "y")],
         {"c": np.float32(1e30)},
@@ -435,12 +413,6 @@ def test_contradictions_that_the_checker_finds_first() -> None:
     assert refusal(onnx.helper.make_node("Constant", [], ["y"]), checked=False) == "Constant 'y': must hold a value"
     wrong = node("Conv", ["x", "w"], "y", group="many")
     assert refusal(wrong, checked=False) == "Conv 'y': attribute group must be int, not bytes"
-
-
-def test_output_that_depends_on_no_accelerated_operator() -> None:
-    proto = model([CONV, node("Identity", ["x"], "z")], X, W, outputs=["h", "z"])
-    with pytest.raises(ModelError, match="output 'z': must be computed by an operator of the accelerator from a graph input, but is not"):
-        imported(proto)
 
 
 @pytest.mark.parametrize(

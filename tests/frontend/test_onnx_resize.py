@@ -1,4 +1,4 @@
-"""Resize and Upsample to nearest pixels against ONNX Runtime; what is no replication is refused, with the pixels that it would take."""
+"""Resize and Upsample to nearest pixels against ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onnx_models import assert_equal_to_onnxruntime, feeds_of, imported, model, 
 from openset_support import session
 
 from hwgen.emit.onnx import to_qdq, to_qoperator
-from hwgen.errors import ModelError, UnsupportedError
+from hwgen.errors import ModelError
 from hwgen.frontend.onnx import import_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.types import TensorType
@@ -29,22 +29,17 @@ POSITIONS = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", 
 ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
 
 
-def test_every_mode_equals_onnxruntime_or_is_refused() -> None:
-    """By factors 2, 3 and 1/2: what is imported is right, and what is not does not replicate."""
-    accepted = refused = 0
+def test_every_mode_equals_onnxruntime() -> None:
+    """By factors 2, 3 and 1/2: on the accelerator what replicates, else by copies on the processor."""
+    accelerated = copied = 0
     for position, rounding, scales in product(POSITIONS, ROUNDINGS, ((2, 2), (3, 2), (1, 4), (2, 0.5))):
         attributes = {"mode": "nearest", "coordinate_transformation_mode": position, "nearest_mode": rounding}
         opset = 11 if position == "tf_half_pixel_for_nn" else 19
         proto = model([CONV, node("Resize", ["h", "roi", "s"], "y", **attributes)], X, {**W, "roi": F([]), "s": F([1, 1, *scales])}, opset=opset)
-        try:
-            import_model(proto, "test")
-        except UnsupportedError as error:
-            assert "must repeat each element of a dimension equally often, but makes of" in str(error)
-            refused += 1
-            continue
-        assert_equal_to_onnxruntime(proto)
-        accepted += 1
-    assert accepted > 25 and refused > 25
+        graph = assert_equal_to_onnxruntime(proto)
+        accelerated += len(graph.nodes) > 1
+        copied += len(graph.nodes) == 1  # at an output the processor's copies are no operator
+    assert accelerated > 25 and copied > 25
 
 
 @pytest.mark.parametrize(
@@ -82,16 +77,13 @@ def test_smaller_and_larger_at_once() -> None:
 
 
 REFUSED = {
-    "linear": ({"mode": "linear"}, [1, 1, 2, 2], "Resize 'y', attribute mode: must be nearest, not linear"),
     "crop": (
         {"coordinate_transformation_mode": "tf_crop_and_resize"},
         [1, 1, 2, 2],
         "Resize 'y', attribute coordinate_transformation_mode: must be one of half_pixel, .*, not tf_crop_and_resize",
     ),
     "rounding": ({"nearest_mode": "up"}, [1, 1, 2, 2], "Resize 'y': attribute nearest_mode must be one of round_prefer_floor, .*, not 'up'"),
-    "one_and_a_half": ({}, [1, 1, 1.5, 1], "Resize 'y': must repeat each element of a dimension equally often, but makes of 5 elements 0, 0, 1, 2, 2, 3, 4"),
     "batch": ({}, [2, 1, 1, 1], "Resize 'y', attribute scales: must not resize the batch"),
-    "channels": ({}, [1, 2, 1, 1], "Resize 'y': must repeat each element of a dimension equally often, but makes of 3 elements 0, 0, 1, 1, 2, 2"),
     "negative": ({}, [1, 1, -1, 1], r"Resize 'y': needs a positive scale or a size for each of 4 dimensions, not \[1.0, 1.0, -1.0, 1.0\]"),
     "too_few": ({}, [2, 2], r"Resize 'y': needs a positive scale or a size for each of 4 dimensions, not \[2.0, 2.0\]"),
     "to_nothing": ({}, [1, 1, 0.1, 1], "Resize 'y': must leave at least one element in each dimension, not 0"),

@@ -111,9 +111,7 @@ def test_output_stage_equals_the_stages_of_arith(bits, rounding):
     )
     acc = np.concatenate([rng.integers(-(2**31), 2**31, (20, n)), rng.integers(-300, 300, (20, n)), np.array([[-(2**31)] * n, [2**31 - 1] * n])])
     acc[:10] = acc[:10] >> 5 << 5  # ties
-    expected = rule.compute(
-        acc=acc, multiplier=stage.multiplier, shift=stage.shift, zero_point=stage.zero_point, low=stage.low, high=stage.high
-    )
+    expected = rule.compute(acc=acc, multiplier=stage.multiplier, shift=stage.shift, zero_point=stage.zero_point, low=stage.low, high=stage.high)
     found = stage.apply(acc, Arithmetic(multiplier_bits=bits, rounding=rounding))
     assert found.dtype == np.int8
     np.testing.assert_array_equal(found, expected)

@@ -13,8 +13,28 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import model, node, normal, shape_of
 
 from hwgen.errors import ModelError
+from hwgen.ir.host import Reshape, Take, Transpose
 from hwgen.ir.types import TensorType
-from hwgen.ops import OPERATORS, Add, AveragePool, Clamp, Concat, Conv, DepthToSpace, Lookup, MaxPool, Pad, Resize, Slice
+from hwgen.ops import (
+    OPERATORS,
+    Add,
+    AveragePool,
+    Clamp,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Div,
+    Extremum,
+    Lookup,
+    MatMul,
+    MaxPool,
+    Move,
+    Mul,
+    Pad,
+    Resize,
+    Slice,
+    Softmax,
+)
 from hwgen.ops.base import UNLIMITED, Example, Operator, Window
 
 EXAMPLES = [example for operator in OPERATORS for example in operator.examples()]
@@ -71,6 +91,19 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             constants["ends"] = shape_of(*(s + (n - 1) * step + 1 for s, n, step in zip(op.starts, op.counts, op.steps, strict=True)))
             constants["axes"] = shape_of(2, 3, 1)
             main = node("Slice", ["x0", "starts", "ends", "axes", "steps"], "h")
+        case Mul() | Div():
+            main = node(type(op).__name__, names, "h")
+        case Extremum():
+            main = node("Max" if op.largest else "Min", names, "h")
+        case Softmax():
+            main = node("Softmax", names, "h", axis=(2, 3, 1)[op.axis - 1])
+        case MatMul():
+            before = [node("Transpose", [name], f"{name}.last", perm=[0, 2, 3, 1]) for name in names]
+            before.append(node("MatMul", [f"{name}.last" for name in names], "p"))
+            main = node("Transpose", ["p"], "h", perm=[0, 3, 1, 2])
+        case Move():
+            before, last = moving_nodes(op, constants)
+            main = node("Transpose", [last], "h", perm=[0, 3, 1, 2])
         case Lookup():
             *before, main = lookup_nodes(op, constants)
         case _:
@@ -83,6 +116,24 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
     feeds = {name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for name, array in zip(names, arrays, strict=True)}
     (y,) = ReferenceEvaluator(proto).run(None, feeds)
     return y.transpose(0, 2, 3, 1)
+
+
+def moving_nodes(op: Move, constants: dict[str, Any]) -> tuple[list[Any], str]:
+    """One node per step on (N, H, W, C), and the name of the last result."""
+    nodes, last = [node("Transpose", ["x0"], "m", perm=[0, 2, 3, 1])], "m"
+    for number, step in enumerate(op.steps):
+        name, constant = f"m{number}", f"k{number}"
+        match step:
+            case Transpose():
+                nodes.append(node("Transpose", [last], name, perm=list(step.permutation)))
+            case Reshape():
+                constants[constant] = shape_of(0, *step.shape)
+                nodes.append(node("Reshape", [last, constant], name))
+            case Take():
+                constants[constant] = shape_of(*step.indices)
+                nodes.append(node("Gather", [last, constant], name, axis=step.axis))
+        last = name
+    return nodes, last
 
 
 ATTRIBUTES = {"Celu": ["alpha"], "Elu": ["alpha"], "HardSigmoid": ["alpha", "beta"], "LeakyRelu": ["alpha"], "Selu": ["alpha", "gamma"]}

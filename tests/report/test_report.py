@@ -39,6 +39,8 @@ def report() -> dict[str, Any]:
         "commands": 9,
         "region_bytes": {"program": 1152, "weights": 2048, "arena": 0, "input": 64, "output": 16},
         "layers": [layer("first"), layer("second", sqnr_db=None, macs=0)],
+        "phases": 2,
+        "processor_layers": [{"name": "third", "op": "Mul", "onnx_nodes": ["third"], "shape": [1, 2, 3], "elements": 6, "sqnr_db": 28.4}],
         "quantization": {
             "channels": 9,
             "certified_channels": 8,
@@ -76,6 +78,13 @@ def test_the_page_before_verification_says_so() -> None:
     assert "777" in page
     assert "8 of 9" in page
     assert "first, channel 3" in page
+    assert "1 of 3 layers run on the processor; the accelerator runs 2 programs" in page
+    assert ">third<" in page
+
+
+def test_a_network_that_the_accelerator_computes_alone_has_no_word_on_the_processor() -> None:
+    content = report() | {"processor_layers": [], "phases": 1}
+    assert "processor" not in render_html(content).decode()
 
 
 def test_the_page_after_verification_tells_the_verdict() -> None:
@@ -110,7 +119,10 @@ def test_cycles_by_use_show_after_verification_only() -> None:
 HOSTILE = "</td></style><script>alert('x')</script><img src=x onerror=alert(1)> \" & {{ 7 * 7 }} {% raise %}"
 
 
-NAMES = [("network",), ("layers", 0, "name"), ("layers", 0, "op"), ("hardware", "name"), ("quantization", "uncertified", 0, "layer")]
+NAMES = [
+    *(("network",), ("layers", 0, "name"), ("layers", 0, "op"), ("processor_layers", 0, "name"), ("hardware", "name")),
+    ("quantization", "uncertified", 0, "layer"),
+]
 
 
 @pytest.mark.parametrize("path", [*NAMES, ("quantization", "certificates", 0, "layer")])

@@ -21,7 +21,7 @@ def _planned(words, seeds=range(40), outputs=lambda graph: graph):
     for seed in seeds:
         load = random_workload(seed, small("4x8", activation_words=words), graph=outputs(random_graph(seed, nodes=6)))
         try:
-            yield load, plan(load), *host_tensors(load)
+            yield load, plan(load), *host_tensors(load.graph, load.layouts)
         except CapacityError:
             continue
 
@@ -53,7 +53,7 @@ def test_what_is_still_read_is_not_overwritten():
     """Bytes of the arena, segment by segment: everything between its first store and its last load."""
     shared = crossing = 0
     for load, found, inputs, outputs in _planned(128):
-        places = homes(load, found, inputs, outputs)
+        places = homes(load, found, (inputs, outputs))
         moved = [traffic(load, segment.first, segment.end) for segment in found]
         stored, loaded = {}, {}
         for index, crossed in enumerate(moved):
@@ -76,7 +76,7 @@ def test_what_is_still_read_is_not_overwritten():
 def test_inputs_and_outputs_have_their_homes_where_the_host_sees_them():
     kept = 0
     for load, found, inputs, outputs in _planned(128, outputs=with_all_outputs):
-        places = homes(load, found, inputs, outputs)
+        places = homes(load, found, (inputs, outputs))
         assert all(places.of[t.value] == home_of(t.layout, Region.INPUT, t.offset) for t in inputs)
         assert [(value, home.offset) for value, home in places.outputs] == [(t.value, t.offset) for t in outputs]
         computed = {t.value for t in outputs if load.origin[t.value].root == t.value} - {t.value for t in inputs}
@@ -89,7 +89,7 @@ def test_inputs_and_outputs_have_their_homes_where_the_host_sees_them():
 def test_what_fits_on_chip_needs_no_arena(bus_bits):
     for seed in range(5):
         load = random_workload(seed, small("4x8", activation_words=1 << 14, bus_bits=bus_bits))
-        assert homes(load, plan(load), *host_tensors(load)).arena_bytes == 0
+        assert homes(load, plan(load), host_tensors(load.graph, load.layouts)).arena_bytes == 0
 
 
 @given(*[st.tuples(st.sampled_from([Region.ARENA, Region.OUTPUT]), st.integers(0, 9), st.integers(1, 3), st.integers(1, 2), st.integers(1, 3))] * 2)
