@@ -16,14 +16,22 @@ from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
 from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
+from hwgen.synth.product import render_product
 from hwgen.synth.tools import SynthesisTool
 
 Stage = Callable[[str], None]  # told the name of each stage that begins
 SEED = 1  # of placement: the same netlist gives the same result
 _SYNTHESIZE = {
-    Family.ECP5: "synth_ecp5 -nowidelut {flatten} -top {top}",  # wide ones take up to 40 % more LUT4
+    # Products first, one sink for each bit of an operand; wide LUTs take up to 40 % more LUT4.
+    Family.ECP5: "synth_ecp5 -top {top} -run begin:coarse; proc; opt_expr; opt_clean; wreduce; techmap -map product.v; "
+    "synth_ecp5 -nowidelut {flatten} -top {top} -run coarse:",
     Family.ICE40: "synth_ice40 -device u -dsp -spram {flatten} -top {top}",
     Family.XC7: "synth_xilinx -family xc7 {flatten} -top {top}",
+}
+# With the default placer of ECP5, heap, there is a quarter more wire and the router does not get to the end; see docs/accelerator.md.
+_PLACE = {
+    Family.ECP5: ("--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
+    Family.ICE40: ("--pcf-allow-unconstrained",),
 }
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
 
@@ -64,7 +72,8 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     found = tools.find(names)
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
-    key = json.dumps([request.verilog, harness, device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _script(request), versions])
+    settings = [device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _PLACE.get(device.family), render_product(), _script(request)]
+    key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
 
@@ -89,6 +98,7 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
         folder = Path(name)
         (folder / "accelerator.v").write_text(request.verilog, encoding="utf-8")
         (folder / "harness.v").write_text(harness, encoding="utf-8")
+        (folder / "product.v").write_text(render_product(), encoding="utf-8")
         stage(f"synthesize with {yosys.name}")
         done = tools.run(yosys, ("-q", "-p", _script(request)), folder)
         if done.code:
@@ -123,9 +133,8 @@ def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> Capacity
 
 def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
     device = request.device
-    unconstrained = ("--lpf-allow-unconstrained",) if device.family is Family.ECP5 else ("--pcf-allow-unconstrained",)
     arguments = ("--json", "netlist.json", "--report", "report.json", "--freq", f"{request.frequency_mhz:g}", "--seed", str(SEED), "--timing-allow-fail")
-    done = tools.run(tool, (*device.flags, *unconstrained, *arguments), folder)
+    done = tools.run(tool, (*device.flags, *_PLACE[device.family], *arguments), folder)
     if done.code:
         short = parse.too_small(parse.utilization(done.log))
         if short:

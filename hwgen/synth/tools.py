@@ -14,7 +14,7 @@ from pathlib import Path
 from hwgen.errors import ToolError
 
 INSTALL = "python3 -m pip install 'hwgen[synth]'"
-_OLDEST = {"yosys": (0, 40), "nextpnr-ecp5": (0, 6), "nextpnr-ice40": (0, 6)}  # of programs on PATH; before, the JSON that is read here lacks parts
+_OLDEST = {"yosys": (0, 40), "nextpnr-ecp5": (0, 7), "nextpnr-ice40": (0, 6)}  # on PATH; before, the JSON lacks parts, or there is no placer static
 _PRESENT = "import sys, {module}; sys.exit({module}.run_{name}(sys.argv[1:]))"
 _VERSION = re.compile(r"(\d+)\.(\d+)\S*")
 _ERROR = re.compile(r"^(?:.*: )?ERROR: *(.+)$", re.MULTILINE)

@@ -115,7 +115,7 @@ def test_missing_tools_are_one_line_with_the_pip_extra(monkeypatch: pytest.Monke
     with pytest.raises(ToolError) as caught:
         find(("yosys", "nextpnr-ecp5"))
     assert str(caught.value) == (
-        "synthesis: needs yosys and nextpnr-ecp5, not found from pip nor on PATH (at least yosys 0.40, nextpnr-ecp5 0.6); python3 -m pip install 'hwgen[synth]'"
+        "synthesis: needs yosys and nextpnr-ecp5, not found from pip nor on PATH (at least yosys 0.40, nextpnr-ecp5 0.7); python3 -m pip install 'hwgen[synth]'"
     )
 
 
