@@ -77,13 +77,12 @@ class Control(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        state, counting, over, failed = self.state, Signal(), Signal(), Signal()
+        state, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal()
         self._count(m, counting)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.halt.eq(1)
-                with m.If(self.start):
-                    m.d.sync += [state.eq(0), state.status.busy.eq(1)]
+                m.d.comb += [self.halt.eq(1), starts.eq(self.start)]
+                with m.If(starts):
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += counting.eq(1)
@@ -104,6 +103,8 @@ class Control(wiring.Component):
                     m.d.sync += state.status.busy.eq(0)
                     m.next = "IDLE"
         self._judge(m, over, failed)
+        with m.If(starts):  # last and outermost, so that flip-flops reset by it rather than by a LUT each
+            m.d.sync += [state.eq(0), state.status.busy.eq(1)]
         return m
 
     def _count(self, m: Module, counting: Signal) -> None:

@@ -22,6 +22,11 @@ from hwgen.rtl.faults import CODE_BITS
 _RECORD_BITS = ceil_log2(COMMAND_BYTES)
 
 
+def offered_early(config: HardwareConfig) -> bool:
+    """Whether a record is there a cycle before it is offered: its last bus word holds nothing that a command uses."""
+    return record_bits(COMMANDS) <= 8 * COMMAND_BYTES - config.bus_bits
+
+
 class ProgramFetch(wiring.Component):
     """Reads record after record from byte `entry` of the program region, from reset on.
 

@@ -65,10 +65,12 @@ class HeadQueue(wiring.Component):
     ------
     An entry that enters an empty queue in cycle t is offered from t + 1 on, one behind another from the cycle after that one was taken.
     `source.ready` depends on no input: a full queue takes nothing in the cycle in which an entry leaves.
+    `early`: `source.payload` is there a cycle before `source.valid`, which was low then. What comes already waits when it is taken, so
+    the head's register takes all from one place: no choice for each bit of an entry.
     """
 
-    def __init__(self, shape: ShapeLike, depth: int) -> None:
-        self._shape, self._depth = shape, depth
+    def __init__(self, shape: ShapeLike, depth: int, *, early: bool = False) -> None:
+        self._shape, self._depth, self._early = shape, depth, early
         super().__init__({"source": In(stream.Signature(shape)), "head": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: Any) -> Module:
@@ -78,15 +80,15 @@ class HeadQueue(wiring.Component):
         put, got, waits = Signal(), Signal(), Signal()
         m.d.comb += [head.payload.eq(payload), put.eq(source.valid & source.ready), got.eq(head.valid & head.ready)]
         with m.If(~head.valid | head.ready):
-            m.d.sync += payload.eq(Mux(waits, behind, source.payload))
+            m.d.sync += payload.eq(behind if self._early else Mux(waits, behind, source.payload))
         self._flags(m, put, got, waits)
         if self._depth == 2:
             waiting = Signal(width, reset_less=True)
             m.d.comb += behind.eq(waiting)
-            with m.If(~waits):
+            with m.If(~waits | (got & self._early)):
                 m.d.sync += waiting.eq(source.payload)
         else:
-            self._ring(m, behind, put, got)
+            self._ring(m, behind, put, (put & ~head.valid) | (got & (waits | put)) if self._early else got)
         return m
 
     def _flags(self, m: Module, put: Signal, got: Signal, waits: Signal) -> None:
@@ -101,15 +103,15 @@ class HeadQueue(wiring.Component):
         ]
         m.d.comb += self.source.ready.eq(room)
 
-    def _ring(self, m: Module, behind: Value, put: Signal, got: Signal) -> None:
+    def _ring(self, m: Module, behind: Value, put: Signal, onward: Value) -> None:
         """Every entry has a place, also that in the head's register. What stands at the next free place, or is the head's, may be anything:
-        so a write needs no condition."""
+        so a write needs no condition. What is read is behind the head; with `early`, of an empty queue, the next free place."""
         m.submodules.memory = memory = Memory(shape=len(behind), depth=1 << ceil_log2(self._depth), init=[])
-        write, read, second = memory.write_port(), memory.read_port(domain="comb"), Signal(ceil_log2(self._depth), init=1)
+        write, read, second = memory.write_port(), memory.read_port(domain="comb"), Signal(ceil_log2(self._depth), init=0 if self._early else 1)
         m.d.comb += [write.en.eq(1), write.data.eq(self.source.payload), read.addr.eq(second), behind.eq(read.data)]
         with m.If(put):
             m.d.sync += write.addr.eq(write.addr + 1)
-        with m.If(got):
+        with m.If(onward):
             m.d.sync += second.eq(second + 1)
 
 
@@ -129,11 +131,11 @@ class TokenGate(wiring.Component):
     Timing
     ------
     A command that enters an empty gate in cycle t is offered from cycle t + 1 on, when its tokens are available. The tokens of a finished
-    command are given in the cycle of `done`, so they are available 1 cycle later.
+    command are given in the cycle of `done`, so they are available 1 cycle later. `early`: see HeadQueue.
     """
 
-    def __init__(self, command: type, depth: int, config: HardwareConfig) -> None:
-        self._depth, self._layout = depth, dispatch_layout(command, config)
+    def __init__(self, command: type, depth: int, config: HardwareConfig, *, early: bool = False) -> None:
+        self._depth, self._layout, self._early = depth, dispatch_layout(command, config), early
         flags = len(Engine)
         super().__init__(
             {
@@ -156,7 +158,7 @@ class TokenGate(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         running_layout = data.StructLayout({"signal": len(Engine), "index": INDEX_BITS})
-        m.submodules.queue = queue = HeadQueue(self._layout, self._depth)
+        m.submodules.queue = queue = HeadQueue(self._layout, self._depth, early=self._early)
         m.submodules.running = running = HeadQueue(running_layout, COMMANDS_IN_ENGINE)
         wiring.connect(m, wiring.flipped(self.source), queue.source)
         head, oldest = queue.head.payload, running.head.payload

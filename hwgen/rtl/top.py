@@ -19,7 +19,7 @@ from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.control import Control
 from hwgen.rtl.faults import SEQUENCER, report
 from hwgen.rtl.load_engine import LoadEngine
-from hwgen.rtl.program_fetch import ProgramFetch
+from hwgen.rtl.program_fetch import ProgramFetch, offered_early
 from hwgen.rtl.read_dma import ReadDma
 from hwgen.rtl.registers import RegisterFile
 from hwgen.rtl.sequencer import COMMAND_OF_ENGINE, Sequencer
@@ -86,7 +86,7 @@ class Accelerator(wiring.Component):
         working = ResetInserter(self.control.halt)
         self.fetch, self.sequencer, self.tokens = ProgramFetch(c), Sequencer(c), TokenCounters()
         self.load, self.store = LoadEngine(c), StoreEngine(c)
-        self.gates = {e: TokenGate(command, QUEUE_DEPTH[e], c) for e, command in COMMAND_OF_ENGINE.items()}
+        self.gates = {e: TokenGate(command, QUEUE_DEPTH[e], c, early=offered_early(c)) for e, command in COMMAND_OF_ENGINE.items()}
         m.submodules.fetch, m.submodules.sequencer, m.submodules.tokens = working(self.fetch), working(self.sequencer), working(self.tokens)
         m.submodules.load, m.submodules.store = working(self.load), working(self.store)
         for engine, gate in self.gates.items():

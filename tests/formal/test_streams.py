@@ -137,10 +137,11 @@ def _unnamed(whole: Value) -> list[Value]:
     return []
 
 
-def gate_harness(eager: bool = False) -> Harness:
-    """Commands of a gate in order, each only with its tokens, which are taken once; `eager` lets the engine say `done` too often."""
+def gate_harness(eager: bool = False, early: bool = False, late: bool = False) -> Harness:
+    """Commands of a gate in order, each only with its tokens, which are taken once; `eager` lets the engine say `done` too often. `early`:
+    a gate whose commands are there a cycle before they are offered; `late`: and a source that does not keep to that."""
     depth, places = 2, COMMANDS_IN_ENGINE
-    h = Harness(TokenGate(Store, depth, CONFIG))
+    h = Harness(TokenGate(Store, depth, CONFIG, early=early))
     source, command = offer(h, h.dut.source, "source"), accept(h, h.dut.command, "command")
     done, available = h.free(1, "done"), h.free(3, "available")
     h.d.comb += [h.dut.done.eq(done), h.dut.available.eq(available)]
@@ -151,6 +152,15 @@ def gate_harness(eager: bool = False) -> Harness:
     started_value = Cat(head.signal, head.index)
     started = Record(h, "started", len(started_value), places, command.taken, started_value)
     first, running = started.reader("running", done)
+    if early:
+        offered, before = Signal(name="offered"), Signal(layout.size, name="before")
+        h.d.sync += [offered.eq(source.valid), before.eq(Value.cast(source.payload))]
+        refused = Signal(name="refused")
+        h.d.sync += refused.eq(source.valid & ~source.ready)
+        if not late:
+            h.assume(~source.valid | ((refused | ~offered) & (Value.cast(source.payload) == before)))
+        h.shadow("before", before)
+        h.guard("none_behind", queued < 2)
     # How both queues hold it, the oldest in a register in front of the others: helps the induction only.
     for place in range(places):
         h.guard(f"kept_{place}", started.head != place)
@@ -180,6 +190,14 @@ def gate_harness(eager: bool = False) -> Harness:
 def test_gate_passes_commands_in_order_with_their_tokens() -> None:
     """15 s on one core."""
     prove(gate_harness(), states=False)
+
+
+def test_gate_passes_commands_that_are_there_early() -> None:
+    prove(gate_harness(early=True), states=False)
+
+
+def test_a_command_that_comes_late_is_caught() -> None:
+    refute(gate_harness(early=True, late=True), cycles=4)
 
 
 def test_gate_whose_engine_finishes_what_it_never_began_is_caught() -> None:

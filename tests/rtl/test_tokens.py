@@ -64,19 +64,22 @@ def test_overflow_names_the_giver_a_cycle_later_and_only_when_no_token_is_taken_
 
 
 @pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_gate_keeps_order_waits_for_tokens_and_gives_those_of_the_finished_command(seed: int, depth: int) -> None:
-    dut, chooser = TokenGate(Load, depth, HardwareConfig()), random.Random(seed)
+def test_gate_keeps_order_waits_for_tokens_and_gives_those_of_the_finished_command(seed: int, early: bool, depth: int) -> None:
+    """`early`: commands stand at the gate for a cycle before they are offered."""
+    dut, chooser = TokenGate(Load, depth, HardwareConfig(), early=early), random.Random(seed)
     queued: deque[dict[str, int]] = deque()
     running: deque[dict[str, int]] = deque()
     passed: list[int] = []
 
     async def bench(ctx: Any) -> None:
-        index, before = 0, None
+        index, before, fresh, offer = 0, None, True, {}
         for _ in range(600):
-            offer = {"wait": chooser.choice([0, 0, 1, 2, 5, 7]), "signal": chooser.randrange(8), "index": index}
+            if fresh or not early:
+                offer = {"wait": chooser.choice([0, 0, 1, 2, 5, 7]), "signal": chooser.randrange(8), "index": index}
             available = chooser.choice([0, 1, 7, 7, 7])
-            ctx.set(dut.source.valid, valid := chooser.random() < 0.6)
+            ctx.set(dut.source.valid, valid := chooser.random() < 0.6 and not (early and fresh))
             for name, value in offer.items():
                 ctx.set(dut.source.payload[name], value)
             ctx.set(dut.source.payload.operands.rows, index % 65536)
@@ -104,6 +107,7 @@ def test_gate_keeps_order_waits_for_tokens_and_gives_those_of_the_finished_comma
             if accepted:
                 passed.append(queued[0]["index"])
                 running.append(queued.popleft())
+            fresh = bool(taken)
             if taken:
                 queued.append(offer)
                 index += 1
