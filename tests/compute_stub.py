@@ -42,7 +42,7 @@ class ComputeStub(wiring.Component):
         refuse = (noise[3], noise[7] & noise[1]) if self._stalls else (0, 0)
         write, chunks, words = self.load_write.payload, buffer_chunks(self._config), buffer_words(self._config)
         memories = {}
-        for buffer in Buffer:
+        for buffer in words:
             shape = data.ArrayLayout(self._config.bus_bits, chunks[buffer])
             m.submodules[buffer.name.lower()] = memories[buffer] = memory.Memory(shape=shape, depth=words[buffer], init=[])
             port = memories[buffer].write_port(granularity=1)
