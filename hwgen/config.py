@@ -40,7 +40,7 @@ class Machine(Enum):
 
 
 # Parameters that name nothing while they have these values: hardware with them is the same as before they existed.
-OPTIONS: Mapping[str, object] = {"activation_tables": 0, "output_gaps": False, "machine": Machine.PARALLEL}
+OPTIONS: Mapping[str, object] = {"activation_tables": 0, "output_gaps": False, "weight_decoder": False, "machine": Machine.PARALLEL}
 
 
 def _is_power_of_two(value: int) -> bool:
@@ -54,8 +54,9 @@ class HardwareConfig:
     out_lanes (M): output channels computed at once. in_lanes (N): products per output channel and cycle; also the bytes of an
     activation word. A weight word holds `weight_rows` rows of N bytes, a parameter word `weight_rows` records. counters: where the
     cycles went can be read off the machine; without them only `cycles` and `commands` count. activation_tables: how many tables of 256
-    codes lie on chip at once; 0 builds none. output_gaps: results may be written with gaps between columns, for enlargements. machine:
-    see docs/accelerator.md, "the serial machine".
+    codes lie on chip at once; 0 builds none. output_gaps: results may be written with gaps between columns, for enlargements.
+    weight_decoder: weights of few bits lie packed in memory and are unpacked on their way into the weight buffer. machine: see
+    docs/accelerator.md, "the serial machine".
     """
 
     name: str = "custom"
@@ -77,6 +78,7 @@ class HardwareConfig:
     counters: bool = True
     activation_tables: int = 0
     output_gaps: bool = False
+    weight_decoder: bool = False
     machine: Machine = Machine.PARALLEL
 
     def __post_init__(self) -> None:
@@ -120,6 +122,7 @@ class HardwareConfig:
             ("watchdog_bits", self.watchdog_bits == 32, "32 in the serial machine"),
             ("counters", not self.counters, "false in the serial machine"),
             ("activation_tables", not self.activation_tables, "0 in the serial machine"),
+            ("weight_decoder", not self.weight_decoder, "false in the serial machine"),
         ]
 
     @property

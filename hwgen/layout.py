@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS, TABLE_LANES
+from hwgen.config import PARAMETER_BYTES, PARAMETER_OFFSETS, PARAMETERS, TABLE_LANES, HardwareConfig
 from hwgen.errors import CapacityError
+from hwgen.packing import WeightFormat, narrowest, pack, packed_words
 
 Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
@@ -145,8 +146,37 @@ class PackedLayout:
 Layout = BlockedLayout | PackedLayout
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WeightImage:
+    """What LOAD brings into the weight buffer: `data` in memory, packed in `format`, which fills `words` of the buffer."""
+
+    format: WeightFormat
+    data: bytes
+    words: int
+
+
+def packed_format(sets: Int8Array, config: HardwareConfig) -> tuple[WeightFormat, int]:
+    """How the sets (sets, M, N) are stored, and how many words of the buffer their image fills: with a decoder as narrow as the weights allow,
+    but no format whose last bus word, which may hold more weights than there are, would need more than the buffer."""
+    own = len(sets) * config.weight_load_cycles
+    kind = narrowest(sets) if config.weight_decoder else WeightFormat.INT8
+    chunks = config.weight_word_bytes // config.bus_bytes
+    while True:
+        words = -(-packed_words(own * chunks, kind) * kind.digits // chunks)
+        if words == own or words <= config.weight_words:
+            return kind, words
+        kind = next(other for other in (WeightFormat.TERNARY, WeightFormat.INT2, WeightFormat.INT4, WeightFormat.INT8) if other.digits < kind.digits)
+
+
+def weight_image(sets: Int8Array, config: HardwareConfig) -> WeightImage:
+    """(sets, M, N) -> their image."""
+    kind, words = packed_format(sets, config)
+    data = pack(sets, kind, config.bus_bytes) if kind else weight_bytes(sets)
+    return WeightImage(format=kind, data=data, words=words)
+
+
 def weight_bytes(sets: Int8Array) -> bytes:
-    """(sets, M, N) -> the image that LOAD brings into the weight buffer."""
+    """(sets, M, N) -> the image in memory of weights that are not packed."""
     return np.ascontiguousarray(sets).tobytes()
 
 

@@ -24,6 +24,7 @@ from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
+from hwgen.packing import WeightFormat
 
 
 class Builder:
@@ -254,6 +255,19 @@ def random_graph(
     """`tables`, `moves`, `gaps`: whether functions of one value, parts of an image, enlargements may be among the nodes."""
     builder = Builder(seed, multiplier_bits=multiplier_bits, rounding=rounding, tables=tables, moves=moves, gaps=gaps)
     return builder.grow(builder.r.randint(1, nodes))
+
+
+def with_few_bits(graph: Graph, seed: int = 0) -> Graph:
+    """The same network with weights of any format, a convolution each."""
+    rng = np.random.default_rng(seed)
+    nodes = []
+    for node in graph.nodes:
+        kind = WeightFormat(int(rng.integers(len(WeightFormat))))
+        if isinstance(node.op, Conv) and kind is not WeightFormat.INT8:
+            levels = [level for level in range(kind.low, kind.high + 1) if level or kind is not WeightFormat.BINARY]
+            node = replace(node, op=replace(node.op, weight=rng.choice(np.array(levels, np.int8), node.op.weight.shape)))
+        nodes.append(node)
+    return replace(graph, nodes=tuple(nodes))
 
 
 def with_wide_weights(graph: Graph, seed: int = 0) -> Graph:

@@ -19,7 +19,7 @@ import traceback
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from random_graphs import random_graph
+from random_graphs import random_graph, with_few_bits
 from system_support import check_on_rtl
 
 from hwgen.arith import MULTIPLIER_BITS, Rounding
@@ -61,6 +61,7 @@ def random_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS) -> Hard
                 counters=r.random() < 0.7,
                 activation_tables=options.choice(ACTIVATION_TABLES),
                 output_gaps=options.random() < 0.5,
+                weight_decoder=options.random() < 0.6,
             )
             if config.multipliers <= most_multipliers:
                 return config
@@ -95,6 +96,8 @@ def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int
     """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
     new = {"tables": config.activation_tables > 0, "moves": seed % 2 == 1, "gaps": config.output_gaps}
     graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, **new)
+    if config.weight_decoder:
+        graph = with_few_bits(graph, seed)
     try:
         network = compile_network(graph, config)
     except CapacityError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from random_graphs import random_graph
+from random_graphs import random_graph, with_few_bits
 
 from hwgen.arith import Rounding
 from hwgen.build import verilog
@@ -39,9 +39,9 @@ SMALL = replace(PRESETS["16x16"], accumulator_depth=16, weight_words=2048, param
 CONFIGS = {
     "4x4": replace(with_array(SMALL, "4x4"), multiplier_bits=24),
     "8x8": replace(with_array(SMALL, "8x8"), multiplier_bits=0, bus_bits=32, address_bits=40),
-    "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP, activation_tables=2, output_gaps=True),
-    "16x8": replace(with_array(SMALL, "16x8"), multiplier_bits=12),
-    "wishbone": replace(with_array(SMALL, "4x4"), bus=Bus.WISHBONE, address_bits=40),
+    "8x16": replace(with_array(SMALL, "8x16"), requantize_lanes=2, rounding=Rounding.HALF_UP, activation_tables=2, output_gaps=True, weight_decoder=True),
+    "16x8": replace(with_array(SMALL, "16x8"), multiplier_bits=12, weight_decoder=True),
+    "wishbone": replace(with_array(SMALL, "4x4"), bus=Bus.WISHBONE, address_bits=40, weight_decoder=True),
     "serial": replace(PRESETS["up5k"], activation_words=8192, weight_words=1024, parameter_words=32, accumulator_depth=16, output_gaps=True),
 }
 
@@ -121,6 +121,8 @@ def several_outputs_and_residuals(config: HardwareConfig) -> CompiledNetwork:
     most_cycles = 8000 if config.machine is Machine.PARALLEL else 32_000
     for seed in range(3000):
         graph = random_graph(seed, nodes=7, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
+        if config.weight_decoder:
+            graph = with_few_bits(graph, seed)
         kinds = [value.type for value in graph.values.values()]
         if len(graph.outputs) < 3 or min(min(kind.height, kind.width) for kind in kinds) < 3 or min(kind.channels for kind in kinds) < 5:
             continue

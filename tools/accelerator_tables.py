@@ -44,6 +44,7 @@ PARAMETERS = {
     "output_gaps": "whether results may be written with gaps between columns, which enlargements need",
     "activation_tables": "tables of 256 codes that lie on chip at once, 0, 1, 2, 4 or 8; 0 builds none",
     "machine": "parallel, or the [serial machine](#the-serial-machine)",
+    "weight_decoder": "whether weights of few bits lie packed in memory and are unpacked on their way into the weight buffer",
     "counters": "whether the machine counts where its cycles go; without, only `cycles` and `commands`",
 }
 ERRORS = {
@@ -64,6 +65,11 @@ ERRORS = {
         "region base, offset, row length or (with several rows) row stride is no multiple of the bus word, or there are 0 rows or bytes",
     ),
     ErrorCode.BUFFER: ("load, store", "the row's buffer word", "the row reaches beyond the buffer, or the buffer does not exist"),
+    ErrorCode.FORMAT: (
+        "load",
+        "the row's buffer word",
+        "the weight format does not exist, or the buffer takes none; hardware without a decoder does not look at the format",
+    ),
     ErrorCode.TOKENS: ("the giving engine", "0", "a 256th token was given that nobody had taken"),
 }
 # Lines of the example whose numbers follow from shapes alone: the same on every machine.

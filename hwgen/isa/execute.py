@@ -16,6 +16,7 @@ from hwgen.isa.instructions import Conv, Load, Store, chain_lanes, in_different_
 from hwgen.isa.machine import ADDRESS_MASK, Memories, ProgramError
 from hwgen.isa.registers import ErrorCode
 from hwgen.layout import Int64Array
+from hwgen.packing import WeightFormat, unpack
 
 LARGEST_PIXEL_TILE = (1 << 16) - 1  # what the field pixels_per_tile holds
 
@@ -234,6 +235,15 @@ def _add_residual(c: Conv, config: HardwareConfig, a: Int64Array, b: Int64Array)
     return y
 
 
+def _check_format(command: Load, index: int, config: HardwareConfig) -> WeightFormat:
+    if command.format and not config.weight_decoder:
+        raise HwgenError(f"LOAD command: format {command.format} needs hardware with weight_decoder; found {command}")
+    if command.format and (command.format not in list(WeightFormat) or command.destination != Buffer.WEIGHT):
+        detail = f"format must be 0 (int8), or for the weight buffer up to {max(WeightFormat)}, not {command.format}"
+        raise ProgramError(ErrorCode.FORMAT, index, command.buffer_address, detail)
+    return WeightFormat(command.format)
+
+
 def _check_transfer(command: Load | Store, index: int, memories: Memories, words: int, word_bytes: int) -> None:
     bus = memories.config.bus_bytes
     strided = command.memory_row_stride if command.rows > 1 else 0
@@ -241,7 +251,7 @@ def _check_transfer(command: Load | Store, index: int, memories: Memories, words
         raise ProgramError(ErrorCode.ALIGNMENT, index, command.memory_offset, f"offsets and lengths must be multiples of {bus} bytes and not 0")
     region = memories.regions.get(Region(command.region)) if command.region in list(Region) else None
     size = 0 if region is None else len(region)
-    per_row = -(-command.row_bytes // word_bytes)
+    per_row = -(-command.unpacked_bytes // word_bytes)
     for row in range(command.rows):
         first = command.memory_offset + row * command.memory_row_stride
         if first + command.row_bytes > size:
@@ -260,12 +270,14 @@ def run_load(command: Load, index: int, memories: Memories) -> None:
     if target is None:
         legal = ", ".join(str(int(buffer)) for buffer in buffers)
         raise ProgramError(ErrorCode.BUFFER, index, command.buffer_address, f"destination must be one of {legal}, not {command.destination}")
+    kind = _check_format(command, index, memories.config)
     _check_transfer(command, index, memories, *target.shape)
     memory, flat, word_bytes = memories.regions[Region(command.region)], target.view(np.uint8).reshape(-1), target.shape[1]
     for row in range(command.rows):
         first = command.memory_offset + row * command.memory_row_stride
         at = (command.buffer_address + row * command.buffer_row_stride) * word_bytes
-        flat[at : at + command.row_bytes] = memory[first : first + command.row_bytes]
+        row_bytes = unpack(memory[first : first + command.row_bytes], kind, memories.config.bus_bytes).view(np.uint8)
+        flat[at : at + len(row_bytes)] = row_bytes
 
 
 def run_store(command: Store, index: int, memories: Memories) -> None:

@@ -11,6 +11,7 @@ from typing import ClassVar, Self
 
 from hwgen.config import BANKS
 from hwgen.isa.fields import Buffer, Engine, Mode, Opcode, Reduce, Region, bits
+from hwgen.packing import WeightFormat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +63,21 @@ class _Transfer(_Tokens):
 
 @dataclass(frozen=True, kw_only=True)
 class Load(_Transfer):
-    """Memory to buffer. Each row starts at a buffer word; the buffer word's bytes lie in memory from the lowest lane up."""
+    """Memory to buffer. Each row starts at a buffer word; the buffer word's bytes lie in memory from the lowest lane up.
+
+    Weights of few bits lie packed in memory (hwgen.packing): a bus word of a row becomes as many bus words of the buffer as a byte holds
+    weights, so `row_bytes` bytes of memory fill `unpacked_bytes` bytes of the buffer.
+    """
 
     opcode = Opcode.LOAD
     engine = Engine.LOAD
     destination: int = bits(0, 16, 2, "buffer: 0 activation, 1 weight, 2 parameter, 3 table", default=Buffer.ACTIVATION)
+    format: int = bits(0, 24, 3, "how weights lie in memory: 0 int8, 1 int4, 2 int2, 3 ternary, 4 binary; 0 for other buffers", option="weight_decoder")
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of the buffer that a row fills."""
+        return self.row_bytes * WeightFormat(self.format).digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +86,11 @@ class Store(_Transfer):
 
     opcode = Opcode.STORE
     engine = Engine.STORE
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of the buffer that a row takes."""
+        return self.row_bytes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Engine
+from hwgen.packing import WeightFormat
 
 QUEUE_DEPTH = {Engine.LOAD: 4, Engine.COMPUTE: 2, Engine.STORE: 2}  # commands that wait; more loads, so that they run ahead
 RECORDS_AHEAD = 2  # records that the program fetch asks for before they are needed
@@ -20,6 +21,7 @@ READ_CYCLES = 2  # from a pixel's read to its words: the buffer's cycle, and a r
 SET_READ_CYCLES = 1  # from the read of a weight or parameter word to the word
 ROUTE_CYCLES = 3  # from its words to its operands
 TREE_LEVELS_PER_REGISTER = 2
+DECODER_SLOTS = 4  # bus words of unpacked weights that are written at once, where a word of the weight buffer holds so many
 TABLE_CYCLES = 3  # from a code to its entry: the memory's cycle, a register behind it, one behind the choice in the word
 
 
@@ -55,3 +57,22 @@ SERIAL_STEP_CYCLES = 2  # to the next row
 SERIAL_CONV_CYCLES = 6  # addresses of a CONV
 SERIAL_OUTPUT_CYCLES = 2  # between the operands of two outputs
 SERIAL_TILE_CYCLES = 10  # before the first output of a tile, and behind its last
+
+
+def decoder_slots(config: HardwareConfig) -> int:
+    """Bus words that a cycle may add to one word of the weight buffer."""
+    return min(DECODER_SLOTS, config.weight_word_bytes // config.bus_bytes)
+
+
+def decode_cycles(config: HardwareConfig, kind: WeightFormat, first: int, end: int) -> int:
+    """In which bus words `first` to `end` - 1 of a row are written. A bus word becomes `digits` ones, which leave in groups that end at
+    multiples of `decoder_slots`; the row begins at one."""
+    if kind is WeightFormat.INT8:
+        return end - first
+    slots, digits = decoder_slots(config), kind.digits
+    each = [(digits * (word + 1) - 1) // slots - digits * word // slots + 1 for word in range(slots)]  # after `slots` bus words it begins anew
+
+    def begun(words: int) -> int:
+        return words // slots * sum(each) + sum(each[: words % slots])
+
+    return begun(end) - begun(first)

@@ -32,6 +32,7 @@ class ErrorCode(IntEnum):
     ALIGNMENT = 7  # address or length not a multiple of the bus word, or zero rows or bytes
     BUFFER = 8  # transfer beyond the end of a buffer
     TOKENS = 9  # an engine gave more than TOKEN_LIMIT tokens that nobody took
+    FORMAT = 10  # weights packed in a way that there is not, or for a buffer that has no decoder before it
 
 
 @dataclass(frozen=True, kw_only=True)

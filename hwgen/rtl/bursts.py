@@ -11,12 +11,15 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import HardwareConfig
 from hwgen.isa.latency import BURST_BEATS
 from hwgen.rtl.axi import LENGTH_BITS, byte_bits
+from hwgen.rtl.command import packed_members
 from hwgen.rtl.rows import beat_bits, row_layout
 
 
 def burst_layout(config: HardwareConfig) -> data.StructLayout:
-    """`length` + 1 bus words from `address`, that belong at bus word `beat` of `buffer`; `last` burst of its command."""
-    return data.StructLayout({"address": config.address_bits, "length": LENGTH_BITS, "beat": beat_bits(config), "buffer": 2, "last": 1})
+    """`length` + 1 bus words from `address`, that belong at bus word `beat` of `buffer`; `last` burst of its command. With a decoder `format`,
+    and whether it is the `first` burst of its row: packed, `beat` means its place only there."""
+    members = {"address": config.address_bits, "length": LENGTH_BITS, "beat": beat_bits(config), "buffer": 2, "last": 1}
+    return data.StructLayout({**members, **packed_members(config)})
 
 
 class BurstSplitter(wiring.Component):
@@ -59,6 +62,11 @@ class BurstSplitter(wiring.Component):
             free.eq(~busy | self.bursts.ready),
             self.rows.ready.eq(free & final),
         ]
+        if self._config.weight_decoder:
+            kind, begins = Signal.like(row.format), Signal()
+            m.d.comb += [burst.format.eq(kind), burst.first.eq(begins)]
+            with m.If(free):
+                m.d.sync += [begins.eq(final), kind.eq(Mux(final, row.format, kind))]
         with m.If(free):
             with m.If(final):
                 m.d.sync += [busy.eq(self.rows.valid), final.eq(~self.rows.valid | (row_page[: len(row_end_page)] == row_end_page))]

@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Field, fields_of
 from hwgen.isa.instructions import Conv
+from hwgen.isa.latency import decoder_slots
 
 INDEX_BITS = 25  # position of a command in the program: 4 GiB of records
 _ENGINES = tuple(engine.name.lower() for engine in Engine)
@@ -75,7 +76,24 @@ def buffer_chunks(config: HardwareConfig) -> dict[Buffer, int]:
 def load_write_layout(config: HardwareConfig) -> data.StructLayout:
     """One bus word on its way into a buffer: bus word number `chunk` (lowest bytes first) of word `address` of `buffer`."""
     chunk_bits = max(1, ceil_log2(max(buffer_chunks(config).values())))
-    return data.StructLayout({"buffer": 2, "address": BUFFER_ADDRESS_BITS, "chunk": chunk_bits, "data": config.bus_bits})
+    place = {"buffer": 2, "address": BUFFER_ADDRESS_BITS, "chunk": chunk_bits}
+    return data.StructLayout({**place, "data": config.bus_bits, **packed_members(config)})
+
+
+def packed_members(config: HardwareConfig) -> dict[str, int]:
+    """What hardware with a decoder must know of a bus word: how its weights are packed, and whether it is the first of a row."""
+    return {"format": 3, "first": 1} if config.weight_decoder else {}
+
+
+def weight_write_layout(config: HardwareConfig) -> data.StructLayout:
+    """What the weight buffer takes at once. With a decoder up to `slots` bus words, at those places of group `group` of word `address` that
+    `mask` names; without, what the load engine writes."""
+    if not config.weight_decoder:
+        return load_write_layout(config)
+    slots = decoder_slots(config)
+    groups = buffer_chunks(config)[Buffer.WEIGHT] // slots
+    members = {"address": ceil_log2(config.weight_words), "group": ceil_log2(groups), "mask": slots, "data": slots * config.bus_bits}
+    return data.StructLayout(members)
 
 
 STORE_READ_LAYOUT = data.StructLayout({"address": BUFFER_ADDRESS_BITS})  # word of the activation buffer

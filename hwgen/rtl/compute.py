@@ -28,6 +28,7 @@ from hwgen.rtl.side_queue import SideQueue
 from hwgen.rtl.skid import Skid
 from hwgen.rtl.walker import Walker, pixel_layout
 from hwgen.rtl.weight_buffer import WeightBuffer
+from hwgen.rtl.weight_decoder import WeightDecoder
 from hwgen.rtl.weight_loader import WeightLoader
 from hwgen.rtl.writer import Writer
 
@@ -92,10 +93,14 @@ class ComputeEngine(wiring.Component):
         self.activations, self.weights, self.parameters = ActivationBuffer(c), WeightBuffer(c), ParameterBuffer(c)
         m.submodules.activations, m.submodules.weights, m.submodules.parameters = self.activations, self.weights, self.parameters
         load = self.load_write
-        buffers: list[Any] = [self.weights, self.parameters]
+        buffers: list[Any] = [self.parameters] if c.weight_decoder else [self.weights, self.parameters]
         if c.activation_tables:
             m.submodules.table = self.table = ActivationTable(c)
             buffers.append(self.table)
+        if c.weight_decoder:
+            self.decoder = decoder = WeightDecoder(c)
+            m.submodules.decoder = ResetInserter(self.abort)(decoder)
+            m.d.comb += [decoder.load.payload.eq(load.payload), self.weights.load_valid.eq(decoder.write_valid), self.weights.load.eq(decoder.write)]
         for buffer in buffers:
             m.d.comb += buffer.load.eq(load.payload)
         m.d.comb += [self.activations.load.payload.eq(load.payload), load.ready.eq(1)]
@@ -103,7 +108,10 @@ class ComputeEngine(wiring.Component):
             with m.Case(Buffer.ACTIVATION):
                 m.d.comb += [self.activations.load.valid.eq(load.valid), load.ready.eq(self.activations.load.ready)]
             with m.Case(Buffer.WEIGHT):
-                m.d.comb += self.weights.load_valid.eq(load.valid)
+                if c.weight_decoder:
+                    m.d.comb += [self.decoder.load.valid.eq(load.valid), load.ready.eq(self.decoder.load.ready)]
+                else:
+                    m.d.comb += self.weights.load_valid.eq(load.valid)
             with m.Case(Buffer.PARAMETER):
                 m.d.comb += self.parameters.load_valid.eq(load.valid)
             if c.activation_tables:

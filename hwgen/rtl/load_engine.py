@@ -41,6 +41,7 @@ class LoadEngine(wiring.Component):
     t + 5. A bus word taken from R in cycle t is written in cycle t + 1, or as soon as the buffer is ready; `done` rises in that cycle.
     With a memory that takes AR at once and answers one cycle later, one bus word per cycle: a single command of n bus words is done in
     cycle t + 6 + n; queued commands with rows of at least 4 bus words follow without a gap on R.
+    A bus word of packed weights stays as many cycles as the decoder takes to write it (isa.latency.decode_cycles).
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -94,4 +95,6 @@ class LoadEngine(wiring.Component):
                     address = Mux(beat.buffer == buffer, beat.beat >> shift, address)
                     chunk = Mux(beat.buffer == buffer, beat.beat[:shift], chunk)
             m.d.sync += [write.buffer.eq(beat.buffer), write.address.eq(address), write.chunk.eq(chunk), write.data.eq(beat.data), last.eq(beat.last)]
+            if self._config.weight_decoder:
+                m.d.sync += [write.format.eq(beat.format), write.first.eq(beat.first)]
         return m

@@ -13,12 +13,15 @@ from hwgen.isa.latency import OUTSTANDING_BURSTS
 from hwgen.rtl.address_stage import AddressStage
 from hwgen.rtl.axi import LENGTH_BITS, address_channel, byte_bits, read_channel
 from hwgen.rtl.bursts import burst_layout
+from hwgen.rtl.command import packed_members
 from hwgen.rtl.rows import beat_bits
 
 
 def read_beat_layout(config: HardwareConfig) -> data.StructLayout:
-    """One bus word from `address`, for bus word `beat` of `buffer`; `error`: the memory refused; `last` bus word of its command."""
-    return data.StructLayout({"data": config.bus_bits, "error": 1, "address": config.address_bits, "beat": beat_bits(config), "buffer": 2, "last": 1})
+    """One bus word from `address`, for bus word `beat` of `buffer`; `error`: the memory refused; `last` bus word of its command.
+    With a decoder `format`, and whether it is the `first` of its row."""
+    members = {"data": config.bus_bits, "error": 1, "address": config.address_bits, "beat": beat_bits(config), "buffer": 2, "last": 1}
+    return data.StructLayout({**members, **packed_members(config)})
 
 
 class ReadDma(wiring.Component):
@@ -94,6 +97,9 @@ class ReadDma(wiring.Component):
             self.load_beats.payload.buffer.eq(pending.burst.buffer),
             self.load_beats.payload.last.eq(pending.burst.last & self.r.payload.last),
         ]
+        if self._config.weight_decoder:
+            packed = self.load_beats.payload
+            m.d.comb += [packed.format.eq(pending.burst.format), packed.first.eq(pending.burst.first & (count == 0))]
         ready = Mux(pending.is_load, self.load_beats.ready, self.program_beats.ready)
         m.d.comb += [
             self.r.ready.eq(queue.r_rdy & (self.halt | ready)),

@@ -11,9 +11,11 @@ from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Region
+from hwgen.isa.instructions import Load
 from hwgen.isa.registers import ErrorCode
+from hwgen.packing import WeightFormat
 from hwgen.rtl.axi import LENGTH_BITS, byte_bits, region_layout, regions_layout
-from hwgen.rtl.command import INDEX_BITS, buffer_chunks, buffer_words, command_layout
+from hwgen.rtl.command import INDEX_BITS, buffer_chunks, buffer_words, command_layout, packed_members
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 
 
@@ -25,10 +27,23 @@ def beat_bits(config: HardwareConfig) -> int:
 
 def row_layout(config: HardwareConfig, words: int | None = None) -> data.StructLayout:
     """Bus words from byte `address` of memory to the one at `end` (low bits of its address, in bus words), which belong at bus word `beat` of
-    `buffer`; `last` row of its command. A row has at most `words` bus words, without that what the largest buffer holds."""
+    `buffer`; `last` row of its command; `format` in hardware with a decoder. A row has at most `words` bus words, without that what the
+    largest buffer holds."""
     end_bits = 1 + (beat_bits(config) if words is None else ceil_log2(words))  # so many tell the two addresses' distance
     end_bits = max(end_bits, LENGTH_BITS + 1)
-    return data.StructLayout({"address": config.address_bits, "end": end_bits, "beat": beat_bits(config), "buffer": 2, "last": 1})
+    members = {"address": config.address_bits, "end": end_bits, "beat": beat_bits(config), "buffer": 2, "last": 1}
+    return data.StructLayout({**members, **({"format": packed_members(config)["format"]} if config.weight_decoder else {})})
+
+
+def unpacked(length: Value, kind: Value) -> Value:
+    """`length` + 1 bus words of packed weights fill the result + 1 bus words of the buffer."""
+    result = length
+    for other in WeightFormat:
+        if other is not WeightFormat.INT8:
+            digits, fraction = other.digits, ceil_log2(other.digits)
+            power = 1 << fraction == digits
+            result = Mux(kind == other, Cat(C(digits - 1, fraction), length) if power else length * (digits - 1) + length + (digits - 1), result)
+    return Value.cast(result)
 
 
 class RowGenerator(wiring.Component):
@@ -41,7 +56,7 @@ class RowGenerator(wiring.Component):
     command : transfer to execute (`Load` or `Store`), with its position `index` in the program
     regions : windows of system memory; read 1 cycle after a command was accepted or a row was taken
     rows : checked rows, in order
-    fault : ALIGNMENT, REGION (both with the row's memory address) or BUFFER (with the row's buffer word); no more rows follow
+    fault : ALIGNMENT, REGION (both with the row's memory address), BUFFER or FORMAT (with the row's buffer word); no more rows follow
 
     Timing
     ------
@@ -51,6 +66,7 @@ class RowGenerator(wiring.Component):
 
     def __init__(self, config: HardwareConfig, command: type) -> None:
         self._config, self._low = config, byte_bits(config)
+        self._packed = config.weight_decoder and command is Load
         self._shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(config).items()}
         super().__init__(
             {
@@ -64,6 +80,9 @@ class RowGenerator(wiring.Component):
 
     def _buffer(self, transfer: data.View[Any]) -> Value:
         return transfer.destination if "destination" in transfer.shape().members else C(Buffer.ACTIVATION, 2)
+
+    def _is_known(self, buffer: Value) -> Value:
+        return buffer != len(Buffer) - 1 if Buffer.TABLE not in self._shifts else C(1, 1)
 
     def _first_beat(self, word: Value, buffer: Value) -> Value:
         """`word` counted in bus words; bits beyond the largest buffer are lost: `_exceeds_buffer` looks at `word` itself."""
@@ -83,19 +102,19 @@ class RowGenerator(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         """IDLE takes a command; ADD counts with offsets, CHECK with addresses; both make flags, by which a row is offered or reported."""
-        m = Module()
-        low = self._low
+        m, low = Module(), self._low
         held, index, region = Signal.like(self.command.payload), Signal(INDEX_BITS), Signal(region_layout(self._config))
         offset = Signal(33)  # a legal one fits 32 bits, and a stride is added to legal ones only
         word, failed_word, rows_left = Signal(BUFFER_ADDRESS_BITS + 1), Signal(BUFFER_ADDRESS_BITS + 1), Signal(16)
         length = Signal(33 - low)  # bus words of a row minus 1; below 0 where there are none
         last_offset = Signal(34 - low)  # of the row's last bus word, counted in bus words
-        last_beat = Signal(beat_bits(self._config) + 1)
+        last_beat = Signal(beat_bits(self._config) + (4 if self._packed else 1))  # where rows as long as the largest buffer could end
         misaligned, outside, overrun = Signal(), Signal(), Signal()
         row, transfer, buffer = self.rows.payload, self.command.payload, self._buffer(held)
         first_beat = Value.cast(self._first_beat(word, buffer))[: beat_bits(self._config)]
 
         m.d.comb += row.buffer.eq(buffer)
+        unknown_format = self._unknown_format(m, held)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.command.ready.eq(1)
@@ -108,13 +127,14 @@ class RowGenerator(wiring.Component):
                     for number in Region:
                         with m.Case(number):
                             m.d.sync += region.eq(self.regions[number])
-                m.d.sync += [last_offset.eq(offset[low:] + length[:-1]), row.beat.eq(first_beat), last_beat.eq(first_beat + length[: len(first_beat)])]
+                m.d.sync += [last_offset.eq(offset[low:] + length[:-1]), row.beat.eq(first_beat)]
+                m.d.sync += last_beat.eq(first_beat + self._filled(length[: len(first_beat)], held))
                 m.next = "CHECK"
             with m.State("CHECK"):
                 last_word = region.base[low:] + last_offset
                 unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
                 unknown, wraps = held.region >= len(Region), last_word[self._config.address_bits - low :].any()
-                known_buffer = buffer != len(Buffer) - 1 if Buffer.TABLE not in self._shifts else C(1, 1)
+                known_buffer = self._is_known(buffer)
                 m.d.sync += [
                     misaligned.eq(known_buffer & (unaligned | length[-1] | ~rows_left.any())),
                     outside.eq(known_buffer & (unknown | wraps | (last_offset >= region.size[low:]))),
@@ -124,7 +144,7 @@ class RowGenerator(wiring.Component):
                     *(offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)),
                 ]
                 m.next = "OFFER"
-            with m.State("OFFER"), m.If(~self._report(m, misaligned, outside, overrun, index, failed_word)):
+            with m.State("OFFER"), m.If(~self._report(m, unknown_format, misaligned, outside, overrun, index, failed_word)):
                 m.d.comb += self.rows.valid.eq(1)
                 with m.If(self.rows.ready):
                     m.next = "ADD"
@@ -132,12 +152,32 @@ class RowGenerator(wiring.Component):
                         m.next = "IDLE"
         return m
 
-    def _report(self, m: Module, misaligned: Value, outside: Value, overrun: Value, index: Value, word: Value) -> Value:
+    def _filled(self, length: Value, transfer: data.View[Any]) -> Value:
+        """Bus words minus 1 that a row of `length` + 1 takes in the buffer."""
+        return unpacked(length, transfer.format) if self._packed else length
+
+    def _unknown_format(self, m: Module, transfer: data.View[Any]) -> Value:
+        """Whether weights are packed in no known way, or for a buffer that there is but takes none. Their format goes on with the rows."""
+        if not self._packed:
+            return C(0, 1)
+        other_buffer = (transfer.format != 0) & (transfer.destination != Buffer.WEIGHT)
+        unknown = Signal()
+        m.d.comb += [
+            self.rows.payload.format.eq(transfer.format),
+            unknown.eq(self._is_known(transfer.destination) & (other_buffer | (transfer.format >= len(WeightFormat)))),
+        ]
+        return unknown
+
+    def _report(self, m: Module, unknown_format: Value, misaligned: Value, outside: Value, overrun: Value, index: Value, word: Value) -> Value:
         """Reports what is wrong with the row at hand; says whether anything is."""
+        if self._packed:
+            with m.If(unknown_format):
+                m.d.comb += report(self.fault, ErrorCode.FORMAT, index, word)
+            misaligned, outside, overrun = (flag & ~unknown_format for flag in (misaligned, outside, overrun))
         with m.If(misaligned):
             m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, self.rows.payload.address)
         with m.Elif(outside):
             m.d.comb += report(self.fault, ErrorCode.REGION, index, self.rows.payload.address)
         with m.Elif(overrun):
             m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
-        return misaligned | outside | overrun
+        return (misaligned | outside | overrun | unknown_format) if self._packed else misaligned | outside | overrun

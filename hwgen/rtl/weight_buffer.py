@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.rtl.command import load_write_layout
+from hwgen.rtl.command import weight_write_layout
 
 
 class WeightBuffer(wiring.Component):
-    """Members: `load_valid`, `load` write one bus word; `enable`, `address` read; `rows` is the answer.
+    """Members: `load_valid`, `load` write one bus word (see `weight_write_layout`); `enable`, `address` read; `rows` is the answer.
 
     Timing: `rows` follows `enable` by one cycle. Reading and loading never wait for each other.
     """
@@ -23,7 +23,7 @@ class WeightBuffer(wiring.Component):
         super().__init__(
             {
                 "load_valid": In(1),
-                "load": In(load_write_layout(config)),
+                "load": In(weight_write_layout(config)),
                 "enable": In(1),
                 "address": In(ceil_log2(config.weight_words)),
                 "rows": Out(8 * config.in_lanes).array(config.weight_rows),
@@ -43,8 +43,12 @@ class WeightBuffer(wiring.Component):
             read.addr.eq(self.address),
             *(row.eq(read.data[k * len(row) : (k + 1) * len(row)]) for k, row in enumerate(self.rows)),
             write.addr.eq(self.load.address[: len(write.addr)]),
-            write.data.eq(self.load.data.replicate(chunks)),
+            write.data.eq(self.load.data.replicate(width // len(self.load.data))),
         ]
         with m.If(self.load_valid):
-            m.d.comb += write.en.eq(Cat(self.load.chunk == k for k in range(chunks)) if chunks > 1 else 1)
+            if c.weight_decoder:
+                slots = len(self.load.mask)
+                m.d.comb += write.en.eq(Cat(Mux(self.load.group == group, self.load.mask, 0) for group in range(chunks // slots)))
+            else:
+                m.d.comb += write.en.eq(Cat(self.load.chunk == k for k in range(chunks)) if chunks > 1 else 1)
         return m

@@ -13,6 +13,7 @@ from hwgen.isa.instructions import Conv as ConvCommand
 from hwgen.isa.machine import ADDRESS_MASK
 from hwgen.layout import Int64Array, PackedLayout
 from hwgen.ops.conv import Conv
+from hwgen.packing import WeightFormat, narrowest
 from hwgen.schedule.jobs import Job, parameter_sets
 from hwgen.schedule.prepare import Positions, blocks_of
 
@@ -28,9 +29,11 @@ def _full_weight(op: Conv, positions: Positions, width: int) -> IntArray:
 
 
 def _tiled(weight: IntArray, config: HardwareConfig) -> IntArray:
-    """(C_out, ...) -> (tiles, M, ...), zero rows at the end."""
+    """(C_out, ...) -> (tiles, M, ...). The parameters of rows at the end, which have no channel, give zero whatever their weights are: these
+    are zero too, or one where all others are 1 and -1 and can be stored without zeros."""
     tiles = -(-len(weight) // config.out_lanes)
-    padded = np.zeros((tiles * config.out_lanes, *weight.shape[1:]), weight.dtype)
+    fill = int(config.weight_decoder and narrowest(weight) is WeightFormat.BINARY)
+    padded = np.full((tiles * config.out_lanes, *weight.shape[1:]), fill, weight.dtype)
     padded[: len(weight)] = weight
     return padded.reshape(tiles, config.out_lanes, *weight.shape[1:])
 

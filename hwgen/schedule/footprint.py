@@ -103,7 +103,7 @@ def conv_writes(command: Conv, config: HardwareConfig) -> tuple[Interval, ...]:
 
 def buffer_words(command: Load | Store, word_bytes: int) -> tuple[Interval, ...]:
     """Words of the buffer that a transfer touches."""
-    length = -(-command.row_bytes // word_bytes)
+    length = -(-command.unpacked_bytes // word_bytes)
     stride, first = command.buffer_row_stride, command.buffer_address
     if command.rows > MOST_INTERVALS or stride <= length:
         return ((first, first + (command.rows - 1) * stride + length),)

@@ -13,7 +13,7 @@ from hwgen.isa.execute import longest_pixel_tile
 from hwgen.isa.fields import Mode
 from hwgen.isa.instructions import Conv
 from hwgen.isa.machine import ADDRESS_MASK
-from hwgen.layout import Int8Array, Int64Array
+from hwgen.layout import Int8Array, Int64Array, packed_format
 from hwgen.ops.integer import weight_parts
 
 
@@ -40,7 +40,14 @@ class Job:
         return max(1, len(self.parts))
 
     def weight_words(self, config: HardwareConfig) -> int:
-        return 0 if self.weights is None else len(self.weights) * self.runs * config.weight_load_cycles
+        """Of the weight buffer."""
+        return sum(packed_format(part, config)[1] for part in self.parts)
+
+    def stored_bytes(self, config: HardwareConfig) -> int:
+        """Bytes of memory of weights and parameters."""
+        formats = [packed_format(part, config) for part in self.parts]
+        weights = sum(words * config.weight_word_bytes // kind.digits for kind, words in formats)
+        return weights + self.parameter_words(config) * config.parameter_word_bytes
 
     def parameter_words(self, config: HardwareConfig) -> int:
         return len(self.parameters["bias"]) * config.weight_load_cycles

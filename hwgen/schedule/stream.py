@@ -10,7 +10,9 @@ from hashlib import blake2b
 from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
-from hwgen.layout import parameter_bytes, table_bytes, weight_bytes
+from hwgen.isa.latency import decode_cycles
+from hwgen.layout import parameter_bytes, table_bytes, weight_image
+from hwgen.packing import WeightFormat
 from hwgen.schedule.cost import command_cycles
 from hwgen.schedule.footprint import Interval, buffer_words, conv_reads, conv_writes, sides
 from hwgen.schedule.hazards import Hazards, latest
@@ -112,13 +114,14 @@ class Streamer:
 
     def compute(self, job: Job) -> None:
         """A CONV, and before it the loads of what it needs and the buffers do not hold."""
-        images = {Buffer.PARAMETER: (parameter_bytes(dict(job.parameters)), job.parameter_words(self.config))}
+        images = {Buffer.PARAMETER: (parameter_bytes(dict(job.parameters)), job.parameter_words(self.config), WeightFormat.INT8)}
         if job.parts:
             (weights,) = job.parts
-            images[Buffer.WEIGHT] = (weight_bytes(weights), job.weight_words(self.config))
+            image = weight_image(weights, self.config)
+            images[Buffer.WEIGHT] = (image.data, image.words, image.format)
         if job.table is not None:
-            images[Buffer.TABLE] = (table_bytes(job.table, self.config.bus_bytes), job.table_words)
-        places = {buffer: self._bring(buffer, data, words) for buffer, (data, words) in sorted(images.items(), key=lambda item: item[0])}
+            images[Buffer.TABLE] = (table_bytes(job.table, self.config.bus_bytes), job.table_words, WeightFormat.INT8)
+        places = {buffer: self._bring(buffer, *image) for buffer, image in sorted(images.items(), key=lambda item: item[0])}
         addresses = {"weight_address": Buffer.WEIGHT, "parameter_address": Buffer.PARAMETER, "table_address": Buffer.TABLE}
         command = job.command.altered(**{name: places.get(buffer, 0) for name, buffer in addresses.items()})
         step = (Engine.COMPUTE, len(self.steps[Engine.COMPUTE]))
@@ -126,18 +129,19 @@ class Streamer:
             self._touch(conv_reads(command, self.config), step, writes=False),
             self._touch(conv_writes(command, self.config), step, writes=True),
         ]
-        for buffer, (_, words) in images.items():
+        for buffer, (_, words, _) in images.items():
             waits.append(self.hazards.access(buffer, ((places[buffer], places[buffer] + words),), step, writes=False))
         self.steps[Engine.COMPUTE].append(_Step(command, latest(*waits)))
 
-    def _bring(self, buffer: Buffer, data: bytes, words: int) -> int:
+    def _bring(self, buffer: Buffer, data: bytes, words: int, kind: WeightFormat) -> int:
         """Address in the buffer, after a LOAD if it is not there. Equal contents are one."""
-        key = blake2b(data, digest_size=16).digest()
+        key = blake2b(data, digest_size=16, person=bytes([kind])).digest()
         ring = self.weights.rings[buffer]
         address = ring.find(key)
         if address is None:
             address = ring.place(words, key)
-            load = Load(destination=buffer, region=Region.WEIGHTS, memory_offset=self.weights.offset(data, key), buffer_address=address, row_bytes=len(data))
+            offset = self.weights.offset(data, key)
+            load = Load(destination=buffer, region=Region.WEIGHTS, memory_offset=offset, buffer_address=address, row_bytes=len(data), format=kind)
             step = (Engine.LOAD, len(self.steps[Engine.LOAD]))
             self.steps[Engine.LOAD].append(_Step(load, self.hazards.access(buffer, ((address, address + words),), step, writes=True)))
         return address
@@ -154,7 +158,9 @@ class Streamer:
         if isinstance(command, Conv):
             return command_cycles(command, self.config)
         assert isinstance(command, Load | Store)
-        return command.rows * max(command.row_bytes // self.config.bus_bytes, 3)
+        words = command.row_bytes // self.config.bus_bytes
+        written = decode_cycles(self.config, WeightFormat(command.format), 0, words) if isinstance(command, Load) else words
+        return command.rows * max(words, written, 3)
 
 
 def _assign_tokens(steps: dict[Engine, list[_Step]], plans: Mapping[Engine, Sequence[Plan]]) -> None:

@@ -16,6 +16,7 @@ from hwgen.errors import CapacityError
 from hwgen.isa import latency
 from hwgen.isa.fields import COMMAND_BYTES, Engine
 from hwgen.isa.instructions import Command, Conv, Load, Store
+from hwgen.packing import WeightFormat
 from hwgen.schedule import serial
 from hwgen.schedule.cost import command_cycles
 
@@ -38,6 +39,22 @@ class Prediction:
     spans: tuple[Span, ...]
     total_cycles: int
     reads_until: int
+
+
+class _Arrivals:
+    """Bus words of loads between R and the buffers: one may wait beside the port while the one before it is being written."""
+
+    def __init__(self) -> None:
+        self.wait_free = self.write_free = 0  # cycles from which a bus word is taken from R, and from which one is written
+
+    def take(self, offered: int, cycles: tuple[int, int, int]) -> int:
+        """A burst whose first bus word is on R from cycle `offered` on; returns the cycle in which its last one is taken. `cycles`: how long
+        it is written, and how long its bus words but the last one, and but the last two."""
+        first = max(offered, self.wait_free)
+        begin = max(first + 1, self.write_free)
+        written, but_one, but_two = cycles
+        self.write_free, self.wait_free = begin + written, begin + but_one
+        return first if but_one == 0 else begin + but_two
 
 
 def _bursts(first_beat: int, beats: int) -> Iterator[int]:
@@ -100,6 +117,7 @@ class _Machine:
         self.read_next = _NEVER  # next cycle in which the read DMA can do something
         self.under_way: deque[int] = deque()  # last bus word of the bursts that the read DMA has accepted
         self.loads: deque[tuple[int, int]] = deque()  # (command, bursts left)
+        self.arrivals, self.writing = _Arrivals(), deque[tuple[int, int, int]]()  # `cycles` of each burst of loads
         self.compute_free, self.compute_end = 0, -1
         self.store = _Source()
         self.stores: deque[tuple[int, int]] = deque()  # (command, bursts left)
@@ -164,11 +182,12 @@ class _Machine:
 
     def _read(self, source: _Source, now: int) -> None:
         """A burst: its bus words follow those of the bursts before it."""
-        self.bus_free = max(now + 1 + self.latency_cycles, self.bus_free) + source.bursts.popleft()
+        offered, beats = max(now + 1 + self.latency_cycles, self.bus_free), source.bursts.popleft()
         source.burst_from = now + 1
+        self.bus_free = 1 + (self.arrivals.take(offered, self.writing.popleft()) if source is self.load else offered + beats - 1)
         self.under_way.append(self.bus_free - 1)
         if source is self.load:
-            self._burst_done(self.loads, self.bus_free)
+            self._burst_done(self.loads, self.arrivals.write_free - 1)
         elif not source.bursts:
             self.records.append(self.bus_free - 1)
             self._take_over()
@@ -252,6 +271,8 @@ class _Machine:
             rows = [list(row) for row in self._rows(command)]
             source.accept(now, rows)
             transfers.append((index, sum(len(row) for row in rows)))
+            if isinstance(command, Load):
+                self.writing.extend(cycles for row in rows for cycles in self._write_cycles(WeightFormat(command.format), row))
             self.wake(source.row_from)
         else:
             assert isinstance(command, Conv)
@@ -266,6 +287,14 @@ class _Machine:
         bus = self.config.bus_bytes
         for row in range(command.rows):
             yield _bursts((command.memory_offset + row * command.memory_row_stride) // bus, command.row_bytes // bus)
+
+    def _write_cycles(self, kind: WeightFormat, row: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """For each burst of a row what `_Arrivals.take` asks for."""
+        first = 0
+        for beats in row:
+            written, but_one, but_two = (latency.decode_cycles(self.config, kind, first, max(first, first + beats - less)) for less in range(3))
+            yield written, but_one, but_two
+            first += beats
 
     def _done(self, index: int, cycle: int) -> None:
         command = self.commands[index]

@@ -141,9 +141,7 @@ def _work(operation: Operation, load: Workload) -> Work:
         boxes=tuple(output_box(job.command, views[operation.output], load.config) for job in jobs),
         nominal=Views(input=views[operation.input], output=views[operation.output], residual=residual),
         cycles=sum(job.runs * command_cycles(job.command, load.config) for job in jobs),
-        weight_bytes=sum(
-            job.weight_words(load.config) * load.config.weight_word_bytes + job.parameter_words(load.config) * load.config.parameter_word_bytes for job in jobs
-        ),
+        weight_bytes=sum(job.stored_bytes(load.config) for job in jobs),
     )
 
 

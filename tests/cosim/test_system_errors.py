@@ -19,6 +19,7 @@ from hwgen.isa.machine import Memories, ProgramError
 from hwgen.isa.program import encode
 from hwgen.isa.registers import ErrorCode
 from hwgen.isa.simulate import simulate
+from hwgen.packing import WeightFormat
 from hwgen.schedule.compile import CompiledNetwork
 
 SEQUENCER = 3
@@ -45,24 +46,35 @@ def faulty_programs(network: CompiledNetwork) -> dict[str, bytes]:
         program[index * COMMAND_BYTES] = value
         return bytes(program)
 
-    return {
-        "unknown command at the start": opcode(0, 0x7F),
-        "unknown command in the middle": opcode(len(commands) // 2, 0),
-        "unknown command instead of END": opcode(len(commands) - 1, 0xFF),
-        "misaligned length": patched(weights, row_bytes=commands[weights].row_bytes + 1),
-        "misaligned offset": patched(last_store, memory_offset=commands[last_store].memory_offset + 2),
-        "no bytes": patched(0, row_bytes=0),
-        "no rows": patched(last_store, rows=0),
-        "weights beyond their buffer": patched(weights, buffer_address=c.weight_words - 1),
-        "a store beyond the buffer": patched(last_store, buffer_address=c.activation_words),
-        "a buffer that does not exist": patched(weights, destination=3),
-        "a region that does not exist": patched(last_store, region=7),
-        "a load behind its region": patched(weights, memory_offset=len(network.weights)),
-        "a store behind its region": patched(last_store, memory_offset=network.region_bytes()[Region.OUTPUT]),
-        "an offset that wraps": patched(last_store, memory_offset=(1 << 32) - c.bus_bytes),
-        "a token that nobody gives": patched(last_conv, wait_compute=1),  # engines give none to themselves
-        "no END": network.program[:-COMMAND_BYTES],
-    }
+    packed = {}
+    if c.weight_decoder:
+        words = -(-commands[weights].row_bytes // c.weight_word_bytes)
+        packed = {
+            "a format that does not exist": patched(weights, format=len(WeightFormat)),
+            "parameters of few bits": patched(first(commands, Load, lambda load: load.destination == Buffer.PARAMETER), format=WeightFormat.TERNARY),
+            "weights too long when unpacked": patched(weights, format=WeightFormat.BINARY, buffer_address=c.weight_words - words),
+        }
+    return (
+        packed
+        | {
+            "unknown command at the start": opcode(0, 0x7F),
+            "unknown command in the middle": opcode(len(commands) // 2, 0),
+            "unknown command instead of END": opcode(len(commands) - 1, 0xFF),
+            "misaligned length": patched(weights, row_bytes=commands[weights].row_bytes + 1),
+            "misaligned offset": patched(last_store, memory_offset=commands[last_store].memory_offset + 2),
+            "no bytes": patched(0, row_bytes=0),
+            "no rows": patched(last_store, rows=0),
+            "weights beyond their buffer": patched(weights, buffer_address=c.weight_words - 1),
+            "a store beyond the buffer": patched(last_store, buffer_address=c.activation_words),
+            "a buffer that does not exist": patched(weights, destination=3),
+            "a region that does not exist": patched(last_store, region=7),
+            "a load behind its region": patched(weights, memory_offset=len(network.weights)),
+            "a store behind its region": patched(last_store, memory_offset=network.region_bytes()[Region.OUTPUT]),
+            "an offset that wraps": patched(last_store, memory_offset=(1 << 32) - c.bus_bytes),
+            "a token that nobody gives": patched(last_conv, wait_compute=1),  # engines give none to themselves
+            "no END": network.program[:-COMMAND_BYTES],
+        }
+    )
 
 
 def predicted_error(network: CompiledNetwork, program: bytes, entry: int = 0, **sizes: int) -> ProgramError:
@@ -82,7 +94,7 @@ def where(error: ProgramError, commands: tuple[Command, ...], places: MemoryMap,
     engine = SEQUENCER if program_alone or error.code is ErrorCode.WATCHDOG else int(guilty.engine)
     if error.code in (ErrorCode.WATCHDOG, ErrorCode.ALIGNMENT):
         return error.code, engine, error.command, None
-    if error.code is ErrorCode.BUFFER:
+    if error.code in (ErrorCode.BUFFER, ErrorCode.FORMAT):
         return error.code, engine, error.command, error.address
     region = Region.PROGRAM if program_alone else Region(guilty.region)
     return error.code, engine, error.command, (places.base(region, run) + error.address) % (1 << 32)

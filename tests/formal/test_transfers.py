@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 import pytest
-from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 from amaranth.utils import ceil_log2
 from formal.harness import Harness, accept, offer, requires_persistence
 from formal.prove import prove, refute
@@ -15,14 +15,16 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer, Region
 from hwgen.isa.instructions import Load, Store
 from hwgen.isa.latency import BURST_BEATS
+from hwgen.isa.registers import ErrorCode
+from hwgen.packing import WeightFormat
 from hwgen.rtl.axi import byte_bits, region_layout
 from hwgen.rtl.bursts import BurstSplitter
 from hwgen.rtl.command import buffer_chunks, buffer_words
-from hwgen.rtl.rows import RowGenerator, beat_bits, row_layout
+from hwgen.rtl.rows import RowGenerator, beat_bits, row_layout, unpacked
 
 CONFIGS = {
     "32-bit bus": HardwareConfig(out_lanes=4, in_lanes=4, activation_words=256, weight_words=64, parameter_words=16),
-    "128-bit bus, 40-bit addresses": HardwareConfig(out_lanes=16, in_lanes=16, address_bits=40),
+    "128-bit bus, 40-bit addresses, decoder": HardwareConfig(out_lanes=16, in_lanes=16, address_bits=40, weight_decoder=True),
 }
 OFFSET_BITS, WORD_BITS = 40, 32  # sums that never wrap: proven below
 
@@ -67,18 +69,31 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
 
     chunks, words = buffer_chunks(config), buffer_words(config)
     end, address = offset + held.row_bytes, Value.cast(region.base) + offset
+    packed = config.weight_decoder and command is Load
+    kind = held.format if packed else Const(0, 3)
+    digits = Signal(4, init=1)  # of a format that there is not as well
+    with h.m.Switch(kind):
+        for known_kind in WeightFormat:
+            with h.m.Case(known_kind):
+                h.d.comb += digits.eq(known_kind.digits)
+    unknown_format = (buffer < len(buffer_words(config))) & ((kind >= len(WeightFormat)) | ((kind != 0) & (buffer != Buffer.WEIGHT)))
     beats, beat = held.row_bytes >> low, by_buffer(buffer, {b: word << ceil_log2(chunks[b]) for b in words})
     aligned = ~Cat(region.base[:low], offset[:low], held.row_bytes[:low], Mux(held.rows > 1, held.memory_row_stride[:low], 0)).any()
     in_region = known & (end <= region.size) & (region.base + end <= 1 << config.address_bits)
-    in_buffer = (buffer < len(words)) & (beat + beats <= by_buffer(buffer, {b: words[b] * chunks[b] for b in words})) & (word < by_buffer(buffer, words))
+    in_buffer = (
+        (buffer < len(words)) & (beat + beats * digits <= by_buffer(buffer, {b: words[b] * chunks[b] for b in words})) & (word < by_buffer(buffer, words))
+    )
     legal = Signal()
-    h.d.comb += legal.eq(aligned & in_region & in_buffer & (held.row_bytes != 0) & (held.rows != 0))
+    h.d.comb += legal.eq(aligned & in_region & in_buffer & ~unknown_format & (held.row_bytes != 0) & (held.rows != 0))
 
     h.require((offset < 1 << 34) & (word < 1 << 26))  # nothing wraps here
     h.require(~rows.valid | (active & legal & ~stopped))
     row = rows.payload
     last_word = (address >> low) + beats - 1
     exact = (row.address == address) & (row.end == last_word[: len(row.end)]) & (row.beat == beat) & (row.buffer == buffer) & (row.last == (left == 1))
+    if packed:
+        exact &= row.format == kind
+        h.require(~dut.fault.valid | ((dut.fault.code == ErrorCode.FORMAT) == unknown_format))
     h.require(~rows.valid | exact)
     h.require(~dut.fault.valid | (active & ~legal))  # nothing legal is refused
     h.require(~dut.command.ready | (~active & ~stopped))  # every row of a command leaves before the next command is taken
@@ -88,7 +103,7 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     for name, value in {**shadows, "end": last_word[: len(row.end)], "beat": beat[: beat_bits(config)]}.items():
         h.shadow(name, value)
     length = (beats - 1)[: 33 - low]
-    last_beat = beat[: beat_bits(config)] + length[: beat_bits(config)]
+    last_beat = beat[: beat_bits(config)] + (Value.cast(unpacked(length[: beat_bits(config)], kind)) if packed else length[: beat_bits(config)])
     next_row = {"next_offset": offset + held.memory_row_stride, "next_word": word + held.buffer_row_stride, "next_left": left - 1}
     for name, value in {"length": length, "last_offset": ((offset >> low) + length[:-1])[: 34 - low], "last_beat": last_beat, **next_row}.items():
         h.shadow(name, value)
@@ -126,10 +141,17 @@ def splitter_harness(config: HardwareConfig, unaligned: bool = False) -> Harness
         h.d.sync += [row.eq(new), beats.eq(new_beats), active.eq(1)]
     with h.m.Elif(bursts.taken):
         h.d.sync += [row.address.eq(row.address + size * count), row.beat.eq(row.beat + count), beats.eq(beats - count), active.eq(count != beats)]
+    first = Signal()
+    with h.m.If(rows.taken | bursts.taken):
+        h.d.sync += first.eq(rows.taken)
     h.d.sync += waiting.eq(Mux(active & ~bursts.valid & ~waiting.all(), waiting + 1, 0))
 
     h.require(~bursts.valid | active)
     exact = (burst.address == row.address) & (burst.beat == row.beat) & (burst.buffer == row.buffer) & (burst.last == (row.last & (count == beats)))
+    if config.weight_decoder:
+        exact &= (burst.format == row.format) & (burst.first == first)
+        h.shadow("format", row.format)
+        h.shadow("first", first)
     h.require(~bursts.valid | exact)
     h.require(~bursts.valid | ((count <= beats) & (count <= room)))
     h.require(~bursts.valid | (burst.address[:12] + size * count <= 4096))

@@ -8,18 +8,19 @@ import pytest
 from hwgen.config import PRESETS
 from hwgen.errors import HwgenError
 from hwgen.isa.execute import check_conv, run_conv
-from hwgen.isa.fields import TOKEN_LIMIT, Mode, Reduce, Region
+from hwgen.isa.fields import TOKEN_LIMIT, Buffer, Mode, Reduce, Region
 from hwgen.isa.instructions import Conv, End, Load, Store
 from hwgen.isa.machine import Memories, ProgramError
 from hwgen.isa.program import encode
 from hwgen.isa.registers import ErrorCode
 from hwgen.isa.simulate import simulate
+from hwgen.packing import WeightFormat, unpack
 
 LOAD = Load(region=Region.INPUT, row_bytes=32)
 
 
-def run(*commands, tail=b"", size=64):
-    memories = Memories(config=PRESETS["16x16"])
+def run(*commands, tail=b"", size=64, config=PRESETS["16x16"]):
+    memories = Memories(config=config)
     memories.regions = {region: np.arange(size, dtype=np.uint8) for region in Region}
     memories.regions[Region.PROGRAM] = np.frombuffer(encode(commands) + tail, np.uint8)
     simulate(memories)
@@ -46,6 +47,45 @@ def test_errors_of_transfers(command, code, detail):
     with pytest.raises(ProgramError, match=detail) as caught:
         run(command, End())
     assert caught.value.code is code
+
+
+PACKED = replace(PRESETS["16x16"], weight_decoder=True)
+WEIGHTS = replace(LOAD, destination=Buffer.WEIGHT, row_bytes=16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "detail"),
+    [
+        ({"format": 5}, ErrorCode.FORMAT, "format must be 0"),
+        ({"format": 3, "destination": Buffer.ACTIVATION}, ErrorCode.FORMAT, "format must be 0"),
+        ({"format": 3, "destination": Buffer.PARAMETER, "row_bytes": 0}, ErrorCode.FORMAT, "format must be 0"),
+        ({"format": 3, "destination": 3}, ErrorCode.BUFFER, "destination must be"),
+        ({"format": 3, "row_bytes": 24}, ErrorCode.ALIGNMENT, "multiples of 16 bytes"),
+        ({"format": 3, "row_bytes": 80}, ErrorCode.REGION, "the row needs 80"),
+        ({"format": 3, "buffer_address": 4095}, ErrorCode.BUFFER, "the row needs 4097"),  # 80 bytes, words of 64
+        ({"format": 4, "rows": 2, "buffer_address": 4093, "buffer_row_stride": 2}, ErrorCode.BUFFER, "the row needs 4097"),
+    ],
+)
+def test_errors_of_packed_loads(changes, code, detail):
+    with pytest.raises(ProgramError, match=detail) as caught:
+        run(replace(WEIGHTS, **changes), End(), config=PACKED)
+    assert caught.value.code is code
+
+
+@pytest.mark.parametrize("kind", WeightFormat)
+def test_packed_rows_fill_as_many_bus_words_as_a_byte_holds_weights(kind):
+    memories = run(replace(WEIGHTS, format=kind, rows=2, memory_row_stride=32, buffer_address=3, buffer_row_stride=5), End(), config=PACKED)
+    flat = memories.weight.reshape(-1)
+    for row in range(2):
+        found = unpack(np.arange(32 * row, 32 * row + 16, dtype=np.uint8), kind, 16)
+        first = (3 + 5 * row) * 64
+        assert (flat[first : first + len(found)] == found).all()
+        assert not flat[first + len(found) : first + 5 * 64].any()
+
+
+def test_formats_need_a_decoder():
+    with pytest.raises(HwgenError, match="needs hardware with weight_decoder"):
+        run(replace(WEIGHTS, format=1), End())
 
 
 def test_unknown_command_and_missing_end():

@@ -4,8 +4,10 @@ from collections import Counter, deque
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
+import pytest
 from program_runner import random_codes, run_program
-from random_graphs import Builder, random_graph
+from random_graphs import Builder, random_graph, with_few_bits
 from schedule_support import memory_bytes, small, with_all_outputs
 
 from hwgen.config import PRESETS, SIDES
@@ -13,7 +15,10 @@ from hwgen.errors import CapacityError
 from hwgen.ir.types import TensorType
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Conv, End, Load, Store
+from hwgen.layout import packed_format
 from hwgen.ops.base import Window
+from hwgen.ops.conv import Conv as ConvOp
+from hwgen.packing import WeightFormat
 from hwgen.schedule.compile import compile_network
 from hwgen.schedule.footprint import buffer_words, conv_reads, conv_writes, sides
 from hwgen.schedule.memory import Home
@@ -26,9 +31,10 @@ def _programs():
     found = []
     for seed in range(40):
         array = ("4x4", "8x8", "4x16", "16x4")[seed % 4]
-        config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4, activation_tables=seed % 2)
+        config = small(array, activation_words=1 << 7 + seed % 3, weight_words=1 << 8 + seed % 4, activation_tables=seed % 2, weight_decoder=seed % 5 < 3)
         try:
             graph = random_graph(seed, nodes=5, tables=seed % 2 == 1)
+            graph = with_few_bits(graph, seed) if config.weight_decoder else graph
             found.append(compile_network(with_all_outputs(graph) if seed % 3 == 0 else graph, config))
         except CapacityError:
             continue
@@ -202,3 +208,42 @@ def test_a_network_with_more_layers_than_tokens():
         x = builder.conv(x, Window(kernel=(1, 1)), 8, dense=True)
     network = compile_network(builder.finish(x), replace(PRESETS["8x8"], weight_words=8192))
     assert run_program(network, random_codes(network, 1)) == []
+
+
+def _one_layer(kind, inputs, outputs):
+    """A fully connected layer with weights of one format."""
+    builder = Builder(1)
+    builder.values.clear()
+    builder.input = builder.value(TensorType(1, 1, inputs), builder.quantization())
+    graph = builder.finish(builder.conv(builder.input, Window(kernel=(1, 1)), outputs, dense=True))
+    levels = np.array([level for level in range(kind.low, kind.high + 1) if level or kind is not WeightFormat.BINARY], np.int8)
+    rng, (node,) = np.random.default_rng(3), [node for node in graph.nodes if isinstance(node.op, ConvOp)]
+    weight = rng.choice(levels, node.op.weight.shape)
+    weight.reshape(-1)[: len(levels)] = levels  # all of them occur
+    return graph.with_nodes(tuple(replace(n, op=replace(n.op, weight=weight)) if n is node else n for n in graph.nodes))
+
+
+@pytest.mark.parametrize("kind", WeightFormat)
+@pytest.mark.parametrize(("inputs", "outputs", "lanes_left"), [(64, 40, False), (60, 40, True)])
+def test_weights_take_as_many_bytes_as_their_values_ask_for(kind, inputs, outputs, lanes_left):
+    """Rows without a channel cost nothing; lanes without one hold zeros, which binary has not."""
+    stored = WeightFormat.TERNARY if lanes_left and kind is WeightFormat.BINARY else kind
+    graph, found = _one_layer(kind, inputs, outputs), {}
+    for decoder in (False, True):
+        network = compile_network(graph, small("8x8", weight_decoder=decoder))
+        loads = [c for c in network.commands if isinstance(c, Load) and c.destination == Buffer.WEIGHT]
+        assert {load.format for load in loads} == {stored if decoder else WeightFormat.INT8}
+        found[decoder] = sum(load.row_bytes for load in loads)
+        assert run_program(network, random_codes(network, 2)) == []
+    assert found[True] <= -(-found[False] // stored.digits) + 8 * len(loads)
+    assert found[True] * stored.digits >= found[False]
+
+
+def test_an_image_that_would_reach_beyond_the_buffer_takes_a_wider_format():
+    """16 words of a bus word each: ternary ones come in fives."""
+    config = small("4x4", weight_words=16, weight_decoder=True)
+    sets = np.zeros((4, 4, 4), np.int8)
+    assert packed_format(sets, config) == (WeightFormat.INT2, 16)
+    assert packed_format(sets[:3], config) == (WeightFormat.TERNARY, 15)
+    assert packed_format(sets + 1, config) == (WeightFormat.BINARY, 16)
+    assert packed_format(sets[:3] + 1, config) == (WeightFormat.BINARY, 16)
