@@ -70,7 +70,8 @@ def remedies(case: Case) -> Iterator[Remedy]:
     if case.op is not None and case.weights is not None:
         yield from _for_weights(case, case.op, case.weights)
     yield from _for_values(case)
-    if case.measure.stage.node is not None:  # what comes from outside cannot be equalized
+    stage = case.measure.stage
+    if stage.node is not None and not case.graph.is_output(stage.value):  # what comes from outside, or goes there, cannot be equalized
         yield from _by_channel(case)
 
 

@@ -137,6 +137,13 @@ def test_unequal_weights_behind_one_scale_are_told_from_their_numbers():
     assert "% of the error from its weights" in first.sentence and "--granularity channel" in first.sentence
 
 
+def test_what_leaves_the_network_cannot_be_equalized():
+    graph = chain()
+    graph.nodes[-1].op.weight[2] *= np.float32(100)
+    first = next(each for each in explain(network(graph, PER_TENSOR)).first if each.measure.stage.name == graph.nodes[-1].name)
+    assert first.remedy is None or first.remedy.name not in ("channel_range", "channel_scale")
+
+
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_a_clipped_range_is_named_first(monkeypatch, layer):
     graph, choose = chain(), quantizer.choose_range
