@@ -1,6 +1,7 @@
 # make demo    set up .venv, build the example, co-simulate it, say where the results lie
 # make test    the test suite             make lint     ruff and mypy
 # make regress the long tests             make bench    cycles, utilization and lost cycles of every network and array
+# make accuracy what quantization costs, beside goals and other tools
 # make measure scores and exactness of every network at hand
 # make clean   remove what was made here
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 OUT := out/digits
 EXAMPLE := examples/digits
 
-.PHONY: demo test regress bench measure lint clean prerequisites
+.PHONY: demo test regress bench measure accuracy lint clean prerequisites
 
 demo: $(VENV)/.installed
 	$(BIN)/hwgen build $(EXAMPLE)/model.onnx --calibration $(EXAMPLE)/calibration.npz -o $(OUT)
@@ -32,6 +33,9 @@ bench: $(VENV)/.installed-test
 
 measure: $(VENV)/.installed-test
 	$(BIN)/python tools/measure.py
+
+accuracy: $(VENV)/.installed-test
+	$(BIN)/python tools/accuracy.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

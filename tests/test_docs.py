@@ -12,6 +12,7 @@ import pytest
 
 from hwgen.cli import parser
 from hwgen.report.collect import FORMAT
+from tools import accuracy
 from tools.measure import END, README, START, readme_with
 from tools.measure_table import markdown
 
@@ -30,6 +31,14 @@ def generator() -> ModuleType:
 def test_generated_pages_are_current() -> None:
     for path, text in generator().pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python tools/generate_docs.py"
+
+
+def test_accuracy_in_the_readme_is_what_the_tool_writes() -> None:
+    """Its form and tasks only: numbers are measured, by `python tools/accuracy.py --readme`."""
+    text = README.read_text(encoding="utf-8")
+    head, rule, *rows = text.split(accuracy.START)[1].split(accuracy.END)[0].strip().splitlines()
+    assert [head, rule] == accuracy.markdown([]).splitlines()
+    assert [row.split(" | ")[0] for row in rows] == [f"| {task.name}" for task in accuracy.TASKS]
 
 
 def test_results_in_the_readme_are_what_the_tool_writes() -> None:

@@ -1,7 +1,7 @@
 """Absorption of high biases: what a channel always lies above zero moves into the next layer, so that its range needs not hold it.
 
-Source: Nagel et al., "Data-Free Quantization", ICCV 2019, section 4.1.3; the offset here is the least value seen, so that the activation
-function between the layers is linear for every sample.
+Source: Nagel et al., "Data-Free Quantization", ICCV 2019, section 4.1.3; the offset is the least value seen, so that the activation function
+between the layers is linear for every sample; without data the mean less three standard deviations, where batch normalization tells them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hwgen.ir.graph import Graph
 from hwgen.ops.base import channel_limits
 from hwgen.ops.conv import Conv
 from hwgen.optimize.rewrite import with_node
-from hwgen.quantize.samples import Samples
+from hwgen.quantize.samples import Channels, Samples
 from hwgen.quantize.streams import Stream, by_input, streams
 
 
@@ -24,12 +24,24 @@ def absorb(graph: Graph, samples: Samples) -> tuple[Graph, Samples]:
         if not _movable(graph, stream):
             continue
         name = stream.writers[0]
-        offset = np.maximum(samples.values[name].min(axis=(0, 1, 2)), 0).astype(np.float64)
+        offset = _offset(graph, samples, name)
         if offset.any():
             graph = _moved(graph, stream, offset)
             values = {**samples.values, name: (samples.values[name] - offset).astype(np.float32)}
             samples = replace(samples, values=values)
     return graph, samples
+
+
+def _offset(graph: Graph, samples: Samples, name: str) -> Channels:
+    """(C,) what each channel always lies above zero."""
+    writer, value = graph.producer(name), samples.values[name]
+    least = value.min(axis=(0, 1, 2)).astype(np.float64)
+    if samples.made_up:
+        assert writer is not None and isinstance(writer.op, Conv)
+        moments = writer.op.moments
+        least = np.zeros(value.shape[3]) if moments is None else np.minimum(moments[0] - 3.0 * moments[1], least)
+    offset: Channels = np.maximum(least, 0.0)
+    return offset
 
 
 def _movable(graph: Graph, stream: Stream) -> bool:
@@ -40,7 +52,7 @@ def _movable(graph: Graph, stream: Stream) -> bool:
     return all(node is not None and isinstance(node.op, Conv) and not any(node.op.window.pads) for node in readers)
 
 
-def _moved(graph: Graph, stream: Stream, offset: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Graph:
+def _moved(graph: Graph, stream: Stream, offset: Channels) -> Graph:
     for node in graph.nodes:
         op = node.op
         if not isinstance(op, Conv):

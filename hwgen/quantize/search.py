@@ -24,6 +24,7 @@ from hwgen.quantize.samples import Samples
 from hwgen.quantize.trial import Score, Trial
 
 LEAST_GAIN_DB = 0.05
+WIDE_GAIN_DB = 0.5  # for coarser outputs: ties between classes cost agreement that few inputs do not show
 HALF_LOSS_DB = 0.2
 FAST_INPUTS, LEAST_INPUTS = 128, 8  # of one trial
 FAST_WORK = 6e8  # multiply-accumulates of the inputs of one trial: about 0.1 s
@@ -57,7 +58,8 @@ def search(start: Candidate, ranges_of: RangesOf) -> tuple[Candidate, tuple[Tria
         if candidate is best:
             continue
         found = judge.marks(candidate)
-        kept, seconds = judge.gains(marks, found), time.perf_counter() - begin
+        least = WIDE_GAIN_DB if candidate.wide_outputs and not best.wide_outputs else LEAST_GAIN_DB
+        kept, seconds = judge.gains(marks, found, least), time.perf_counter() - begin
         trials.append(Trial(repair=repair, detail=detail, kept=kept, before=marks[0], after=found[0], inputs=judge.count, seconds=seconds))
         if kept:
             best, marks = candidate, found
@@ -109,10 +111,10 @@ class _Judge:
         scores = (Score(sqnr_db=sqnr_db(wanted, real), agreement=agreement(wanted, real)) for wanted, real in pairs)
         return min(scores, key=lambda score: score.sqnr_db)
 
-    def gains(self, before: tuple[Score, ...], after: tuple[Score, ...]) -> bool:
+    def gains(self, before: tuple[Score, ...], after: tuple[Score, ...], least_db: float = LEAST_GAIN_DB) -> bool:
         """Nearer by SQNR, on neither half much less so that no single sample decides, and no more than one input less agrees."""
         nearer = all(new.sqnr_db >= old.sqnr_db - HALF_LOSS_DB for new, old in zip(after, before, strict=True))
-        return nearer and after[0].sqnr_db >= before[0].sqnr_db + LEAST_GAIN_DB and after[0].agreement >= before[0].agreement - 1.5 / self.count
+        return nearer and after[0].sqnr_db >= before[0].sqnr_db + least_db and after[0].agreement >= before[0].agreement - 1.5 / self.count
 
 
 def _most_inputs(start: Candidate) -> int:
