@@ -22,6 +22,7 @@ from hwgen.explore.mixed import FORMATS, mix, mixture_json
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.ir.evaluate import evaluate
 from hwgen.ir.types import TensorType
+from hwgen.isa.fields import Region
 from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
 from hwgen.packing import WeightFormat
@@ -29,6 +30,7 @@ from hwgen.progress import Silent
 from hwgen.quantize import Effort, QuantizeOptions, quantize
 from hwgen.quantize.metrics import sqnr_db
 from hwgen.report.pareto import mixed_view, pareto_picture
+from hwgen.schedule.compile import compile_network
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/digits"
@@ -122,6 +124,16 @@ def test_a_budget_of_cycles_is_measured_by_the_compiler():
     assert found.budget.met(found.best) and found.best.cycles > 1000
     with pytest.raises(QuantizationError, match=r"^budget cycles: at most 1 cycles cannot be met"):
         mixed_by(chain(), "cycles=1")
+
+
+def test_hardware_with_a_weight_decoder_keeps_a_budget_of_bytes():
+    """Bytes are the compiler's own."""
+    graph, hardware = chain(), replace(PRESETS["4x4"], name="packed", weight_decoder=True)
+    wide = mix(graph, data(graph, 40), hardware, OPTIONS, parse_budget("weights=1MiB"), Silent()).best
+    budget = parse_budget(f"weights={int(0.8 * wide.weight_bytes)}")
+    found = mix(graph, data(graph, 40), hardware, OPTIONS, budget, Silent())
+    compiled = compile_network(quantize(graph, data(graph, 40), replace(OPTIONS, layer_weights=found.layer_weights(found.found.best))), hardware)
+    assert compiled.region_bytes()[Region.WEIGHTS] == found.best.weight_bytes <= budget.value
 
 
 def test_a_network_without_weights():
