@@ -13,8 +13,9 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Mode
 from hwgen.rtl.serial.fields import kept_layout
 from hwgen.rtl.serial.mac import BEAT_LAYOUT
+from hwgen.rtl.walker import POSITION_BITS
 
-POSITION = signed(18)  # an image row or column, also of windows that lie outside
+POSITION = signed(POSITION_BITS)
 
 
 class SerialWalker(wiring.Component):
@@ -53,14 +54,12 @@ class SerialWalker(wiring.Component):
         m, f = Module(), self.fields
         dense, depthwise, packed = (f.mode == mode for mode in (Mode.DENSE, Mode.DEPTHWISE, Mode.PACKED))
         row, column = Signal(POSITION, reset_less=True), Signal(POSITION, reset_less=True)
-        row_index, step, inner = Signal(8), Signal(8), Signal(16)
-        following = {name: Signal(len(value) + 1, name=f"next_{name}") for name, value in (("row", row_index), ("step", step), ("inner", inner))}
-        fresh = Signal()
-        m.d.comb += [following["row"].eq(row_index + 1), following["step"].eq(step + 1), following["inner"].eq(inner + 1)]
-        inner_end = packed | (following["inner"] == Mux(depthwise, f.taps, f.input_blocks))
-        step_end = inner_end & (Mux(packed, step, following["step"]) == f.kernel_steps)
-        row_end = following["row"] == f.kernel_rows
-        valid = ~packed | step.any()
+        rows_left, steps_left, inner_left = Signal(8, reset_less=True), Signal(8, reset_less=True), Signal(16, reset_less=True)
+        fresh, first_word = Signal(), Signal()  # no product yet of the output; no word yet of the kernel row
+        inner_end = packed | (inner_left == 1)
+        step_end = inner_end & Mux(packed, steps_left == 0, steps_left == 1)
+        row_end = rows_left == 1
+        valid = ~(packed & first_word)
         m.d.comb += [
             self.last.eq(step_end & row_end),
             self.beat.read.eq(self.walk),
@@ -71,20 +70,23 @@ class SerialWalker(wiring.Component):
             self.beat.shift.eq(self.column[:2]),
         ]
         with m.If(self.begin):
-            m.d.sync += [row.eq(self.row), row_index.eq(0), fresh.eq(1)]
+            m.d.sync += [row.eq(self.row), rows_left.eq(f.kernel_rows), fresh.eq(1)]
         with m.Elif(self.walk):
             m.d.sync += fresh.eq(fresh & ~valid)
             with m.If(step_end):
-                m.d.sync += [row.eq(row + f.dilation_rows), row_index.eq(following["row"])]
+                m.d.sync += [row.eq(row + f.dilation_rows), rows_left.eq(rows_left - 1)]
         with m.If(self.begin | (self.walk & step_end)):
-            m.d.sync += [column.eq(self.column), step.eq(0), inner.eq(0)]
+            m.d.sync += [column.eq(self.column), steps_left.eq(f.kernel_steps), first_word.eq(1)]
         with m.Elif(self.walk):
             with m.If(inner_end | depthwise):
                 m.d.sync += column.eq(column + f.dilation_columns)
-            m.d.sync += inner.eq(Mux(inner_end, 0, following["inner"]))
-            m.d.sync += step.eq(step + inner_end)
+            m.d.sync += [steps_left.eq(steps_left - inner_end), first_word.eq(0)]
+        with m.If(self.begin | (self.walk & inner_end)):
+            m.d.sync += inner_left.eq(Mux(depthwise, f.taps, f.input_blocks))
+        with m.Elif(self.walk):
+            m.d.sync += inner_left.eq(inner_left - 1)
         self._words(m, dense & ~inner_end, packed, step_end)
-        self._weights(m, depthwise, inner_end, step_end, row_end, valid, inner)
+        self._weights(m, depthwise, inner_end, step_end, row_end, valid, inner_left)
         return m
 
     def _words(self, m: Module, between_blocks: Value, packed: Value, row_end: Value) -> None:
@@ -102,7 +104,7 @@ class SerialWalker(wiring.Component):
             with m.If(self.begin | row_end):
                 m.d.sync += of_row.eq(following)
 
-    def _weights(self, m: Module, depthwise: Value, inner_end: Value, step_end: Value, row_end: Value, valid: Value, inner: Signal) -> None:
+    def _weights(self, m: Module, depthwise: Value, inner_end: Value, step_end: Value, row_end: Value, valid: Value, left: Signal) -> None:
         """Depthwise: the kernel rows of a group share their sets, one per step; each has its own lanes."""
         f = self.fields
         weight, of_group, row_in_group = Signal.like(self.weight_address), Signal.like(self.weight_address), Signal(3)
@@ -118,6 +120,6 @@ class SerialWalker(wiring.Component):
                 m.d.sync += [weight.eq(of_group), row_in_group.eq(row_in_group + 1)]
             with m.Elif(step_end):
                 m.d.sync += [of_group.eq(following), row_in_group.eq(0)]
-        newest = f.taps - 1 - inner
+        newest = left - 1  # the first column that is read lies in the highest lane
         row_lane = Mux(f.tap_rows == 1, 0, Mux(f.tap_rows == 2, Cat(Const(0, 1), row_in_group[0]), row_in_group[:2]))
         m.d.comb += self.beat.lane.eq((row_lane + newest)[:2])
