@@ -1,0 +1,80 @@
+"""The serial machine executes any legal CONV as the instruction set means it: random commands on random memories, word by word."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+from compute_support import clear_unused_lanes, keeping, random_conv, random_memories, resuming
+from system_support import CONFIGS, render
+
+from hwgen.cosim.job import MemoryModel, SimulationJob
+from hwgen.cosim.runner import simulate
+from hwgen.isa import simulate as instructions
+from hwgen.isa.fields import Buffer, Mode, Region
+from hwgen.isa.instructions import Command, Conv, End, Load, Store
+from hwgen.isa.machine import Memories
+from hwgen.isa.program import encode
+from hwgen.schedule.timing import predict
+
+CONFIG = CONFIGS["serial"]
+
+
+def random_commands(rng: random.Random) -> list[Conv]:
+    """Some keep their sums, for the one behind them."""
+    commands, halves = [], (0, CONFIG.activation_words // 2)
+    for _ in range(12):
+        command = random_conv(CONFIG, rng, rng.choice([halves, halves[::-1]]))
+        kept = keeping(command, CONFIG) if rng.random() < 0.3 else None
+        following = resuming(random_conv(CONFIG, rng, halves), kept, CONFIG) if kept else None
+        commands += [kept, following] if kept and following else [command]
+    return commands
+
+
+def program_of(memories: Memories, commands: list[Conv]) -> tuple[Command, ...]:
+    """Fills the buffers, executes the commands, and stores all activations."""
+    loads = []
+    for buffer, content, region in (
+        (Buffer.WEIGHT, memories.weight, Region.WEIGHTS),
+        (Buffer.PARAMETER, memories.parameter, Region.WEIGHTS),
+        (Buffer.ACTIVATION, memories.activation, Region.INPUT),
+    ):
+        offset = memories.weight.nbytes if buffer is Buffer.PARAMETER else 0
+        loads.append(Load(destination=buffer, region=region, memory_offset=offset, row_bytes=content.nbytes))
+    return (*loads, *commands, Store(region=Region.OUTPUT, row_bytes=memories.activation.nbytes), End())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_commands(seed: int) -> None:
+    rng = random.Random(seed)
+    memories, commands = random_memories(CONFIG, rng), random_commands(rng)
+    for command in (command for command in commands if command.mode == Mode.DEPTHWISE):
+        clear_unused_lanes(CONFIG, memories, command)
+    program = program_of(memories, commands)
+    weights, image = memories.weight.tobytes() + memories.parameter.tobytes(), memories.activation.tobytes()
+    job = SimulationJob(
+        verilog=render(CONFIG),
+        config=CONFIG,
+        program=encode(program),
+        weights=weights,
+        arena_bytes=0,
+        inputs=(image,),
+        output_bytes=len(image),
+        memory=MemoryModel(latency_cycles=1 + seed % 3),
+        cycle_limit=1_000_000,
+    )
+    found = simulate(job)
+    found.check()
+    expected = copy.deepcopy(memories)
+    expected.regions = {
+        Region.PROGRAM: np.frombuffer(job.program, np.uint8),
+        Region.WEIGHTS: np.frombuffer(weights, np.uint8),
+        Region.INPUT: np.frombuffer(image, np.uint8),
+        Region.OUTPUT: np.zeros(len(image), np.uint8),
+    }
+    instructions.simulate(expected)
+    output = np.frombuffer(found.inferences[0].output, np.uint8)
+    assert np.array_equal(output, expected.regions[Region.OUTPUT])
+    assert found.inferences[0].cycles == predict(program, CONFIG, job.memory.latency_cycles).total_cycles
