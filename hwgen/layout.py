@@ -156,10 +156,15 @@ class WeightImage:
 
 
 def packed_format(sets: Int8Array, config: HardwareConfig) -> tuple[WeightFormat, int]:
-    """How the sets (sets, M, N) are stored, and how many words of the buffer their image fills: with a decoder as narrow as the weights allow,
-    but no format whose last bus word, which may hold more weights than there are, would need more than the buffer."""
+    """How the sets (sets, M, N) are stored, and how many words of the buffer their image fills: with a decoder as narrow as the weights allow."""
+    return narrowest_image(sets, config) if config.weight_decoder else (WeightFormat.INT8, len(sets) * config.weight_load_cycles)
+
+
+def narrowest_image(sets: Int8Array, config: HardwareConfig) -> tuple[WeightFormat, int]:
+    """As `packed_format` with a decoder: no format whose last bus word, which may hold more weights than there are, would need more than
+    the buffer."""
     own = len(sets) * config.weight_load_cycles
-    kind = narrowest(sets) if config.weight_decoder else WeightFormat.INT8
+    kind = narrowest(sets)
     chunks = config.weight_word_bytes // config.bus_bytes
     while True:
         words = -(-packed_words(own * chunks, kind) * kind.digits // chunks)

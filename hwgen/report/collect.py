@@ -17,6 +17,7 @@ from hwgen.isa.registers import COUNTERS
 from hwgen.quantize import QuantizationReport, Record, Trial
 from hwgen.schedule.compile import CompiledNetwork, Layer
 from hwgen.schedule.crossing import Kernel
+from hwgen.schedule.stored import WeightMemory, weight_memory
 
 FORMAT = 1  # raised when a key changes its meaning
 _FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false|null),?\n)+\s*\]")
@@ -82,6 +83,15 @@ def _processor_layer(kernel: Kernel, facts: BuildFacts) -> Json:
     }
 
 
+def _weights(memory: WeightMemory) -> Json:
+    return {
+        "formats": [kind.name.lower() for kind in memory.formats],
+        "stored_bytes": memory.stored_bytes,
+        "packed_bytes": memory.packed_bytes,
+        "int8_bytes": memory.int8_bytes,
+    }
+
+
 def _layer(layer: Layer, facts: BuildFacts, cycles: int) -> Json:
     kind = facts.network.graph.values[layer.value].type
     return {
@@ -91,6 +101,7 @@ def _layer(layer: Layer, facts: BuildFacts, cycles: int) -> Json:
         "shape": list(kind.shape),
         "elements": layer.elements,
         "macs": layer.macs,
+        "weights": _weights(weight_memory(layer.weights, facts.network.config)) if layer.weights else None,
         "predicted_cycles": cycles,
         "predicted_utilization": utilization(layer.macs, cycles, facts.network.config.multipliers),
         "sqnr_db": finite(facts.sqnr_db.get(layer.value)),
@@ -179,6 +190,7 @@ def build_report(facts: BuildFacts) -> Json:
         "cold_measured_cycles": None,
         "commands": sum(len(phase.commands) for phase in (network.steady, *network.later)),
         "region_bytes": {region.name.lower(): sizes[region] for region in Region},
+        "weights": _weights(network.weight_memory),
         "layers": [_layer(layer, facts, count) for layer, count in zip(network.layers, predicted_cycles(network), strict=True)],
         "phases": len(network.phases),
         "processor_layers": [_processor_layer(kernel, facts) for group in network.kernels for kernel in group],

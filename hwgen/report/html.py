@@ -32,6 +32,7 @@ class Bar:
     op: str
     shape: str
     macs: str
+    weights: str
     predicted: str
     measured: str
     utilization: str
@@ -100,12 +101,13 @@ def _cycles(layer: dict[str, Any]) -> int:
 
 
 def _bar(layer: dict[str, Any], most_cycles: int, best_sqnr: float, multipliers: int) -> Bar:
-    cycles, mismatches = _cycles(layer), layer["mismatches"]
+    cycles, mismatches, weights = _cycles(layer), layer["mismatches"], layer["weights"]
     return Bar(
         name=layer["name"],
         op=layer["op"],
         shape="×".join(map(str, layer["shape"])),
         macs=number(layer["macs"]),
+        weights=f"{'+'.join(weights['formats'])}, {number(weights['stored_bytes'])} B" if weights else "–",
         predicted=number(layer["predicted_cycles"]),
         measured=number(layer["measured_cycles"]),
         utilization=percent(layer["macs"] / (cycles * multipliers) if cycles else None),
@@ -160,7 +162,10 @@ def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
     quantization, hardware = report["quantization"], report["hardware"]
     measured = report["measured_cycles"] is not None
     cycles, share = (report["measured_cycles"], report["utilization"]) if measured else (report["predicted_cycles"], report["predicted_utilization"])
-    sizes, certified = report["region_bytes"], quantization["certified_channels"]
+    sizes, certified, weights = report["region_bytes"], quantization["certified_channels"], report["weights"]
+    packed = weights["stored_bytes"] < weights["int8_bytes"]
+    saved = f", {number((sizes['weights'] + weights['int8_bytes'] - weights['stored_bytes']) / 1024, 1)} KiB as int8" if packed else ""
+    memory = f"weights and parameters{saved}; program {number(sizes['program'] / 1024, 1)} KiB"
     first = number(report["cold_measured_cycles" if measured else "cold_predicted_cycles"])
     with_first = f"; {first} in the first inference" if report["weights_resident"] else ""
     return (
@@ -169,7 +174,7 @@ def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
         Fact(label="cycles", value=number(cycles), note=("measured" if measured else "predicted") + with_first),
         Fact(label="utilization", value=percent(share), note="whole inference, DMA included"),
         Fact(label="certified channels", value=f"{number(certified)} of {number(quantization['channels'])}", note="equal in ONNX Runtime, proven"),
-        Fact(label="memory", value=f"{number(sizes['weights'] / 1024, 1)} KiB", note=f"weights; program {number(sizes['program'] / 1024, 1)} KiB"),
+        Fact(label="memory", value=f"{number(sizes['weights'] / 1024, 1)} KiB", note=memory),
     )
 
 

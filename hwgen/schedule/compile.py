@@ -252,4 +252,5 @@ def _layer(index: int, load: Workload, written: Sequence[Written], stream: Strea
         value=step.output,
         commands=tuple(stream.convs[entry.conv] for entry in own),
         parts=tuple(Part(command=stream.convs[entry.conv], box=entry.box, view=entry.view) for entry in own if entry.view is not None),
+        weights=tuple(sets for entry in own if (sets := stream.weights[entry.conv]) is not None),
     )

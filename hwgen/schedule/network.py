@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hwgen.config import HardwareConfig
@@ -11,10 +11,12 @@ from hwgen.ir.graph import Graph
 from hwgen.isa.fields import COMMAND_BYTES, Region
 from hwgen.isa.instructions import Command
 from hwgen.isa.program import encode
+from hwgen.layout import Int8Array
 from hwgen.schedule.box import Box
 from hwgen.schedule.crossing import Kernel
 from hwgen.schedule.homes import HostTensor
 from hwgen.schedule.storage import View
+from hwgen.schedule.stored import WeightMemory, weight_memory
 from hwgen.schedule.timing import Prediction, predict
 
 
@@ -30,7 +32,8 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one operation of the accelerator computes: `value`, by the CONV commands `commands` (program indices), which write `parts`."""
+    """What one operation of the accelerator computes: `value`, by the CONV commands `commands` (program indices), which write `parts` and
+    read the sets `weights`."""
 
     name: str
     op: str
@@ -40,6 +43,7 @@ class Layer:
     value: str
     commands: tuple[int, ...]
     parts: tuple[Part, ...]
+    weights: tuple[Int8Array, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,11 @@ class CompiledNetwork:
     @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weight_memory(self) -> WeightMemory:
+        """Of all layers."""
+        return weight_memory((weights for layer in self.layers for weights in layer.weights), self.config)
 
     def region_bytes(self) -> dict[Region, int]:
         """Size of every region."""

@@ -11,7 +11,7 @@ from hwgen.config import SIDES, HardwareConfig
 from hwgen.isa.fields import Buffer, Engine, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.isa.latency import decode_cycles
-from hwgen.layout import parameter_bytes, table_bytes, weight_image
+from hwgen.layout import Int8Array, parameter_bytes, table_bytes, weight_image
 from hwgen.packing import WeightFormat
 from hwgen.schedule.cost import command_cycles
 from hwgen.schedule.footprint import Interval, buffer_words, conv_reads, conv_writes, sides
@@ -34,10 +34,11 @@ class _Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """A finished program. `convs[k]` is the index of the command that executes the k-th CONV."""
+    """A finished program. `convs[k]` is the index of the command that executes the k-th CONV, `weights[k]` the sets that it reads."""
 
     commands: tuple[Command, ...]
     convs: tuple[int, ...]
+    weights: tuple[Int8Array | None, ...] = field(compare=False)
 
 
 @dataclass
@@ -78,6 +79,7 @@ class Streamer:
         self.hazards = Hazards()
         self.stored: set[Home] = set()
         self.last_load: dict[Home, int] = {}
+        self.read: list[Int8Array | None] = []
 
     def load(self, command: Load, home: Home, rows: Interval) -> None:
         """Activations from memory: rows of what lies at `home`."""
@@ -119,6 +121,7 @@ class Streamer:
             (weights,) = job.parts
             image = weight_image(weights, self.config)
             images[Buffer.WEIGHT] = (image.data, image.words, image.format)
+        self.read.append(job.parts[0] if job.parts else None)
         if job.table is not None:
             images[Buffer.TABLE] = (table_bytes(job.table, self.config.bus_bytes), job.table_words, WeightFormat.INT8)
         places = {buffer: self._bring(buffer, *image) for buffer, image in sorted(images.items(), key=lambda item: item[0])}
@@ -152,7 +155,7 @@ class Streamer:
         order = dispatch_order(plans)
         commands = tuple(self.steps[engine][index].command for engine, index in order)
         convs = tuple(place for place, (engine, _) in enumerate(order) if engine is Engine.COMPUTE)
-        return Stream(commands=(*commands, End()), convs=convs)
+        return Stream(commands=(*commands, End()), convs=convs, weights=tuple(self.read))
 
     def _cycles(self, command: Command) -> int:
         if isinstance(command, Conv):

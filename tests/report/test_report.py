@@ -16,6 +16,7 @@ from hwgen.report.lost import USES, LostCycles, with_lost
 
 def layer(name: str, **changes: Any) -> dict[str, Any]:
     base = {"name": name, "op": "Conv", "onnx_nodes": [name], "shape": [4, 4, 8], "elements": 128, "macs": 9216, "predicted_cycles": 200}
+    base["weights"] = {"formats": ["int4"], "stored_bytes": 288, "packed_bytes": 288, "int8_bytes": 576}
     base |= {"predicted_utilization": 0.5, "sqnr_db": 33.3, "measured_cycles": None, "compared": None, "mismatches": None}
     return base | changes
 
@@ -38,7 +39,8 @@ def report() -> dict[str, Any]:
         "utilization": None,
         "commands": 9,
         "region_bytes": {"program": 1152, "weights": 2048, "arena": 0, "input": 64, "output": 16},
-        "layers": [layer("first"), layer("second", sqnr_db=None, macs=0)],
+        "weights": {"formats": ["int4"], "stored_bytes": 288, "packed_bytes": 288, "int8_bytes": 3360},
+        "layers": [layer("first"), layer("second", sqnr_db=None, macs=0, weights=None)],
         "phases": 2,
         "processor_layers": [{"name": "third", "op": "Mul", "onnx_nodes": ["third"], "shape": [1, 2, 3], "elements": 6, "sqnr_db": 28.4}],
         "quantization": {
@@ -80,6 +82,7 @@ def test_the_page_before_verification_says_so() -> None:
     assert "first, channel 3" in page
     assert "1 of 3 layers run on the processor; the accelerator runs 2 programs" in page
     assert ">third<" in page
+    assert "int4, 288 B" in page and "5.0 KiB as int8" in page
 
 
 def test_a_network_that_the_accelerator_computes_alone_has_no_word_on_the_processor() -> None:

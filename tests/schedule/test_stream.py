@@ -234,9 +234,27 @@ def test_weights_take_as_many_bytes_as_their_values_ask_for(kind, inputs, output
         loads = [c for c in network.commands if isinstance(c, Load) and c.destination == Buffer.WEIGHT]
         assert {load.format for load in loads} == {stored if decoder else WeightFormat.INT8}
         found[decoder] = sum(load.row_bytes for load in loads)
+        assert network.weight_memory.formats == ((stored if decoder else WeightFormat.INT8),)
+        assert network.weight_memory.stored_bytes == found[decoder]
+        assert network.weight_memory.int8_bytes == found[False]
         assert run_program(network, random_codes(network, 2)) == []
     assert found[True] <= -(-found[False] // stored.digits) + 8 * len(loads)
     assert found[True] * stored.digits >= found[False]
+
+
+def test_the_weights_of_layers_are_those_that_are_loaded():
+    """Distinct images of the region, with parameters and tables nothing else is in it."""
+    decoded = 0
+    for network in _programs():
+        images = {c.memory_offset: c for c in network.commands if isinstance(c, Load) and c.region == Region.WEIGHTS}
+        weights = [load for load in images.values() if load.destination == Buffer.WEIGHT]
+        memory = network.weight_memory
+        assert memory.stored_bytes == sum(load.row_bytes for load in weights)
+        assert set(memory.formats) == {load.format for load in weights}
+        assert memory.stored_bytes == (memory.packed_bytes if network.config.weight_decoder else memory.int8_bytes)
+        assert sum(load.row_bytes for load in images.values()) == len(network.weights)
+        decoded += memory.packed_bytes < memory.int8_bytes
+    assert decoded > 4
 
 
 def test_an_image_that_would_reach_beyond_the_buffer_takes_a_wider_format():
