@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
-from hwgen.cli_explore import budget_of, print_choices, print_mixture, run_compare, run_explain
+from hwgen.cli_explore import budget_of, layer_bits_of, print_choices, print_mixture, print_weights, run_compare, run_explain
 from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
 from hwgen.console import MISMATCH, OK, USER_ERROR
 from hwgen.console import err as _err
@@ -58,12 +58,20 @@ def _interval(text: str) -> tuple[float, float]:
     return low, high
 
 
+def _layer_bits(text: str) -> tuple[str, WeightFormat]:
+    layer, equals, bits = text.rpartition("=")
+    if not (layer and equals and bits in BITS):
+        raise argparse.ArgumentTypeError(f"must be LAYER=BITS with bits {', '.join(BITS)}, not {text!r}")
+    return layer, BITS[bits]
+
+
 def _options(arguments: argparse.Namespace) -> QuantizeOptions:
     return QuantizeOptions(
         scheme=Scheme(arguments.scheme),
         granularity=Granularity(arguments.granularity),
         ranges=RangeMethod(arguments.range),
         weights=BITS.get(arguments.bits, WeightFormat.INT8),
+        layer_weights=layer_bits_of(arguments),
         effort=Effort(getattr(arguments, "repair", Effort.NONE.value)),
         input_range=getattr(arguments, "input_range", None),
     )
@@ -128,6 +136,7 @@ def _build(arguments: argparse.Namespace) -> int:
         _out.print(f"{on_processor(report)}: {', '.join(sorted({layer['op'] for layer in report['processor_layers']}))}")
     if report["weights_resident"]:
         _out.print(f"the first inference, which loads the weights: {report['cold_predicted_cycles']:,} cycles")
+    print_weights(report)
     _out.print(f"{quantization['certified_channels']} of {quantization['channels']} channels certified to equal the golden model in ONNX Runtime")
     _out.print(f"written: {_shown(arguments.output)}; report: {_shown(arguments.output / REPORT_HTML)}")
     return OK
@@ -225,6 +234,7 @@ def _quantization_arguments(parser: argparse.ArgumentParser, *, auto: bool = Fal
         group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
     with_auto = "; auto: each layer what a budget asks for" if auto else ""
     group.add_argument("--bits", choices=[*BITS, *(["auto"] if auto else [])], default="8", help=f"of each weight{with_auto} (default: %(default)s)")
+    group.add_argument("--layer-bits", action="append", type=_layer_bits, metavar="LAYER=BITS", help="of one layer's weights; may be repeated")
     if auto:
         meaning = "for --bits auto: weights=40KiB, cycles=50000, sqnr=30dB or agreement=99%%"
         group.add_argument("--budget", metavar="KIND=VALUE", help=meaning)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from hwgen.config import load_hardware
+from hwgen.config import Machine, load_hardware
 from hwgen.console import OK, err, out, print_wide, shown
 from hwgen.errors import ConfigError
+from hwgen.packing import WeightFormat
 from hwgen.progress import bars
 from hwgen.quantize import QuantizeOptions
 
@@ -81,6 +82,29 @@ def budget_of(arguments: argparse.Namespace) -> Budget | None:
     if (arguments.bits == "auto") != (arguments.budget is not None):
         raise ConfigError("--bits auto: needs a --budget, and --budget needs --bits auto; for example --bits auto --budget weights=40KiB")
     return parse_budget(arguments.budget) if arguments.budget is not None else None
+
+
+def layer_bits_of(arguments: argparse.Namespace) -> tuple[tuple[str, WeightFormat], ...]:
+    """Of `--layer-bits`. Raises ConfigError for a layer that is named twice, or next to `--bits auto`."""
+    given = tuple(arguments.layer_bits or ())
+    twice = [layer for index, (layer, _) in enumerate(given) if layer in dict(given[:index])]
+    if twice:
+        raise ConfigError(f"--layer-bits: must name a layer once, names {twice[0]!r} twice")
+    if given and arguments.bits == "auto":
+        raise ConfigError("--layer-bits: goes with --bits 8, 4, 2, ternary or binary, not with --bits auto, which chooses for all layers")
+    return given
+
+
+def print_weights(report: Json) -> None:
+    """What packing saves, or would save in hardware that can unpack; sums of poolings, whose few weights are ones, are not worth a line."""
+    weights = report["weights"]
+    stored, packed, unpacked = (f"{weights[name] / 1024:,.1f} KiB" for name in ("stored_bytes", "packed_bytes", "int8_bytes"))
+    if weights["packed_bytes"] > 0.9 * weights["int8_bytes"]:
+        return
+    if report["hardware"].get("weight_decoder"):
+        out.print(f"weights: {stored}, packed as {', '.join(weights['formats'])}; {unpacked} as int8")
+    elif report["hardware"].get("machine") != Machine.SERIAL.value:
+        out.print(f"weights: {stored}, stored as int8; hardware with weight_decoder = true stores about {packed}")
 
 
 def print_choices(choices: Choices) -> None:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hwgen import __version__
 from hwgen.cli import main
+from hwgen.cli_explore import print_weights
 from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.runner import simulate
@@ -363,3 +364,52 @@ def test_python_m_hwgen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         runpy.run_module("hwgen", run_name="__main__")
     assert stop.value.code == 0
     assert capsys.readouterr().out.strip() == f"hwgen {__version__}"
+
+
+def test_layers_may_have_bits_of_their_own_and_build_says_what_packing_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hardware = tmp_path / "packed.toml"
+    hardware.write_text("out_lanes = 4\nin_lanes = 4\nweight_decoder = true\n", encoding="utf-8")
+    words = ["build", MODEL, "--calibration", CALIBRATION, "--repair", "none", "--layer-bits", "stem_out=4", "--layer-bits", "wide_out=ternary"]
+    found = {}
+    for name, choice in (("plain", ["--array", ARRAY]), ("packed", ["--hardware", str(hardware)])):
+        assert main([*words, *choice, "-o", str(tmp_path / name)]) == 0
+        report = json.loads((tmp_path / name / "report/report.json").read_text(encoding="utf-8"))
+        layers = {layer["name"].split("+")[0]: layer["weights"] for layer in report["layers"] if layer["weights"]}
+        found[name] = report["weights"], layers, report["region_bytes"]["weights"], capsys.readouterr().out
+    plain, layers, region, text = found["plain"]
+    assert {name: entry["formats"] for name, entry in layers.items()} == dict.fromkeys(layers, ["int8"])
+    assert f"stored as int8; hardware with weight_decoder = true stores about {plain['packed_bytes'] / 1024:,.1f} KiB" in text
+    packed, layers, packed_region, text = found["packed"]
+    assert layers["stem_out"]["formats"] == ["int4"] and layers["wide_out"]["formats"] == ["ternary"] and layers["logits_out"]["formats"] == ["int8"]
+    assert layers["stem_out"]["stored_bytes"] * 2 == layers["stem_out"]["int8_bytes"]
+    assert f"packed as {', '.join(packed['formats'])}; {packed['int8_bytes'] / 1024:,.1f} KiB as int8" in text
+    assert {"int8", "int4", "ternary"} <= set(packed["formats"])
+    assert packed["stored_bytes"] == packed["packed_bytes"] == plain["packed_bytes"] < plain["stored_bytes"] == packed["int8_bytes"]
+    assert region - packed_region == plain["stored_bytes"] - packed["stored_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layer-bits", "nope=4"], "weights of layer 'nope': there must be such a convolution; layers with weights are 'stem_out', 'left_out'"),
+        (["--layer-bits", "stem_out=4", "--layer-bits", "stem_out=2"], "--layer-bits: must name a layer once, names 'stem_out' twice"),
+        (["--layer-bits", "stem_out=4", "--bits", "auto", "--budget", "sqnr=20dB"], "--layer-bits: goes with --bits 8, 4, 2, ternary or binary"),
+    ],
+)
+def test_bits_of_layers_that_are_refused(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", MODEL, "--calibration", CALIBRATION, "--array", ARRAY, *words, "-o", str(tmp_path / "out")]) == 2
+    assert error_of(capsys).startswith(f"hwgen: {message}")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["stem_out", "=4", "stem_out=3", "stem_out=auto"])
+def test_bits_of_layers_in_another_form(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["quantize", MODEL, "--layer-bits", text, "-o", str(tmp_path / "q.onnx")])
+    assert "must be LAYER=BITS with bits 8, 4, 2, ternary, binary" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("packed", "hardware"), [(95, {}), (50, {"machine": "serial"})])
+def test_what_packing_hardly_saves_or_the_machine_cannot_unpack_is_no_line(packed: int, hardware: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    print_weights({"weights": {"formats": ["int8"], "stored_bytes": 100, "packed_bytes": packed, "int8_bytes": 100}, "hardware": hardware})
+    assert not capsys.readouterr().out
