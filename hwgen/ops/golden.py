@@ -52,7 +52,12 @@ BLOCK_BYTES = 8 << 20  # of float patches per block of the batch: stays near the
 
 def golden_node(node: Node, graph: Graph, *arrays: Int8Array) -> Int8Array:
     """int8 result (N, H, W, C) of one node from its int8 inputs."""
-    return prepare(node, graph)(*arrays)
+    kernel = prepare(node, graph)
+    count, block = len(arrays[0]), max(1, BLOCK_BYTES // max(1, _patch_bytes(node, graph)))
+    with single_threaded():
+        if count <= block:
+            return kernel(*arrays)
+        return np.concatenate([kernel(*(array[start : start + block] for array in arrays)) for start in range(0, count, block)])
 
 
 def golden(graph: Graph, arrays: Mapping[str, FloatArray], *, keep: Collection[str] | None = None) -> dict[str, Int8Array]:

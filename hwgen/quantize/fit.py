@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,43 +29,60 @@ FITTED = frozenset({Repair.CLIP, Repair.ROUND, Repair.BIAS})  # repairs that nee
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
-    """`widened`: by layer, how many channels got a wider weight scale. `clipped`: by layer, the rule that chose its weight scales."""
+    """`widened`: by layer, how many channels got a wider weight scale. `clipped`: by layer, the rule that chose its weight scales.
+    `outputs`: by value, what the quantized network gives for the inputs held out."""
 
     graph: Graph
     widened: dict[str, int]
     clipped: dict[str, str]
+    outputs: dict[str, Int8Array] = field(default_factory=dict)
 
 
-def fit(graph: Graph, samples: Samples, ranges: Mapping[str, Range], repairs: frozenset[Repair], options: QuantizeOptions) -> Fitted:
-    """The integer form of a float graph with the given ranges. `repairs`: of those in FITTED."""
+def fit(
+    graph: Graph,
+    samples: Samples,
+    ranges: Mapping[str, Range],
+    repairs: frozenset[Repair],
+    options: QuantizeOptions,
+    held_out: Samples | None = None,
+) -> Fitted:
+    """The integer form of a float graph with the given ranges. `repairs`: of those in FITTED. `held_out`: inputs that nothing is fitted
+    to, run along with the samples."""
     quantized = quantize_activations(graph, ranges, options)
-    run = _Run(quantized, samples, repairs & FITTED, options)
+    run = _Run(quantized, samples, held_out, repairs & FITTED, options)
     for index, node in enumerate(quantized.nodes):
         if isinstance(node.op, Conv):
             quantized = run.replace(quantized, index, node)
         run.advance(quantized, index)
-    return Fitted(graph=quantized, widened=run.widened, clipped=run.clipped)
+    return Fitted(graph=quantized, widened=run.widened, clipped=run.clipped, outputs=run.outputs())
 
 
 class _Run:
-    """The samples on their way through the quantized network."""
+    """The samples, and behind them the inputs held out, on their way through the quantized network."""
 
-    def __init__(self, graph: Graph, samples: Samples, repairs: frozenset[Repair], options: QuantizeOptions) -> None:
+    def __init__(self, graph: Graph, samples: Samples, held_out: Samples | None, repairs: frozenset[Repair], options: QuantizeOptions) -> None:
         self.samples, self.repairs, self.options = samples, repairs, options
         self.widened: dict[str, int] = {}
         self.clipped: dict[str, str] = {}
         self.follows = bool(repairs) and not samples.made_up
         self.codes: dict[str, Int8Array] = {}
         self.last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
-        if self.follows:
-            self.codes = {entry.value: graph.values[entry.value].quantized.quantize(samples.values[entry.value]) for entry in graph.inputs}
+        self.wanted = frozenset() if held_out is None else frozenset(output.value for output in graph.outputs)
+        parts = ([samples] if self.follows else []) + ([held_out] if held_out is not None else [])
+        if parts:
+            inputs = {entry.value: np.concatenate([part.values[entry.value] for part in parts]) for entry in graph.inputs}
+            self.codes = {name: graph.values[name].quantized.quantize(x) for name, x in inputs.items()}
 
     def advance(self, graph: Graph, index: int) -> None:
-        """Run one node on the codes of the samples."""
-        if self.follows and index + 1 < len(graph.nodes):
-            node = graph.nodes[index]
+        """Run one node on the codes, where something reads its result."""
+        node = graph.nodes[index]
+        if self.codes and (node.output in self.wanted or self.last_use.get(node.output, -1) > index):
             self.codes[node.output] = golden_node(node, graph, *(self.codes[name] for name in node.inputs))
-            self.codes = {name: array for name, array in self.codes.items() if self.last_use.get(name, -1) > index}
+            self.codes = {name: array for name, array in self.codes.items() if self.last_use.get(name, -1) > index or name in self.wanted}
+
+    def outputs(self) -> dict[str, Int8Array]:
+        """Of the inputs held out."""
+        return {name: self.codes[name][self.samples.count if self.follows else 0 :] for name in self.wanted}
 
     def replace(self, graph: Graph, index: int, node: Node) -> Graph:
         """The graph with one convolution quantized."""
@@ -88,15 +105,16 @@ class _Run:
         real = patches_at(op, self.samples.values[name], 0.0, places)
         met = real
         if self.follows:
-            met = (patches_at(op, self.codes[name], layer.x.zero_point, places) - np.float32(layer.x.zero_point)) * np.float32(layer.x.scale)
+            codes = self.codes[name][: self.samples.count]
+            met = (patches_at(op, codes, layer.x.zero_point, places) - np.float32(layer.x.zero_point)) * np.float32(layer.x.scale)
         if Repair.CLIP in self.repairs:
             scale = self._clipped(node, op, layer, scale, met)
         scale, count = without_overflow(layer, scale, self.options)
         plain = layer
         if Repair.ROUND in self.repairs and self.follows:
             unit = matrix(op, np.broadcast_to(scale.reshape(-1, 1, 1, 1), op.weight.shape))
-            codes = round_adaptively(matrix(op, op.weight) / unit, second_moments(met), lambda units: encode(units, layer.kind))
-            layer = replace(layer, codes=codes.reshape(op.weight.shape).astype(np.int8))
+            rounded = round_adaptively(matrix(op, op.weight) / unit, second_moments(met), lambda units: encode(units, layer.kind))
+            layer = replace(layer, codes=rounded.reshape(op.weight.shape).astype(np.int8))
         if Repair.BIAS in self.repairs:
             layer = replace(layer, bias=layer.bias + _mean_error(op, layer, scale, real, met))
         return (layer if _fits(layer, scale) else plain), scale, count

@@ -55,10 +55,10 @@ def quantize_with_report(
         best = Candidate(graph=graph, samples=Samples(arrays={}, values={}), options=options)
     else:
         samples = make_up(graph, options) if calibration is None else collect(graph, calibration)
-        best = Candidate(graph=graph, samples=samples, options=options)
+        best, finder = Candidate(graph=graph, samples=samples, options=options), _RangeFinder()
         if options.effort is not Effort.NONE:
-            best, trials = search(best, ranges_of)
-        ranges = dict(ranges_of(best, (slice(None),)))
+            best, trials = search(best, finder.ranges_of)
+        ranges = dict(finder.ranges_of(best, (slice(None),)))
     fitted = fit(best.graph, best.samples, ranges, best.fitted, best.options)
     check_quantized(fitted.graph)
     report = QuantizationReport(
@@ -92,23 +92,36 @@ def observe(graph: Graph, calibration: Mapping[str, FloatArray], *, histogram: b
     return observers
 
 
-def ranges_of(candidate: Candidate, parts: Sequence[slice]) -> Mapping[str, Range]:
-    """Ranges from values that are known already: of outputs from those parts of the samples, of others from all. Histograms are of some
-    elements only."""
-    graph, options = candidate.graph, candidate.options
-    observers = {name: Observer(name, histogram=False) for name in graph.values}
-    for name, observer in observers.items():
-        for part in parts if graph.is_output(name) else (slice(None),):
-            value = candidate.samples.values[name][part]
-            observer.add(value)
-            if options.ranges not in WITHOUT_HISTOGRAM:
-                odd_step = value.size // HISTOGRAM_ELEMENTS | 1  # meets all channels
-                observer.count(value.reshape(-1)[::odd_step])
-    ranges = limited_ranges(graph, observers, options)
-    if candidate.wide_outputs:
-        outputs = {output.value: observers[output.value] for output in graph.outputs}
-        ranges |= limited_ranges(graph, outputs, replace(options, ranges=RangeMethod.TAIL))
-    return ranges
+class _RangeFinder:
+    """Ranges from values that are known already. What was observed of an array serves all candidates that share it."""
+
+    def __init__(self) -> None:
+        self.seen: dict[tuple[int, str, bool], tuple[FloatArray, Observer]] = {}  # arrays are kept, so that no other gets their number
+
+    def ranges_of(self, candidate: Candidate, parts: Sequence[slice]) -> Mapping[str, Range]:
+        """Of outputs from those parts of the samples, of others from all. Histograms are of some elements only."""
+        graph, options = candidate.graph, candidate.options
+        observers = {}
+        for name in graph.values:
+            chosen = parts if graph.is_output(name) else (slice(None),)
+            observers[name] = self._observed(name, candidate.samples.values[name], chosen, histogram=options.ranges not in WITHOUT_HISTOGRAM)
+        ranges = limited_ranges(graph, observers, options)
+        if candidate.wide_outputs:
+            outputs = {output.value: observers[output.value] for output in graph.outputs}
+            ranges |= limited_ranges(graph, outputs, replace(options, ranges=RangeMethod.TAIL))
+        return ranges
+
+    def _observed(self, name: str, value: FloatArray, parts: Sequence[slice], *, histogram: bool) -> Observer:
+        key = id(value), str(parts), histogram
+        if key not in self.seen:
+            observer = Observer(name, histogram=False)
+            for part in parts:
+                observer.add(value[part])
+                if histogram:
+                    odd_step = value[part].size // HISTOGRAM_ELEMENTS | 1  # meets all channels
+                    observer.count(value[part].reshape(-1)[::odd_step])
+            self.seen[key] = value, observer
+        return self.seen[key][1]
 
 
 def limited_ranges(graph: Graph, observers: Mapping[str, Observer], options: QuantizeOptions) -> dict[str, Range]:

@@ -18,6 +18,20 @@ def second_moments(patches: npt.NDArray[np.float32]) -> Reals:
     return moments
 
 
+def _lower_inverse(lower: Reals) -> Reals:
+    """Of lower triangular matrices (group, K, K), from the inverses of their halves."""
+    size = lower.shape[1]
+    if size <= BLOCK:
+        inverse: Reals = np.linalg.inv(lower).astype(np.float64)
+        return inverse
+    half = size // 2
+    first, last = _lower_inverse(lower[:, :half, :half]), _lower_inverse(lower[:, half:, half:])
+    result = np.zeros_like(lower)
+    result[:, :half, :half], result[:, half:, half:] = first, last
+    result[:, half:, :half] = -(last @ (lower[:, half:, :half] @ first))
+    return result
+
+
 def round_adaptively(weights: Reals, moments: Reals, nearest: Callable[[Reals], npt.NDArray[np.int8]]) -> Reals:
     """Integers near `weights` (group, outputs, K), which are in units of their scale; `nearest` gives the nearest ones that are allowed.
 
@@ -30,7 +44,8 @@ def round_adaptively(weights: Reals, moments: Reals, nearest: Callable[[Reals], 
     order = np.argsort(-diagonal.mean(0), kind="stable")
     damped = moments[:, order][:, :, order].copy()
     damped[:, np.arange(size), np.arange(size)] += DAMPING * diagonal.mean(1)[:, None] + np.finfo(np.float64).tiny ** 0.5
-    factor = np.swapaxes(np.linalg.cholesky(np.linalg.inv(damped)), 1, 2)
+    lower: Reals = np.linalg.cholesky(damped[:, ::-1, ::-1]).astype(np.float64)
+    factor = _lower_inverse(lower)[:, ::-1, ::-1]  # the upper Cholesky factor of the inverse
     open_weights, result = weights[:, :, order].copy(), np.empty_like(weights)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)

@@ -12,7 +12,6 @@ from hwgen.errors import QuantizationError
 from hwgen.ir.evaluate import evaluate, from_canonical
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
-from hwgen.ops.golden import golden
 from hwgen.packing import WeightFormat
 from hwgen.quantize.absorb import absorb
 from hwgen.quantize.equalize import equalize
@@ -79,8 +78,7 @@ class _Judge:
         self.held_out = slice(step - 1, None, step) if parted else whole
         self.fitting = slice(0, None, step) if parted else whole
         self.ranging = tuple(slice(first, None, step) for first in range(step - 1)) if parted else (whole,)
-        self.arrays = samples.part(self.held_out).arrays
-        self.reference = evaluate(start.graph, self.arrays, softmax=False)
+        self.reference = _outputs(start.graph, samples.part(self.held_out))
         self.count = len(next(iter(self.reference.values())))
 
     def marks(self, candidate: Candidate) -> tuple[Score, ...]:
@@ -89,11 +87,12 @@ class _Judge:
         options, samples = replace(candidate.options, certify=False), candidate.samples
         try:
             ranges = self._ranges(candidate)
-            quantized = fit(candidate.graph, samples.part(self.fitting), ranges, candidate.fitted, options).graph
-            codes = golden(quantized, self.arrays)
+            held_out = samples.part(self.held_out)
+            fitted = fit(candidate.graph, samples.part(self.fitting), ranges, candidate.fitted, options, held_out)
         except QuantizationError:
             return (Score(sqnr_db=float("-inf"), agreement=0.0),) * 3
-        outputs = {output: quantized.values[output.value].quantized.dequantize(codes[output.value]) for output in quantized.outputs}
+        quantized = fitted.graph
+        outputs = {output: quantized.values[output.value].quantized.dequantize(fitted.outputs[output.value]) for output in quantized.outputs}
         reals = {output.name: from_canonical(output, real, softmax=False) for output, real in outputs.items()}
         halves = (slice(None), slice(0, None, 2), slice(1, None, 2)) if self.count > 1 else (slice(None),)
         return tuple(self._score(reals, half) for half in halves)
@@ -115,6 +114,13 @@ class _Judge:
         """Nearer by SQNR, on neither half much less so that no single sample decides, and no more than one input less agrees."""
         nearer = all(new.sqnr_db >= old.sqnr_db - HALF_LOSS_DB for new, old in zip(after, before, strict=True))
         return nearer and after[0].sqnr_db >= before[0].sqnr_db + least_db and after[0].agreement >= before[0].agreement - 1.5 / self.count
+
+
+def _outputs(graph: Graph, samples: Samples) -> dict[str, FloatArray]:
+    """Of the float network, by name, without Softmax. Values that were made up are not what the inputs give."""
+    if samples.made_up:
+        return evaluate(graph, samples.arrays, softmax=False)
+    return {output.name: from_canonical(output, samples.values[output.value], softmax=False) for output in graph.outputs}
 
 
 def _most_inputs(start: Candidate) -> int:

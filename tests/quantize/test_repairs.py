@@ -27,6 +27,7 @@ from hwgen.quantize.absorb import absorb
 from hwgen.quantize.clip import choose_clipping
 from hwgen.quantize.equalize import equalize
 from hwgen.quantize.few_bits import encode
+from hwgen.quantize.fit import fit
 from hwgen.quantize.metrics import sqnr_db
 from hwgen.quantize.rounding import round_adaptively
 from hwgen.quantize.samples import Places, collect, patches_at
@@ -136,6 +137,41 @@ def test_adaptive_rounding_loses_less_at_the_output_than_nearest_and_is_nearest_
     np.testing.assert_array_equal(white, np.rint(weights))
     dead = round_adaptively(weights, np.zeros((1, 24, 24)), lambda units: encode(units, WeightFormat.INT8))
     np.testing.assert_array_equal(dead, np.rint(weights))
+
+
+def test_adaptive_rounding_of_many_weights_follows_the_whole_inverse():
+    """150 weights in a row: the inverse is put together from parts. The witness rounds one weight after the other, each time solving for
+    the real values of all that are left."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(400, 150)) @ rng.normal(size=(150, 150)) / 12
+    weights, moments = rng.normal(0, 3, (1, 2, 150)), (x.T @ x / len(x))[None]
+    found = round_adaptively(weights, moments, lambda units: encode(units, WeightFormat.INT8))
+    order = np.argsort(-np.diagonal(moments[0]), kind="stable")
+    damped = moments[0][order][:, order] + 0.01 * np.trace(moments[0]) / 150 * np.eye(150)
+    for row in range(2):
+        left, wanted = weights[0, row, order].copy(), np.empty(150)
+        for k in range(150):
+            wanted[k] = np.rint(left[k])
+            left[k + 1 :] += np.linalg.solve(damped[k + 1 :, k + 1 :], damped[k + 1 :, k] * (left[k] - wanted[k]))
+        np.testing.assert_array_equal(found[0, row, order], wanted)
+
+
+@pytest.mark.parametrize("repairs", [frozenset(), frozenset({Repair.BIAS, Repair.ROUND})])
+def test_inputs_held_out_run_along_and_fit_nothing(repairs):
+    """Their results are the golden model's, and the network is the one that is fitted without them."""
+    graph = separable(3)
+    samples, held_out = collect(graph, data(graph, 24)), collect(graph, data(graph, 7, 5))
+    ranges = {name: (min(float(value.min()), 0.0), max(float(value.max()), 0.0)) for name, value in samples.values.items()}
+    alone, found = (fit(graph, samples, ranges, repairs, QuantizeOptions(), other) for other in (None, held_out))
+    assert not alone.outputs
+    wanted = golden(alone.graph, data(graph, 7, 5))
+    assert found.outputs.keys() == wanted.keys() == {output.value for output in graph.outputs}
+    for name, codes in wanted.items():
+        np.testing.assert_array_equal(found.outputs[name], codes)
+    for left, right in zip(alone.graph.nodes, found.graph.nodes, strict=True):
+        if isinstance(left.op, Conv):
+            np.testing.assert_array_equal(left.op.weight, right.op.weight)
+            np.testing.assert_array_equal(left.op.bias, right.op.bias)
 
 
 def test_clipping_takes_the_rule_that_loses_least_and_none_at_eight_bits():
