@@ -27,6 +27,7 @@ from hwgen.quantize.weights import require_float
 
 BATCH_ELEMENTS = 1 << 22  # activations of a calibration batch, all values together
 HISTOGRAM_ELEMENTS = 1 << 18  # of a value that are counted while repairs are tried
+OUTPUT_REACH, INNER_REACH = 2.0, 1.5  # of ranges beyond what made-up inputs give, which show no class clearly: clipped logits would tie
 WITHOUT_HISTOGRAM = (RangeMethod.MINMAX, RangeMethod.AVERAGE, RangeMethod.TAIL, RangeMethod.DATA_FREE)
 
 
@@ -126,12 +127,15 @@ class _RangeFinder:
 
 def limited_ranges(graph: Graph, observers: Mapping[str, Observer], options: QuantizeOptions) -> dict[str, Range]:
     """The range of each value, as far as the operator that computes it lets it reach. What the network is given has known ends: it is not
-    extended beyond them."""
+    extended beyond them. Without data it is known how far natural inputs go beyond made-up ones only roughly."""
     given = {entry.value for entry in graph.inputs}
     plain = replace(options, ranges=RangeMethod.MINMAX)
     ranges = {}
     for name, observer in observers.items():
         low, high = choose_range(observer, plain if name in given and options.ranges is RangeMethod.TAIL else options)
+        if options.ranges is RangeMethod.DATA_FREE and name not in given:
+            reach = OUTPUT_REACH if graph.is_output(name) else INNER_REACH
+            low, high = low * reach, high * reach
         producer = graph.producer(name)
         ends = clamp_of(producer.op) if producer is not None else (-np.inf, np.inf)
         ranges[name] = (min(max(low, float(np.min(ends[0]))), 0.0), max(min(high, float(np.max(ends[1]))), 0.0))

@@ -17,6 +17,7 @@ from hwgen.quantize.options import QuantizeOptions
 from hwgen.quantize.samples import MOST_BYTES, Samples
 
 INPUTS = 32
+GREATEST_CONTRAST = 3.0  # of made-up inputs; 1: only single elements reach the ends of the range
 SMOOTH_AXIS = 8  # axes at least this long are taken as space or time, along which natural data are smooth
 
 
@@ -58,18 +59,25 @@ def moved(values: FloatArray, moments: tuple[FloatArray, FloatArray]) -> FloatAr
 
 
 def _fields(entry: GraphInput, ends: tuple[float, float], count: int, seed: int) -> FloatArray:
-    """(count, ...) random fields that fill the range, with equal power in each octave along the long axes, as natural images have."""
+    """(count, ...) random fields that fill the range, with equal power in each octave along the long axes, as natural images have. Short
+    axes (colors) go from independent in the first to equal in the last of them, because data may be either; the contrast of some is so
+    great that parts of them lie at the ends of the range."""
     rng = np.random.default_rng(seed)
     shape = (count, *entry.shape[1:])
+    common = (count, *(length if length >= SMOOTH_AXIS else 1 for length in shape[1:]))
+    alone = (count, *(1 for _ in shape[1:]))
+    share = np.linspace(0.0, 1.0, count).reshape(alone)  # of the power that short axes have in common
+    contrast = rng.permutation(np.linspace(1.0, GREATEST_CONTRAST, count)).reshape(alone)
     total, size = np.zeros(shape), 1
     longest = max((length for length in shape[1:] if length >= SMOOTH_AXIS), default=1)
     while size <= longest:
-        total += _octave(rng, shape, size)
+        total += np.sqrt(share) * _octave(rng, common, size) + np.sqrt(1 - share) * _octave(rng, shape, size)
         size *= 2
-    flat = total.reshape(count, -1)
-    low, high = flat.min(1, keepdims=True), flat.max(1, keepdims=True)
-    filled = (flat - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
-    fields: FloatArray = (ends[0] + filled * (ends[1] - ends[0])).reshape(shape).astype(np.float32)
+    inner = tuple(range(1, len(shape)))
+    low, high = total.min(inner, keepdims=True), total.max(inner, keepdims=True)
+    filled = (total - low) / np.maximum(high - low, np.finfo(np.float64).tiny)
+    filled = np.clip((filled - 0.5) * contrast + 0.5, 0.0, 1.0)
+    fields: FloatArray = (ends[0] + filled * (ends[1] - ends[0])).astype(np.float32)
     return fields
 
 

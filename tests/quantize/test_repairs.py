@@ -302,6 +302,29 @@ def test_moments_are_met_and_dead_channels_stay_constant():
     np.testing.assert_allclose(found.std((0, 1, 2)), [0.5, 0], atol=1e-5)
 
 
+def test_made_up_inputs_fill_the_range_and_their_channels_go_from_independent_to_equal():
+    b = FloatBuilder(TensorType(24, 24, 3))
+    graph = b.graph(b.conv("x", 4, SAME))
+    x = make_up(graph, QuantizeOptions(input_range=(-2.0, 6.0))).values["x"].astype(np.float64)
+    assert x.min() == -2 and x.max() == 6 and (x.min((1, 2, 3)) == -2).all() and (x.max((1, 2, 3)) == 6).all()
+    alike = np.array([np.corrcoef(each.reshape(-1, 3).T)[0, 1] for each in x])
+    assert abs(alike[:4].mean()) < 0.4 and alike[-1] > 0.999 and alike[-8:].min() > 0.6
+    at_ends = ((x == -2) | (x == 6)).mean((1, 2, 3))
+    assert at_ends.min() < 0.01 and at_ends.max() > 0.2
+
+
+def test_without_data_ranges_go_beyond_what_made_up_inputs_give_but_not_beyond_clamps():
+    b = FloatBuilder(TensorType(8, 8, 3))
+    hidden = b.conv(b.conv("x", 8, SAME, clamp=RELU), 8, SAME, clamp=(0.0, 0.5))
+    graph = b.graph(b.conv(hidden, 5, POINT))
+    options = QuantizeOptions(input_range=(0.0, 1.0))
+    values, ranges = make_up(graph, options).values, quantize_with_report(graph, None, options)[1].ranges
+    first, second, last = (node.output for node in graph.nodes)
+    assert ranges["x"] == (0.0, 1.0) and ranges[second] == (0.0, 0.5)
+    assert ranges[first] == (0.0, pytest.approx(1.5 * float(values[first].max())))
+    assert ranges[last] == (pytest.approx(2 * float(values[last].min())), pytest.approx(2 * float(values[last].max())))
+
+
 def test_without_data_the_range_of_the_inputs_must_be_known():
     graph = separable()
     with pytest.raises(DataError, match=r"^input 'image': without calibration data its range must be known, but float32 has none; pass --input-range LOW,HIGH"):
