@@ -180,7 +180,7 @@ def ignored_field(name: str) -> Mutant:
 
 def ignored_bits(name: str) -> Mutant:
     """Likewise, of a field that is read bit by bit, everywhere."""
-    field = command_layout(Conv)[name]
+    field = command_layout(Conv, CONFIG)[name]
     bits = "|".join(str(field.offset + bit) for bit in range(field.width))
     return Mutant(pattern=rf"\bcommand\[({bits})\]", replacement="1'd0", everywhere=True)
 
