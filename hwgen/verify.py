@@ -15,6 +15,7 @@ import numpy as np
 
 from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.build import QUANTIZED_MODEL, VERILOG, cycle_limit
+from hwgen.config import Machine
 from hwgen.cosim.compare import LayerComparison, LayerExpectation, PartExpectation, compare, compute_ordinals
 from hwgen.cosim.job import MemoryModel, Patch, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.runner import simulate
@@ -35,7 +36,9 @@ from hwgen.report.lost import LostCycles, lost_cycles, with_lost
 from hwgen.schedule.compile import CompiledNetwork, Routine, compile_network
 
 DEFAULT_COUNT = 2
-_START_CYCLES = 2  # from the write of the control register, where the trace begins to count, to the first cycle of the program
+# What the trace, which counts from the write of the control register, shows for the last result of a command that is done in cycle 0 of the
+# program. The serial machine is done with a command some cycles after its last result.
+_TRACED = {Machine.PARALLEL: 3, Machine.SERIAL: -2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +206,10 @@ def simulation_job(
 
 def layer_cycles(compiled: CompiledNetwork, trace: Trace) -> tuple[int, ...]:
     """Measured cycles of each layer in inference 0: from the last result of the layers before (or the start) to its own last."""
-    ends = []
-    ordinal = compute_ordinals(compiled.commands)
+    ends, ordinal, begin = [], compute_ordinals(compiled.commands), _TRACED[compiled.config.machine]
     for layer in compiled.layers:
         chosen = (trace.inference == 0) & np.isin(trace.command, [ordinal[command] for command in layer.commands])
-        ends.append(int(trace.cycle[chosen].max(initial=_START_CYCLES)) - _START_CYCLES)
+        ends.append(int(trace.cycle[chosen].max(initial=begin)) - begin)
     return cycles_between(ends)
 
 

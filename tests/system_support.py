@@ -28,8 +28,9 @@ from hwgen.isa.fields import Region
 from hwgen.isa.instructions import Conv, Store
 from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden_codes
+from hwgen.report.collect import cycles_between
 from hwgen.schedule.compile import CompiledNetwork, compile_network
-from hwgen.verify import expectations, layer_comparisons, output_comparison, simulation_job
+from hwgen.verify import expectations, layer_comparisons, layer_cycles, output_comparison, simulation_job
 
 GUARD_BYTES = 4096  # behind the last region
 render = cache(verilog)
@@ -193,7 +194,17 @@ def check_on_rtl(network: CompiledNetwork, memory: MemoryModel) -> int:
     output_comparison(network, codes, result)
     if memory.aligned and not memory.stall_probability:
         assert_predicted(network, memory.latency_cycles, [inference.cycles for inference in result.inferences])
+        if network.config.bus is Bus.AXI4:
+            assert_layers_predicted(network, memory.latency_cycles, result.trace)
     return result.inferences[0].cycles
+
+
+def assert_layers_predicted(network: CompiledNetwork, latency_cycles: int, trace: Trace) -> None:
+    """Of the first program: the resident one, where there is one, from the second inference on."""
+    resident = network.resident is not None
+    measured = layer_cycles(network.alone(0), trace.every(len(network.phases), 0).part(int(resident), 2))
+    spans = network.predict(latency_cycles, resident=resident).spans
+    assert measured == cycles_between([max(spans[index].end for index in layer.commands) for layer in network.steady.layers])
 
 
 def assert_predicted(network: CompiledNetwork, latency_cycles: int, measured: list[int]) -> None:
