@@ -19,7 +19,7 @@ from hwgen.schedule.compile import CompiledNetwork, Layer
 from hwgen.schedule.crossing import Kernel
 from hwgen.schedule.stored import WeightMemory, weight_memory
 
-FORMAT = 1  # raised when a key changes its meaning
+FORMAT = 2  # raised when a key changes its meaning, or one that is always there comes or goes
 _FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false|null),?\n)+\s*\]")
 
 Json = dict[str, Any]
