@@ -23,7 +23,7 @@ def layer(name: str, **changes: Any) -> dict[str, Any]:
 
 def report() -> dict[str, Any]:
     return {
-        "format": 1,
+        "format": 2,
         "hwgen": "0.1.0",
         "network": "net",
         "model_sha256": "ab" * 32,
