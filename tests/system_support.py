@@ -194,7 +194,7 @@ def check_on_rtl(network: CompiledNetwork, memory: MemoryModel) -> int:
     output_comparison(network, codes, result)
     if memory.aligned and not memory.stall_probability:
         assert_predicted(network, memory.latency_cycles, [inference.cycles for inference in result.inferences])
-        if network.config.bus is Bus.AXI4:
+        if network.config.bus is Bus.AXI4 and network.config.out_lanes <= network.config.in_lanes:  # else the last beats may write nothing
             assert_layers_predicted(network, memory.latency_cycles, result.trace)
     return result.inferences[0].cycles
 
