@@ -16,7 +16,9 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, IntArray, Quantization, TensorType
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Interval, Pads, Window, ceil_padding
+from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
+from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
@@ -128,6 +130,24 @@ def resize_node(builder: OnnxBuilder, op: Resize, source: str, output: str) -> N
     """Tensor `source` enlarged."""
     scales = builder.constant(f"{output}.scales", np.array([1, 1, *op.factors], np.float32))
     builder.node("Resize", [source, "", scales], output, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+
+
+ALIKE_ON_CODES = (MaxPool, Concat, DepthToSpace, Resize, Slice)  # the same nodes on codes as on real values
+
+
+def write_alike(builder: OnnxBuilder, node: Node, inputs: list[str], output: str) -> None:
+    """An operator of ALIKE_ON_CODES from tensors to tensor `output`."""
+    match node.op:
+        case MaxPool():
+            builder.node("MaxPool", inputs, output, **pool_attributes(builder, node)[1])
+        case Concat() as op:
+            builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
+        case DepthToSpace() as op:
+            builder.node("DepthToSpace", inputs, output, blocksize=op.block, mode="CRD" if op.together else "DCR")
+        case Resize() as op:
+            resize_node(builder, op, inputs[0], output)
+        case Slice() as op:
+            builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
 
 
 def pool_attributes(builder: OnnxBuilder, node: Node) -> tuple[Pads, dict[str, Any]]:

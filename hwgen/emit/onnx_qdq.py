@@ -8,15 +8,15 @@ import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
 from hwgen.emit.onnx_common import (
+    ALIKE_ON_CODES,
     Constants,
     limit_channels,
     onnx_weight,
     pad_operands,
     pool_attributes,
-    resize_node,
-    slice_operands,
     weight_scale,
     window_attributes,
+    write_alike,
 )
 from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.emit.onnx_processor import write_processor
@@ -27,15 +27,10 @@ from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import UNLIMITED, Interval, Pads, clamp_of
 from hwgen.ops.clamp import Clamp
-from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.integer import is_global
 from hwgen.ops.lookup import Lookup
-from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
-from hwgen.ops.resize import Resize
-from hwgen.ops.slice import Slice
 
 
 class QdqForm:
@@ -85,23 +80,15 @@ class QdqForm:
                 builder.node("Conv", [*inputs, *parameters], output, group=op.group, **window_attributes(op.window))
             case Add():
                 builder.node("Add", inputs, output)
-            case MaxPool():
-                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node)[1])
+            case op if isinstance(op, ALIKE_ON_CODES):
+                write_alike(builder, node, inputs, output)
             case AveragePool() if is_global(node, self.graph):
                 builder.node("GlobalAveragePool", inputs, output)
             case AveragePool():
                 pads, attributes = pool_attributes(builder, node)
                 builder.node("AveragePool", [self._padded(node, pads)] if any(pads) else inputs, output, **attributes)
-            case Concat() as op:
-                builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
             case Pad() as op:
                 builder.node("Pad", [*inputs, *pad_operands(builder, output, op.pads, np.array(op.value, np.float32))], output)
-            case DepthToSpace() as op:
-                builder.node("DepthToSpace", inputs, output, blocksize=op.block, mode="CRD" if op.together else "DCR")
-            case Resize() as op:
-                resize_node(builder, op, inputs[0], output)
-            case Slice() as op:
-                builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
             case Lookup() as op:
                 write_lookup(builder, op, inputs[0], output)
             case Clamp() as op:

@@ -9,16 +9,16 @@ import numpy as np
 from hwgen.arith import INT8
 from hwgen.emit.onnx_builder import TO_CHANNELS_FIRST, OnnxBuilder
 from hwgen.emit.onnx_common import (
+    ALIKE_ON_CODES,
     Constants,
     limit_channels,
     onnx_weight,
     outside_code,
     pad_operands,
     pool_attributes,
-    resize_node,
-    slice_operands,
     weight_scale,
     window_attributes,
+    write_alike,
 )
 from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.emit.onnx_processor import ON_CODES, as_matrices, write_processor
@@ -30,17 +30,12 @@ from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Pads, channel_limits, clamp_of
 from hwgen.ops.clamp import Clamp
-from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
-from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.elementwise import Mul
 from hwgen.ops.integer import channel_clamp_codes, is_global, pad_code
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.matmul import MatMul
-from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
-from hwgen.ops.resize import Resize
-from hwgen.ops.slice import Slice
 
 
 class QOperatorForm:
@@ -97,22 +92,14 @@ class QOperatorForm:
                 builder.node("QLinearConv", [*operands, *parameters], output, group=op.group, **window_attributes(op.window))
             case Add():
                 builder.node("QLinearAdd", [*operands, *result], output, domain=MICROSOFT)
-            case MaxPool():
-                builder.node("MaxPool", inputs, output, **pool_attributes(builder, node)[1])
+            case op if isinstance(op, ALIKE_ON_CODES):
+                write_alike(builder, node, inputs, output)
             case AveragePool() if is_global(node, self.graph):
                 builder.node("QLinearGlobalAveragePool", [*operands, *result], output, domain=MICROSOFT, channels_last=0)
             case AveragePool():
                 pads, attributes = pool_attributes(builder, node)
                 operands[:1] = [self._padded(node, pads)] if any(pads) else inputs
                 builder.node("QLinearAveragePool", [*operands, *result], output, domain=MICROSOFT, **attributes)
-            case Concat() as op:
-                builder.node("Concat", inputs, output, axis=(2, 3, 1)[op.axis])
-            case DepthToSpace() as op:
-                builder.node("DepthToSpace", inputs, output, blocksize=op.block, mode="CRD" if op.together else "DCR")
-            case Resize() as op:
-                resize_node(builder, op, inputs[0], output)
-            case Slice() as op:
-                builder.node("Slice", [*inputs, *slice_operands(builder, output, op)], output)
             case Lookup() as lookup:
                 self._between_reals(node, output, lambda real, result: write_lookup(builder, lookup, real, result))
             case Pad() as op:
