@@ -21,7 +21,7 @@ from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.emit.render import template_root
 from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
-from hwgen.explain import explain, explanation_json, render_explanation
+from hwgen.explain import explain, explanation_json, render_explanation, require_explainable
 from hwgen.explain.report import summary
 from hwgen.explore.budget import Budget
 from hwgen.explore.choices import Choices, chooser, render_mixture
@@ -121,6 +121,8 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     hardware = widened(request.hardware) if request.widen and has_foreign_scales(request.model) else request.hardware
     choices = chooser(hardware, auto=request.auto, budget=request.budget)
     network = load_network(request.model, request.calibration, options_for(hardware, request.options), progress, choices)
+    if request.explain:
+        require_explainable(network)
     progress.stage("write and read the quantized model")
     models = _onnx_files(network)
     graph = for_hardware(_as_written(models[QUANTIZED_MODEL], network.graph.name), hardware)

@@ -12,23 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
-from hwgen.cli_explore import budget_of, layer_bits_of, print_choices, print_mixture, print_weights, run_compare, run_explain
-from hwgen.config import DEFAULT_PRESET, PRESETS, load_hardware
+from hwgen.cli_explore import print_choices, print_mixture, print_weights, run_compare, run_explain
+from hwgen.cli_options import budget_of, hardware_arguments, hardware_of, model_arguments, options_of, options_on, quantization_arguments
 from hwgen.console import MISMATCH, OK, USER_ERROR
 from hwgen.console import err as _err
 from hwgen.console import out as _out
 from hwgen.console import shown as _shown
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.toolchain import doctor
-from hwgen.errors import HwgenError, MismatchError
+from hwgen.errors import ConfigError, HwgenError, MismatchError
 from hwgen.output import REPORT_HTML, check_file_place
-from hwgen.packing import WeightFormat
 from hwgen.progress import bars
-from hwgen.quantize import Effort, Granularity, QuantizeOptions, RangeMethod, Scheme
 from hwgen.report.synthesis import synthesis_rows
 from hwgen.synth.devices import DEVICES, NAMES
 
-BITS = {"8": WeightFormat.INT8, "4": WeightFormat.INT4, "2": WeightFormat.INT2, "ternary": WeightFormat.TERNARY, "binary": WeightFormat.BINARY}
+WITHOUT_DATA = "none, ranges follow from weights and --input-range"
 _Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # argparse has no public name for it
 
 
@@ -48,47 +46,22 @@ def _probability(text: str) -> float:
     return value
 
 
-def _interval(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(end) for end in text.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not -1e30 < low < high < 1e30:
-        raise argparse.ArgumentTypeError(f"must be two numbers LOW,HIGH, the lower one first, not {text!r}")
-    return low, high
-
-
-def _layer_bits(text: str) -> tuple[str, WeightFormat]:
-    layer, equals, bits = text.rpartition("=")
-    if not (layer and equals and bits in BITS):
-        raise argparse.ArgumentTypeError(f"must be LAYER=BITS with bits {', '.join(BITS)}, not {text!r}")
-    return layer, BITS[bits]
-
-
-def _options(arguments: argparse.Namespace) -> QuantizeOptions:
-    return QuantizeOptions(
-        scheme=Scheme(arguments.scheme),
-        granularity=Granularity(arguments.granularity),
-        ranges=RangeMethod(arguments.range),
-        weights=BITS.get(arguments.bits, WeightFormat.INT8),
-        layer_weights=layer_bits_of(arguments),
-        effort=Effort(getattr(arguments, "repair", Effort.NONE.value)),
-        input_range=getattr(arguments, "input_range", None),
-    )
-
-
 def _quantize(arguments: argparse.Namespace) -> int:
     from hwgen.build import QuantizeRequest, quantize_model
     from hwgen.explore.choices import chooser
 
     for place in (arguments.output, *([arguments.page] if arguments.page else [])):
         check_file_place(place)
-    choices = chooser(load_hardware(arguments.hardware, arguments.array), auto=arguments.auto, budget=budget_of(arguments))
+    choices = chooser(hardware_of(arguments), auto=arguments.auto, budget=budget_of(arguments))
+    if choices is None and arguments.array:
+        raise ConfigError("--array: must be given with --auto or --bits auto only; a quantized model runs on any array")
+    if arguments.page and arguments.bits != "auto":
+        raise ConfigError("--page: must be given with --bits auto only, whose search it shows")
     request = QuantizeRequest(
         model=arguments.model,
         out=arguments.output,
         calibration=arguments.calibration,
-        options=_options(arguments),
+        options=options_on(hardware_of(arguments), arguments) if arguments.hardware else options_of(arguments),
         qoperator=arguments.form == "qoperator",
         choices=choices,
         page=arguments.page,
@@ -100,7 +73,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     certified = sum(record.certified for record in network.records)
     _out.print(f"{_shown(arguments.output)}: {certified} of {len(network.records)} channels certified to equal the golden model in ONNX Runtime")
     for trial in network.report.trials if network.report else ():
-        verdict = f"{'kept' if trial.kept else 'left'}, {trial.gain_db:+.2f} dB on {trial.inputs} inputs, {trial.seconds:.2f} s"
+        verdict = f"{'kept' if trial.kept else f'left ({trial.reason})'}, {trial.gain_db:+.2f} dB on {trial.inputs} inputs, {trial.seconds:.2f} s"
         _out.print(f"  {trial.repair.value} ({trial.detail}): {verdict}")
     return OK
 
@@ -109,12 +82,13 @@ def _build(arguments: argparse.Namespace) -> int:
     from hwgen.build import BuildRequest, build
     from hwgen.report.html import on_processor
 
+    hardware = hardware_of(arguments)
     request = BuildRequest(
         model=arguments.model,
         out=arguments.output,
         calibration=arguments.calibration,
-        hardware=load_hardware(arguments.hardware, arguments.array),
-        options=_options(arguments),
+        hardware=hardware,
+        options=options_on(hardware, arguments),
         force=arguments.force,
         auto=arguments.auto,
         budget=budget_of(arguments),
@@ -223,35 +197,6 @@ def _synth(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _quantization_arguments(parser: argparse.ArgumentParser, *, auto: bool = False) -> None:
-    """`auto`: hwgen may be asked to choose bits."""
-    group = parser.add_argument_group("quantization of a float model")
-    for name, choices, default, meaning in (
-        ("--scheme", Scheme, Scheme.ASYMMETRIC, "scales and zero points"),
-        ("--granularity", Granularity, Granularity.CHANNEL, "weight scales per channel or per tensor"),
-        ("--range", RangeMethod, RangeMethod.MINMAX, "how activation ranges follow from calibration"),
-    ):
-        group.add_argument(name, choices=[choice.value for choice in choices], default=default.value, help=f"{meaning} (default: %(default)s)")
-    with_auto = "; auto: each layer what a budget asks for" if auto else ""
-    group.add_argument("--bits", choices=[*BITS, *(["auto"] if auto else [])], default="8", help=f"of each weight{with_auto} (default: %(default)s)")
-    group.add_argument("--layer-bits", action="append", type=_layer_bits, metavar="LAYER=BITS", help="of one layer's weights; may be repeated")
-    if auto:
-        meaning = "for --bits auto: weights=40KiB, cycles=50000, sqnr=30dB or agreement=99%%"
-        group.add_argument("--budget", metavar="KIND=VALUE", help=meaning)
-
-
-def _repair_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is done to keep accuracy")
-    meaning = "none; fast: each repair on some inputs; best: on all, with every range method. Each is kept only where it gains on held-out inputs"
-    group.add_argument("--repair", choices=[effort.value for effort in Effort], default=Effort.FAST.value, help=f"{meaning} (default: %(default)s)")
-    group.add_argument("--input-range", type=_interval, metavar="LOW,HIGH", help="of the elements of the network's inputs, for quantization without data")
-
-
-def _auto_argument(parser: argparse.ArgumentParser) -> None:
-    meaning = "try schemes, granularities and ranges that the hardware can compute; take what is best on calibration inputs that are held out"
-    parser.add_argument("--auto", action="store_true", help=meaning)
-
-
 def _verb(verbs: _Verbs, name: str, run: Callable[[argparse.Namespace], int], summary: str, example: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=summary, description=summary, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(run=run)
@@ -261,37 +206,20 @@ def _verb(verbs: _Verbs, name: str, run: Callable[[argparse.Namespace], int], su
 def _add_quantize(verbs: _Verbs) -> None:
     example = "hwgen quantize model.onnx --calibration calibration.npz -o quantized.onnx"
     parser = _verb(verbs, "quantize", _quantize, "Quantize a float ONNX model to a quantized ONNX model.", example)
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    meaning = "typical inputs: arrays by input name; a single one may have any name (default: none, ranges follow from weights and --input-range)"
-    parser.add_argument("--calibration", type=Path, metavar="X.npz", help=meaning)
-    _quantization_arguments(parser, auto=True)
-    _repair_arguments(parser)
-    _auto_argument(parser)
-    _hardware_arguments(parser)
+    model_arguments(parser, without=WITHOUT_DATA)
+    quantization_arguments(parser, auto=True)
+    hardware_arguments(parser)
     parser.add_argument("--page", type=Path, metavar="P.html", help="with --bits auto: write what was tried, and its Pareto front, as a page")
     parser.add_argument("--form", choices=["qdq", "qoperator"], default="qdq", help="how the quantized model is written (default: %(default)s)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="Q.onnx")
 
 
-EXACT = "built with 24-bit multipliers for a model that another tool quantized, so that its integers are met exactly"
-
-
-def _hardware_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--hardware", metavar="PRESET|FILE.toml", help=f"{', '.join(PRESETS)}, or a file of parameters (default: {DEFAULT_PRESET}; {EXACT})"
-    )
-    parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
-
-
 def _add_build(verbs: _Verbs) -> None:
     summary = "Build everything from a model: program, Verilog, firmware, quantized ONNX, report."
     parser = _verb(verbs, "build", _build, summary, "hwgen build model.onnx --calibration calibration.npz --array 8x8 -o out")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a float model, or a quantized one")
-    parser.add_argument("--calibration", type=Path, metavar="X.npz", help="typical inputs for a float model (default: none, as with quantize)")
-    _hardware_arguments(parser)
-    _quantization_arguments(parser, auto=True)
-    _repair_arguments(parser)
-    _auto_argument(parser)
+    model_arguments(parser, kind="a float model, or a quantized one", without=WITHOUT_DATA)
+    hardware_arguments(parser)
+    quantization_arguments(parser, auto=True)
     parser.add_argument("--explain", action="store_true", help="measure where accuracy goes, as `hwgen explain` does, for the report")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT")
     parser.add_argument("--force", action="store_true", help="replace OUT even if hwgen did not make it")
@@ -330,24 +258,21 @@ def _add_evaluate(verbs: _Verbs) -> None:
 def _add_explain(verbs: _Verbs) -> None:
     summary = "Why did accuracy drop? Measures what each layer's rounding does, and names the three layers to look at first."
     example = "hwgen explain model.onnx --calibration calibration.npz -o explanation"
-    parser = _verb(verbs, "explain", lambda arguments: run_explain(arguments, _options(arguments)), summary, example)
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
+    parser = _verb(verbs, "explain", run_explain, summary, example)
+    model_arguments(parser)
     parser.add_argument("--inputs", type=Path, metavar="T.npz", help="measure on these inputs, labels beside them as `y` (default: the calibration inputs)")
     parser.add_argument("--count", type=_positive, metavar="N", help="measure layers on so many inputs (default: as many as seconds allow)")
-    _quantization_arguments(parser)
-    _repair_arguments(parser)
+    quantization_arguments(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a folder for explain.html and explain.json, or one file that ends so")
 
 
 def _add_compare(verbs: _Verbs) -> None:
     summary = "Quantize a model in every way: accuracy, agreement, SQNR, certified share, weight bytes, cycles of each."
     parser = _verb(verbs, "compare", run_compare, summary, "hwgen compare model.onnx --calibration calibration.npz --inputs test.npz -o comparison")
-    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
-    parser.add_argument("--calibration", type=Path, required=True, metavar="X.npz", help="typical inputs: arrays by input name; a single one may have any name")
+    model_arguments(parser)
     parser.add_argument("--inputs", type=Path, required=True, metavar="T.npz", help="inputs to measure on, labels beside them as `y`")
     parser.add_argument("--method", action="append", metavar="NAME", help="only this method, as the table names it; may be repeated")
-    _hardware_arguments(parser)
+    hardware_arguments(parser)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="a file that ends in .html, .md, .json or .svg, or a folder for all of them")
 

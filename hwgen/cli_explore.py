@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from hwgen.config import Machine, load_hardware
+from hwgen.cli_options import hardware_of, options_of
+from hwgen.config import Machine
 from hwgen.console import OK, err, out, print_wide, shown
-from hwgen.errors import ConfigError
-from hwgen.packing import WeightFormat
 from hwgen.progress import bars
-from hwgen.quantize import QuantizeOptions
 
 Json = dict[str, Any]
 
 if TYPE_CHECKING:
-    from hwgen.explore.budget import Budget
     from hwgen.explore.choices import Choices
 
 
-def run_explain(arguments: argparse.Namespace, options: QuantizeOptions) -> int:
+def run_explain(arguments: argparse.Namespace) -> int:
     from hwgen.explain import ExplainRequest, explain_model
     from hwgen.explain.html import headline
     from hwgen.explain.text import first_lines, layer_table
@@ -33,7 +30,7 @@ def run_explain(arguments: argparse.Namespace, options: QuantizeOptions) -> int:
         inputs=arguments.inputs,
         out=arguments.output,
         count=arguments.count,
-        options=options,
+        options=options_of(arguments),
     )
     with bars(err) as progress:
         content = explain_model(request, progress=progress)
@@ -58,7 +55,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
         inputs=arguments.inputs,
         out=arguments.output,
         methods=arguments.method or (),
-        hardware=load_hardware(arguments.hardware, arguments.array),
+        hardware=hardware_of(arguments),
     )
     with bars(err) as progress:
         comparison = compare(request, progress=progress)
@@ -73,26 +70,6 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if arguments.output:
         out.print(f"written: {shown(arguments.output)}")
     return OK
-
-
-def budget_of(arguments: argparse.Namespace) -> Budget | None:
-    """Of `--bits auto --budget ...`. Raises ConfigError when one comes without the other."""
-    from hwgen.explore.budget import parse_budget
-
-    if (arguments.bits == "auto") != (arguments.budget is not None):
-        raise ConfigError("--bits auto: needs a --budget, and --budget needs --bits auto; for example --bits auto --budget weights=40KiB")
-    return parse_budget(arguments.budget) if arguments.budget is not None else None
-
-
-def layer_bits_of(arguments: argparse.Namespace) -> tuple[tuple[str, WeightFormat], ...]:
-    """Of `--layer-bits`. Raises ConfigError for a layer that is named twice, or next to `--bits auto`."""
-    given = tuple(arguments.layer_bits or ())
-    twice = [layer for index, (layer, _) in enumerate(given) if layer in dict(given[:index])]
-    if twice:
-        raise ConfigError(f"--layer-bits: must name a layer once, names {twice[0]!r} twice")
-    if given and arguments.bits == "auto":
-        raise ConfigError("--layer-bits: goes with --bits 8, 4, 2, ternary or binary, not with --bits auto, which chooses for all layers")
-    return given
 
 
 def print_weights(report: Json) -> None:

@@ -13,7 +13,7 @@ import onnx
 
 from hwgen.arrays import AnyArray, read_network_arrays
 from hwgen.config import HardwareConfig
-from hwgen.errors import DataError
+from hwgen.errors import ConfigError, DataError
 from hwgen.frontend.onnx import import_model, load_model
 from hwgen.frontend.onnx_file import is_quantized_model, network_name
 from hwgen.frontend.qdq import NOTE_MULTIPLIER_BITS, import_quantized_model
@@ -31,7 +31,8 @@ RATIO_BITS = 24  # of a float32 significand
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizedNetwork:
-    """`graph` is quantized. For a network that came as float: the float graph and model, the calibration data and what was chosen.
+    """`graph` is quantized. For a network that came as float: the float graph and model, and what was chosen. `calibration`: data that were
+    given, of which known answers take one.
 
     `assumed_inputs`: greatest magnitude of inputs whose range neither the model nor data told, by name.
     """
@@ -46,8 +47,13 @@ class QuantizedNetwork:
 
 
 def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOptions:
-    """`options` with the arithmetic of the hardware: multiplier bits and rounding, and power-of-two scales where it has no multiplier."""
+    """`options` with the arithmetic of the hardware: multiplier bits and rounding, and power-of-two scales where it has no multiplier.
+
+    Raises ConfigError where another scheme than the default was asked for that the hardware cannot compute.
+    """
     scheme = options.scheme if config.multiplier_bits else Scheme.POWER_OF_TWO
+    if options.scheme is Scheme.SYMMETRIC and scheme is not options.scheme:
+        raise ConfigError(f"scheme {options.scheme.value}: needs a multiplier, which hardware {config.name!r} has not; take {scheme.value}")
     return replace(options, scheme=scheme, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
 
 
@@ -78,18 +84,23 @@ def load_network(
     """Read `model`; quantize it with `calibration`, or without data, when it is float. `choose` makes better options of these, from the float graph, the
     calibration data and their labels.
 
-    Raises ModelError, UnsupportedError, DataError (data that do not fit; without data, unknown ranges of inputs) or QuantizationError.
+    Raises ModelError, UnsupportedError, DataError (data that do not fit; without data, unknown ranges of inputs), QuantizationError, or
+    ConfigError where options would have no effect, because the model is quantized already.
     """
     progress.stage("read the model")
     proto, name = load_model(model), network_name(model)
     if is_quantized_model(proto):
         if choose is not None:
             raise DataError(f"model {model.name!r}: must be float for a choice of how to quantize it, came quantized; give the float model")
+        if options.asked:
+            names, text = ", ".join(options.asked), f"model {model.name!r} is quantized already and keeps its integers"
+            raise ConfigError(f"options {names}: must be given with a float model only, but {text}; leave them out, or give the float model")
         typical = None if calibration is None else lambda inputs: read_network_arrays(calibration, inputs)[0]
         assumed: dict[str, float] = {}
         graph = import_quantized_model(proto, name, calibrate=typical, assumed=assumed, arithmetic=options.arithmetic)
         progress.stage("certify")
-        return QuantizedNetwork(graph=graph, records=certificates(graph), assumed_inputs=assumed)
+        known = None if calibration is None else read_network_arrays(calibration, graph.inputs)[0]
+        return QuantizedNetwork(graph=graph, records=certificates(graph), calibration=known, assumed_inputs=assumed)
     float_graph = optimize(import_model(proto, name))
     arrays, labels = (None, None) if calibration is None else read_network_arrays(calibration, float_graph.inputs)
     if choose is not None:

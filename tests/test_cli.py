@@ -238,6 +238,89 @@ def test_power_of_two_scales_run_on_hardware_with_multipliers(tmp_path: Path, ca
     assert "golden model" in capsys.readouterr().out
 
 
+IGNORED = {
+    "quantized": "is quantized already and keeps its integers; leave them out, or give the float model",
+    "auto": "must not be given with --auto, which tries all and chooses; leave one of them out",
+    "shifts": "needs a multiplier, which hardware 'shifts' has not; take power-of-two",
+}
+
+
+@pytest.mark.parametrize("verb", ["quantize", "build", "explain"])
+@pytest.mark.parametrize(
+    ("words", "flags"),
+    [
+        (["--scheme", "asymmetric"], "--scheme"),
+        (["--granularity", "tensor", "--range", "minmax"], "--granularity, --range"),
+        (["--bits", "8"], "--bits"),
+        (["--layer-bits", "a=4", "--repair", "fast"], "--layer-bits, --repair"),
+        (["--input-range", "0,1"], "--input-range"),
+    ],
+)
+def test_options_that_a_quantized_model_would_ignore_are_refused(
+    verb: str, words: list[str], flags: str, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where they say the default."""
+    assert main([verb, str(built / "onnx/quantized.onnx"), "--calibration", CALIBRATION, *words, "-o", str(tmp_path / "out")]) == 2
+    assert error_of(capsys) == f"hwgen: {flags}: must be given with a float model only, but model 'quantized.onnx' {IGNORED['quantized']}"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--auto", "--scheme", "asymmetric", "--range", "minmax"], f"--scheme, --range: {IGNORED['auto']}"),
+        (["--input-range", "0,1"], "--input-range: must be given without --calibration, or with --range data-free: data have ranges of their own"),
+        (["--hardware", "shifts.toml", "--scheme", "asymmetric"], f"--scheme asymmetric: {IGNORED['shifts']}"),
+        (["--hardware", "shifts.toml", "--scheme", "symmetric"], f"scheme symmetric: {IGNORED['shifts']}"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["quantize", "build"])
+def test_options_that_others_override_are_refused(
+    verb: str, words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shifts.toml").write_text("multiplier_bits = 0\n", encoding="utf-8")
+    assert main([verb, MODEL, "--calibration", CALIBRATION, *words, "-o", "out"]) == 2
+    assert error_of(capsys) == f"hwgen: {message}"
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--range", "minmax", "--input-range", "0,1"], "--range minmax: needs data to take ranges from; pass --calibration X.npz"),
+        (["--array", "8x8", "--input-range", "0,1"], "--array: must be given with --auto or --bits auto only; a quantized model runs on any array"),
+        (["--page", "p.html", "--input-range", "0,1"], "--page: must be given with --bits auto only, whose search it shows"),
+    ],
+)
+def test_options_of_quantize_without_effect_are_refused(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quantize", MODEL, *words, "-o", str(tmp_path / "q.onnx")]) == 2
+    assert error_of(capsys) == f"hwgen: {message}"
+
+
+def test_quantize_takes_the_arithmetic_of_the_hardware(tmp_path: Path) -> None:
+    (tmp_path / "shifts.toml").write_text("multiplier_bits = 0\n", encoding="utf-8")
+    names = "default.onnx", "shifts.onnx", "power.onnx"
+    for name, words in zip(names, ([], ["--hardware", str(tmp_path / "shifts.toml")], ["--scheme", "power-of-two"]), strict=True):
+        assert main(["quantize", MODEL, "--calibration", CALIBRATION, "--repair", "none", *words, "-o", str(tmp_path / name)]) == 0
+    default, shifts, power = ((tmp_path / name).read_bytes() for name in names)
+    assert shifts == power != default
+
+
+def test_explaining_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", MODEL, "--input-range", "0,1", "--explain", "--repair", "none", "--array", ARRAY, "-o", str(tmp_path / "out")]) == 2
+    assert error_of(capsys) == "hwgen: network 'model': needs calibration data to be explained by; pass --calibration X.npz"
+
+
+def test_data_beside_a_quantized_model_are_read_and_give_a_known_answer(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quantized = str(shutil.copy(built / "onnx/quantized.onnx", tmp_path / "model.onnx"))
+    assert main(["build", quantized, "--calibration", str(tmp_path / "absent.npz"), "--array", ARRAY, "-o", str(tmp_path / "out")]) == 2
+    assert error_of(capsys).startswith("hwgen: data 'absent.npz': cannot be read")
+    assert main(["build", quantized, "--calibration", CALIBRATION, "--array", ARRAY, "-o", str(tmp_path / "out")]) == 0
+    answers = [path.relative_to(built) for path in (built / "test").iterdir() if path.suffix in (".c", ".h")]
+    assert answers and all((tmp_path / "out" / name).read_bytes() == (built / name).read_bytes() for name in answers)
+
+
 def test_doctor_lists_tools(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) in (0, 2)
     assert "verilator" in capsys.readouterr().out

@@ -14,7 +14,7 @@ ORDER = (
     *("errors", "cache", "blas"),
     *("arith", "config", "packing", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
     *("arrays", "output", "progress", "inputs", "network", "score", "explain", "explore", "build", "verify", "synthesize", "evaluate"),
-    *("console", "cli_explore", "cli", "__main__"),
+    *("console", "cli_options", "cli_explore", "cli", "__main__"),
 )
 RTL_KNOWS = {"arith", "config", "errors", "isa", "packing", "rtl"}
 

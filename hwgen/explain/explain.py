@@ -49,6 +49,14 @@ class Explanation:
     first: tuple[Advice, ...]
 
 
+def require_explainable(network: QuantizedNetwork) -> None:
+    """Raises DataError for a network that came quantized, or without calibration data."""
+    if network.float_graph is None:
+        raise DataError(f"network {network.graph.name!r}: must be float to be explained, came quantized; give the float model and calibration data")
+    if network.calibration is None:
+        raise DataError(f"network {network.graph.name!r}: needs calibration data to be explained by; pass --calibration X.npz")
+
+
 def explain(
     network: QuantizedNetwork,
     arrays: Mapping[str, AnyArray] | None = None,
@@ -62,8 +70,8 @@ def explain(
     Raises DataError for a network without a float form, or arrays that do not fit.
     """
     progress = progress or Silent()
-    if network.float_graph is None or network.report is None or network.calibration is None:
-        raise DataError(f"network {network.graph.name!r}: must be float to be explained, came quantized; give the float model and calibration data")
+    require_explainable(network)
+    assert network.float_graph is not None and network.report is not None and network.calibration is not None
     real, quantized = network.float_graph, network.graph
     arrays = network.calibration if arrays is None else arrays
     total = len(next(iter(arrays.values())))

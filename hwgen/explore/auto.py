@@ -10,7 +10,7 @@ import numpy as np
 
 from hwgen.arrays import AnyArray
 from hwgen.config import HardwareConfig
-from hwgen.errors import DataError, QuantizationError
+from hwgen.errors import ConfigError, DataError, QuantizationError
 from hwgen.explore.methods import describe
 from hwgen.explore.table import Json, attempt_json
 from hwgen.explore.workbench import Attempt, Workbench
@@ -75,30 +75,38 @@ def _ranges(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeOp
     return [options for options in (*percentiles, *others) if options != start]
 
 
-def _repairs(start: QuantizeOptions, hardware: HardwareConfig) -> list[QuantizeOptions]:
-    del hardware
-    return [replace(start, effort=effort) for effort in Effort if effort is not Effort.NONE]
-
-
 STEPS: dict[str, Callable[[QuantizeOptions, HardwareConfig], list[QuantizeOptions]]] = {  # from the best so far to what is tried next, the simpler first
     "schemes": _schemes,
     "ranges": _ranges,
 }
 
 
+def _repairs_up_to(most: Effort) -> Callable[[QuantizeOptions, HardwareConfig], list[QuantizeOptions]]:
+    efforts = list(Effort)[1 : list(Effort).index(most) + 1]
+    return lambda start, hardware: [replace(start, effort=effort) for effort in efforts]
+
+
+def _require_open(base: QuantizeOptions) -> None:
+    """Raises ConfigError where `base` says what is to be chosen."""
+    said = [name for name in ("scheme", "granularity", "ranges") if name in base.asked]
+    if said:
+        raise ConfigError(f"options {', '.join(said)}: must be left open where the way to quantize is chosen by trial; leave them out")
+
+
 def choose(
     graph: Graph, arrays: Mapping[str, AnyArray], labels: Labels | None, hardware: HardwareConfig, base: QuantizeOptions, progress: Progress
 ) -> Choice:
-    """Try schemes and granularities, then ranges for the best of them, then repairs unless `base` wants none; each is fitted to a part of
+    """Try schemes and granularities, then ranges for the best of them, then repairs up to the effort of `base`; each is fitted to a part of
     the calibration inputs and judged by the SQNR of the outputs on the rest.
 
-    Raises DataError for too few inputs, QuantizationError when nothing is possible.
+    Raises DataError for too few inputs, ConfigError where `base` says what is to be chosen, QuantizationError when nothing is possible.
     """
+    _require_open(base)
     fit, held, places = split(arrays)
     bench = Workbench(graph, fit, held, None if labels is None else labels[places], hardware)
     attempts: list[Attempt] = []
     plain = replace(base, effort=Effort.NONE)
-    steps = STEPS if base.effort is Effort.NONE else STEPS | {"repairs": _repairs}
+    steps = STEPS if base.effort is Effort.NONE else STEPS | {"repairs": _repairs_up_to(base.effort)}
     for title, step in steps.items():
         every = step(best_of(attempts).options if attempts else plain, hardware)
         progress.stage(f"try {title}", total=len(every))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 import numpy as np
@@ -99,6 +99,12 @@ class QuantizeOptions:
         if bits is None:
             bits = 0 if self.scheme is Scheme.POWER_OF_TWO else 16
         return Arithmetic(multiplier_bits=bits, rounding=self.rounding)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of what differs from the defaults, but for what hardware decides: its arithmetic, and scales for a machine without multiplier."""
+        arithmetic = ("multiplier_bits", "rounding", *(["scheme"] if self.multiplier_bits == 0 else []))
+        return tuple(field.name for field in fields(self) if field.name not in arithmetic and getattr(self, field.name) != field.default)
 
     def weights_of(self, layer: str) -> WeightFormat:
         """What the weights of a layer may be."""

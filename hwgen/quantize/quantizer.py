@@ -43,11 +43,12 @@ def quantize_with_report(
     RangeMethod.DATA_FREE. `options.effort` says which repairs are tried.
 
     Raises DataError for missing, empty or unequally long calibration arrays, or where without data the range of an input is not known;
-    QuantizationError where no legal integer form exists.
+    ConfigError for options that would have no effect; QuantizationError where no legal integer form exists.
     """
     options = options or QuantizeOptions()
     require_float(graph)
     _require_layers(graph, options)
+    _require_effect(options, calibration is not None)
     if calibration is None or options.ranges is RangeMethod.DATA_FREE:
         calibration, options = None, replace(options, ranges=RangeMethod.DATA_FREE)
     trials: tuple[Trial, ...] = ()
@@ -81,6 +82,14 @@ def _require_layers(graph: Graph, options: QuantizeOptions) -> None:
     for name, _ in options.layer_weights:
         if name not in layers:
             raise ConfigError(f"weights of layer {name!r}: there must be such a convolution; layers with weights are {', '.join(map(repr, layers))}")
+
+
+def _require_effect(options: QuantizeOptions, data: bool) -> None:
+    """Raises ConfigError for a range method that needs data where there are none, and for a range of the inputs where data give it."""
+    if not data and options.ranges not in (RangeMethod.MINMAX, RangeMethod.DATA_FREE):
+        raise ConfigError(f"ranges: {options.ranges.value} needs calibration data; give them, or take {RangeMethod.DATA_FREE.value}")
+    if data and options.input_range is not None and options.ranges is not RangeMethod.DATA_FREE:
+        raise ConfigError(f"input_range: must be given without calibration data, or with ranges {RangeMethod.DATA_FREE.value}; leave one of them out")
 
 
 def observe(graph: Graph, calibration: Mapping[str, FloatArray], *, histogram: bool) -> dict[str, Observer]:

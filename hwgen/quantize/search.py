@@ -58,9 +58,9 @@ def search(start: Candidate, ranges_of: RangesOf) -> tuple[Candidate, tuple[Tria
             continue
         found = judge.marks(candidate)
         least = WIDE_GAIN_DB if candidate.wide_outputs and not best.wide_outputs else LEAST_GAIN_DB
-        kept, seconds = judge.gains(marks, found, least), time.perf_counter() - begin
-        trials.append(Trial(repair=repair, detail=detail, kept=kept, before=marks[0], after=found[0], inputs=judge.count, seconds=seconds))
-        if kept:
+        reason, seconds = judge.against(marks, found, least), time.perf_counter() - begin
+        trials.append(Trial(repair=repair, detail=detail, reason=reason, before=marks[0], after=found[0], inputs=judge.count, seconds=seconds))
+        if not reason:
             best, marks = candidate, found
     return best, tuple(trials)
 
@@ -110,10 +110,17 @@ class _Judge:
         scores = (Score(sqnr_db=sqnr_db(wanted, real), agreement=agreement(wanted, real)) for wanted, real in pairs)
         return min(scores, key=lambda score: score.sqnr_db)
 
-    def gains(self, before: tuple[Score, ...], after: tuple[Score, ...], least_db: float = LEAST_GAIN_DB) -> bool:
-        """Nearer by SQNR, on neither half much less so that no single sample decides, and no more than one input less agrees."""
-        nearer = all(new.sqnr_db >= old.sqnr_db - HALF_LOSS_DB for new, old in zip(after, before, strict=True))
-        return nearer and after[0].sqnr_db >= before[0].sqnr_db + least_db and after[0].agreement >= before[0].agreement - 1.5 / self.count
+    def against(self, before: tuple[Score, ...], after: tuple[Score, ...], least_db: float = LEAST_GAIN_DB) -> str:
+        """What speaks against a candidate, "" if nothing does: it must be nearer by SQNR, on neither half much less so that no single sample
+        decides, and no more than one input less may agree."""
+        if after[0].sqnr_db < before[0].sqnr_db + least_db:
+            return f"gains less than {least_db:g} dB" if after[0].sqnr_db > -np.inf else "has no integer form"
+        loss = max(old.sqnr_db - new.sqnr_db if new.sqnr_db < old.sqnr_db else 0.0 for new, old in zip(after, before, strict=True))
+        if loss > HALF_LOSS_DB:
+            return f"loses {loss:.2f} dB on one half of the held-out inputs"
+        if after[0].agreement < before[0].agreement - 1.5 / self.count:
+            return f"{round((before[0].agreement - after[0].agreement) * self.count)} fewer inputs agree"
+        return ""
 
 
 def _outputs(graph: Graph, samples: Samples) -> dict[str, FloatArray]:

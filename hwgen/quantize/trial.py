@@ -17,15 +17,20 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One repair as it was tried. `detail` says which form of it; scores are of inputs that it was not fitted to (`inputs` of them)."""
+    """One repair as it was tried. `detail` says which form of it; scores are of inputs that it was not fitted to (`inputs` of them).
+    `reason`: why it was left; empty where it was kept."""
 
     repair: Repair
     detail: str
-    kept: bool
     before: Score
     after: Score
     inputs: int
     seconds: float
+    reason: str
+
+    @property
+    def kept(self) -> bool:
+        return not self.reason
 
     @property
     def gain_db(self) -> float:

@@ -165,7 +165,7 @@ def _trial(trial: Trial) -> Json:
     """Without its seconds: two builds give the same bytes."""
     scores = {f"{name}_{when}": getattr(score, name) for when, score in (("before", trial.before), ("after", trial.after)) for name in ("sqnr_db", "agreement")}
     numbers = {key: finite(value) for key, value in scores.items()}
-    return {"repair": trial.repair.value, "detail": trial.detail, "kept": trial.kept, "inputs": trial.inputs} | numbers
+    return {"repair": trial.repair.value, "detail": trial.detail, "kept": trial.kept, "reason": trial.reason, "inputs": trial.inputs} | numbers
 
 
 def build_report(facts: BuildFacts) -> Json:

@@ -31,7 +31,7 @@ def repair_rows(content: Sequence[dict[str, Any]]) -> tuple[RepairRow, ...]:
             before=number(entry["sqnr_db_before"], 2),
             after=number(entry["sqnr_db_after"], 2),
             agreement=f"{percent(entry['agreement_before'])} to {percent(entry['agreement_after'])}",
-            verdict="kept" if entry["kept"] else "left",
+            verdict="kept" if entry["kept"] else f"left: {entry['reason']}",
             kept=entry["kept"],
         )
         for entry in content

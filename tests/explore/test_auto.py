@@ -12,14 +12,14 @@ from float_graphs import RELU, FloatBuilder, data
 
 from hwgen.cli import main
 from hwgen.config import PRESETS, HardwareConfig
-from hwgen.errors import DataError, QuantizationError
+from hwgen.errors import ConfigError, DataError, QuantizationError
 from hwgen.explore import workbench
 from hwgen.explore.auto import TIE_DB, best_of, choose, split
 from hwgen.explore.workbench import Attempt
 from hwgen.ir.types import TensorType
 from hwgen.ops.base import Window
 from hwgen.progress import Silent
-from hwgen.quantize import Effort, Granularity, QuantizeOptions, Scheme
+from hwgen.quantize import Effort, Granularity, QuantizeOptions, RangeMethod, Scheme
 from hwgen.score import OutputScore
 
 EXAMPLE = Path(__file__).parents[2] / "examples/digits"
@@ -98,11 +98,25 @@ def test_hardware_without_multiplier_has_power_of_two_scales_only():
 def test_repairs_are_tried_last_unless_unwanted():
     graph = network(4.0)
     plain = chosen(graph)
-    choice = choose(graph, data(graph, 40), None, PRESETS["4x4"], QuantizeOptions(effort=Effort.FAST), Silent())
+    choice = choose(graph, data(graph, 40), None, PRESETS["4x4"], QuantizeOptions(effort=Effort.BEST), Silent())
     *others, fast, best = choice.attempts
     assert [each.name for each in others] == [each.name for each in plain.attempts] and all(each.options.effort is Effort.NONE for each in others)
     assert (fast.options.effort, best.options.effort) == (Effort.FAST, Effort.BEST) and fast.name.endswith("fast repairs")
     assert choice.best.sqnr_db >= plain.best.sqnr_db
+    fast_only = choose(graph, data(graph, 40), None, PRESETS["4x4"], QuantizeOptions(effort=Effort.FAST), Silent())
+    assert [each.name for each in fast_only.attempts] == [each.name for each in (*others, fast)]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (QuantizeOptions(scheme=Scheme.SYMMETRIC), "scheme"),
+        (QuantizeOptions(granularity=Granularity.TENSOR, ranges=RangeMethod.MSE), "granularity, ranges"),
+    ],
+)
+def test_what_is_chosen_must_be_open(options, names):
+    with pytest.raises(ConfigError, match=f"^options {names}: must be left open where the way to quantize is chosen by trial; leave them out$"):
+        choose(network(), data(network(), 40), None, PRESETS["4x4"], options, Silent())
 
 
 def test_labels_show_accuracy():

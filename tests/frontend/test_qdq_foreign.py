@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -12,15 +13,16 @@ from openset_support import session
 
 from hwgen.config import PRESETS
 from hwgen.emit.onnx import to_qdq
-from hwgen.errors import HwgenError, ModelError, QuantizationError, UnsupportedError
+from hwgen.errors import ConfigError, HwgenError, ModelError, QuantizationError, UnsupportedError
 from hwgen.frontend.onnx import check_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Arithmetic
 from hwgen.network import has_foreign_scales, load_network, options_for, widened
 from hwgen.ops.golden import golden, golden_codes
+from hwgen.packing import WeightFormat
 from hwgen.progress import Silent
-from hwgen.quantize import QuantizeOptions
+from hwgen.quantize import Granularity, QuantizeOptions
 
 RNG = np.random.default_rng(11)
 IMAGE = ["N", 2, 6, 6]
@@ -242,6 +244,9 @@ def test_multipliers_for_scales_of_another_tool(tmp_path):
     options = options_for(wide, QuantizeOptions())
     assert load_network(foreign, None, options, Silent()).graph.arithmetic.multiplier_bits == 24
     assert load_network(own, None, options, Silent()).graph.arithmetic.multiplier_bits == 16
+    message = "options granularity, weights: must be given with a float model only, but model '.*' is quantized already and keeps its integers"
+    with pytest.raises(ConfigError, match=message):
+        load_network(own, None, replace(options, granularity=Granularity.TENSOR, weights=WeightFormat.INT4), Silent())
 
 
 OPERANDS = [

@@ -270,6 +270,20 @@ def test_illegal_options_are_refused(keywords, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize(
+    ("keywords", "with_data", "message"),
+    [
+        ({"ranges": RangeMethod.KL}, False, "ranges: kl needs calibration data; give them, or take data-free"),
+        ({"input_range": (0.0, 1.0)}, True, "input_range: must be given without calibration data, or with ranges data-free; leave one of them out"),
+    ],
+)
+def test_options_without_effect_are_refused(keywords, with_data, message):
+    graph = residual_graph()
+    with pytest.raises(ConfigError) as caught:
+        quantize(graph, data(graph, 4) if with_data else None, QuantizeOptions(**keywords))
+    assert str(caught.value) == message
+
+
 def test_uncertified_channels_are_named():
     """Half-up rounding differs from ONNX Runtime's on ties, and the certificate says where."""
     graph = residual_graph()

@@ -31,8 +31,10 @@ from hwgen.quantize.fit import fit
 from hwgen.quantize.metrics import sqnr_db
 from hwgen.quantize.rounding import round_adaptively
 from hwgen.quantize.samples import Places, collect, patches_at
+from hwgen.quantize.search import LEAST_GAIN_DB, _Judge
 from hwgen.quantize.streams import divide, streams
 from hwgen.quantize.synthetic import make_up, moved
+from hwgen.quantize.trial import Score
 
 SAME, POINT = Window(kernel=(3, 3), pads=(1, 1, 1, 1)), Window(kernel=(1, 1))
 
@@ -76,13 +78,13 @@ def test_equalization_keeps_the_float_function_and_relu6_exact(scheme, granulari
 
 def test_equalization_rescues_rescaled_channels_per_tensor_with_and_without_data():
     graph = separable()
-    options = QuantizeOptions(granularity=Granularity.TENSOR, effort=Effort.FAST, input_range=(-3.0, 3.0))
+    options = QuantizeOptions(granularity=Granularity.TENSOR, effort=Effort.FAST)
     broken = quality(graph, replace(options, effort=Effort.NONE))[0]
     mended, report = quality(graph, options)
     assert mended > max(20, broken + 8)
     assert Repair.EQUALIZE in {trial.repair for trial in report.trials if trial.kept}
     x, name = data(graph, 48, 9), graph.outputs[0].value
-    free = quantize(graph, None, options)
+    free = quantize(graph, None, replace(options, input_range=(-3.0, 3.0)))
     assert sqnr_db(outputs(graph, x), free.values[name].quantized.dequantize(golden(free, x)[name])) > broken + 5
 
 
@@ -225,10 +227,29 @@ def test_nothing_is_kept_that_does_not_gain_and_every_trial_is_told():
     for trial, following in zip(report.trials, report.trials[1:], strict=False):
         assert following.before == (trial.after if trial.kept else trial.before)
         assert not trial.kept or trial.gain_db > 0
-        assert trial.seconds > 0 and trial.inputs > 0
+        assert trial.seconds > 0 and trial.inputs > 0 and trial.kept != bool(trial.reason)
+        assert trial.kept or trial.gain_db < LEAST_GAIN_DB or "one half" in trial.reason or "agree" in trial.reason or "0.5 dB" in trial.reason
     assert report.ranges.keys() == graph.values.keys()
     only = quality(graph, QuantizeOptions(effort=Effort.FAST, repairs=(Repair.ROUND,)))[1]
     assert {trial.repair for trial in only.trials} == {Repair.ROUND}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ([(30, 0.9), (30, 0.9), (30, 0.9)], [(30.05, 0.8), (29.8, 0.8), (31, 0.8)], ""),
+        ([(30, 0.9), (30, 0.9), (30, 0.9)], [(30.04, 0.9), (30, 0.9), (30, 0.9)], "gains less than 0.05 dB"),
+        ([(30, 0.9), (30, 0.9), (30, 0.9)], [(32, 0.9), (29.5, 0.9), (34, 0.9)], "loses 0.50 dB on one half of the held-out inputs"),
+        ([(30, 0.9), (30, 0.9), (30, 0.9)], [(32, 0.7), (31, 0.7), (34, 0.7)], "2 fewer inputs agree"),
+        ([(30, 0.9), (30, 0.9), (30, 0.9)], [(-np.inf, 0.0)] * 3, "has no integer form"),
+        ([(np.inf, 1.0)] * 3, [(np.inf, 1.0)] * 3, ""),
+    ],
+)
+def test_the_reason_why_a_repair_is_left(before, after, reason):
+    judge = object.__new__(_Judge)
+    judge.count = 10
+    scores = (tuple(Score(sqnr_db=db, agreement=share) for db, share in marks) for marks in (before, after))
+    assert judge.against(*scores) == reason
 
 
 def test_two_runs_give_the_same_integers():
