@@ -46,7 +46,7 @@ class IntType:
         return f"{'' if self.signed else 'u'}int{self.bits}"
 
 
-INT8 = IntType(8)
+INT8, UINT8 = IntType(8), IntType(8, False)
 
 
 @singledispatch

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from hwgen.arith import IntType
 from hwgen.errors import ModelError
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Array, Constant
@@ -16,11 +17,11 @@ from hwgen.ops.base import MAX_ELEMENTS
 
 PROBE_BATCHES = (2, 3)  # two sizes that no shape arithmetic confuses: what equals the batch under both is the batch
 
-PACKED_INTEGERS = {  # types of a few bits; NumPy has no such kinds
-    getattr(onnx.TensorProto, name): kind
-    for names, kind in ((("INT4", "INT2"), np.int8), (("UINT4", "UINT2"), np.uint8))
-    for name in names
-    if hasattr(onnx.TensorProto, name)
+PACKED_INTEGERS: Mapping[int, IntType] = {  # ONNX's types of a few bits; NumPy has no such kinds
+    onnx.TensorProto.INT4: IntType(4),
+    onnx.TensorProto.UINT4: IntType(4, False),
+    onnx.TensorProto.INT2: IntType(2),
+    onnx.TensorProto.UINT2: IntType(2, False),
 }
 
 ELEMENTWISE = frozenset(
@@ -63,7 +64,7 @@ def tensor(proto: onnx.TensorProto, where: str) -> Array:
     except (ValueError, TypeError, KeyError, NotImplementedError) as error:
         raise ModelError(f"{where}: data do not fit shape {list(proto.dims)} ({_first_line(error)}); the file is damaged") from error
     if proto.data_type in PACKED_INTEGERS:
-        array = array.astype(PACKED_INTEGERS[proto.data_type])
+        array = array.astype(np.int8 if PACKED_INTEGERS[proto.data_type].signed else np.uint8)
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise ModelError(f"{where}: must be finite, but holds NaN; train or export the model again")
     if array.dtype.kind == "f" and array.size > 1 and np.isinf(array).any():

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from hwgen.frontend.onnx_constants import fold, tensor
+from hwgen.arith import IntType
+from hwgen.frontend.onnx_constants import fold
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Constant
 from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Array, Handler, Parameter, RefusedError, Stripper
@@ -21,7 +22,12 @@ def quantize(s: Stripper, node: onnx.NodeProto) -> None:
     if source in s.constants:
         s.constants[node.output[0]] = constant_codes(s, node)
         return
-    s.mark(node.output[0], s.alias.get(source, source), s.quantization(node, 1))
+    real, quantization, kind = s.alias.get(source, source), s.quantization(node, 1), s.code_type(node, 2)
+    if kind.bits < 8:  # codes of fewer bits are bytes here, with limits
+        zero_point = quantization.zero_point + quantization.outside_offset
+        real = node.output[0]
+        s.put_limits(source, real, quantization.scale, kind.min - zero_point, kind.max - zero_point)
+    s.mark(node.output[0], real, quantization)
 
 
 def constant_codes(s: Stripper, node: onnx.NodeProto) -> Array:
@@ -31,10 +37,10 @@ def constant_codes(s: Stripper, node: onnx.NodeProto) -> Array:
     if real.dtype.kind != "f" or scale.dtype.kind != "f" or zero_point.dtype.kind not in "iu" or zero_point.size not in (1, scale.size):
         raise RefusedError("must quantize real numbers by real scales, and have integer zero points, one or as many as scales")
     shape = s.channel_shape(node, real, scale)
-    limits = np.iinfo(zero_point.dtype)
+    limits = s.code_type(node, 2)
     with np.errstate(all="ignore"):
         codes = np.rint(real.astype(np.float32) / scale.astype(np.float32).reshape(shape)) + zero_point.reshape(shape if zero_point.size > 1 else ())
-    result: Array = np.clip(np.nan_to_num(codes), limits.min, limits.max).astype(zero_point.dtype)
+    result: Array = np.clip(np.nan_to_num(codes), limits.min, limits.max).astype(np.int64)
     return result
 
 
@@ -45,9 +51,9 @@ def dequantize(s: Stripper, node: onnx.NodeProto) -> None:
         parameter = s.parameter(node, 0, s.array(node, 1), zero_point, s.axis(node))
         s.put_parameter(node.output[0], parameter)
         return
-    quantization = s.quantization(node, 1)
     if name not in s.codes:
         raise RefusedError(f"its input {name!r} is not quantized")
+    quantization = s.quantization(node, 1, IntType(8, not s.codes[name].unsigned))
     s.same(name, quantization)
     s.alias[node.output[0]] = s.alias[name]
 
@@ -57,7 +63,7 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
     if node.op_type == "Constant":
         for attribute in node.attribute:
             if attribute.name == "value":
-                s.constants[node.output[0]] = tensor(attribute.t, f"constant {node.output[0]!r}")
+                s.put_constant(node.output[0], attribute.t)
     if node.op_type in (*LAYOUT, "Clip") and node.domain in ("", "ai.onnx") and node.input and all(name in s.constants for name in node.input if name):
         operands = [Constant.of(s.constants[name]) if name else None for name in node.input]
         s.constants[node.output[0]] = fold(OnnxNode.read(node, s.opset), operands).probes[0]

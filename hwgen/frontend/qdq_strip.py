@@ -15,8 +15,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from hwgen.arith import UINT8, IntType
 from hwgen.errors import Unsupported, UnsupportedError
-from hwgen.frontend.onnx_constants import tensor
+from hwgen.frontend.onnx_constants import PACKED_INTEGERS, tensor
 from hwgen.frontend.onnx_file import opset_of
 from hwgen.ir.graph import fresh_name
 from hwgen.ir.types import Quantization
@@ -26,6 +27,7 @@ LAYOUT = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity")
 MOVING = ("Slice", "Split", "Resize", "Upsample", "DepthToSpace", "SpaceToDepth")
 ON_CODES = (*LAYOUT, *MOVING, "MaxPool", "Concat", "Pad", "Clip")  # mean the same on codes as on real values
 MICROSOFT = "com.microsoft"
+_ACTIVATIONS = "activations must be uint8 or int8"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,7 +79,10 @@ class RefusedError(Exception):
 class Stripper:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.source = model
-        self.constants = {proto.name: tensor(proto, f"initializer {proto.name!r}") for proto in model.graph.initializer}
+        self.constants: dict[str, Array] = {}
+        self.packed: dict[str, IntType] = {}  # constants of types that NumPy does not know
+        for proto in model.graph.initializer:
+            self.put_constant(proto.name, proto)
         self.opset = opset_of(model, "quantized")
         self.alias: dict[str, str] = {}  # tensor of the file -> tensor of the float model
         self.codes: dict[str, Quantization] = {}  # tensors of the file that hold codes
@@ -123,16 +128,31 @@ class Stripper:
             raise RefusedError(f"input {index} must be a constant, {name!r} is not")
         return self.constants[name]
 
-    def quantization(self, node: onnx.NodeProto, index: int) -> Quantization:
-        """Scale and zero point of an activation at operands index and index + 1."""
-        scale = self.array(node, index)
+    def code_type(self, node: onnx.NodeProto, index: int, default: IntType = UINT8) -> IntType:
+        """Of the codes that a node makes or reads: that of the zero point at operand index; without one that of output_dtype, or `default`."""
+        if len(node.input) > index and node.input[index]:
+            name, kind = node.input[index], self.array(node, index).dtype
+        else:
+            number = next((a.i for a in node.attribute if a.name == "output_dtype" and node.op_type == "QuantizeLinear"), 0)
+            if not number:
+                return default
+            if number in PACKED_INTEGERS:
+                return PACKED_INTEGERS[number]
+            name, kind = "", _numpy_type(number)
+        if kind.kind not in "iu":
+            raise RefusedError(f"{_ACTIVATIONS}, not {kind}")
+        return self.packed.get(name, IntType(8 * kind.itemsize, kind.kind == "i"))
+
+    def quantization(self, node: onnx.NodeProto, index: int, default: IntType = UINT8) -> Quantization:
+        """Scale and zero point of an activation at operands index and index + 1; without a zero point its codes are of type `default`."""
+        scale, kind = self.array(node, index), self.code_type(node, index + 1, default)
         has_zero_point = len(node.input) > index + 1 and node.input[index + 1]
-        zero_point = self.array(node, index + 1) if has_zero_point else np.zeros((), np.uint8)
+        zero_point = self.array(node, index + 1) if has_zero_point else np.zeros(())
         if scale.size != 1 or zero_point.size != 1:
             raise RefusedError("activations must have one scale and one zero point, not one per channel")
-        if zero_point.dtype not in (np.uint8, np.int8):
-            raise RefusedError(f"activations must be uint8 or int8, not {zero_point.dtype}")
-        unsigned = zero_point.dtype == np.uint8
+        if kind.bits > 8 or (kind.bits < 8 and node.op_type not in ("QuantizeLinear", "DequantizeLinear")):
+            raise RefusedError(f"{_ACTIVATIONS}, not {kind}")
+        unsigned = not kind.signed
         return Quantization(scale=np.float32(scale.reshape(-1)[0]), zero_point=int(zero_point.reshape(-1)[0]) - 128 * unsigned, unsigned=unsigned)
 
     def parameter(self, node: onnx.NodeProto, index: int, scale: Array, zero_point: Array | None, axis: int) -> Parameter:
@@ -199,6 +219,17 @@ class Stripper:
         node.attribute.extend(attributes)
         self.nodes.append(node)
 
+    def put_constant(self, name: str, proto: onnx.TensorProto) -> None:
+        """The constant `name` of the file."""
+        self.constants[name] = tensor(proto, f"constant {name!r}")
+        if proto.data_type in PACKED_INTEGERS:
+            self.packed[name] = PACKED_INTEGERS[proto.data_type]
+
+    def put_limits(self, source: str, output: str, scale: np.float32, low: int, high: int) -> None:
+        """Tensor `output`: `source` limited to so many steps of its quantizer. The limits are fused into the layer before like any other."""
+        ends = [self.constant(f"{output}.limit", np.array(scale * np.float32(steps))) for steps in (low, high)]
+        self.put("Clip", [source, *ends], output)
+
     def put_parameter(self, name: str, parameter: Parameter) -> str:
         self.added.append(numpy_helper.from_array(parameter.codes.astype(np.float32), name))
         self.result.parameters[name] = parameter
@@ -221,7 +252,7 @@ class Stripper:
             reader = self._dequantizer(entry.name) if kind in (TensorProto.UINT8, TensorProto.INT8) and entry.name not in self.constants else None
             if reader is not None:
                 self.result.names.append(entry.name)
-                quantization = self.quantization(reader, 1)
+                quantization = self.quantization(reader, 1, IntType(8, kind == TensorProto.INT8))
                 zero_point = self.constant(f"{entry.name}.zero_point", np.array(quantization.zero_point + quantization.outside_offset))
                 shifted, real = self.fresh(f"{entry.name}.shifted"), self.fresh(f"{entry.name}.real")
                 self.put("Sub", [entry.name, zero_point], shifted)
@@ -272,3 +303,11 @@ class Stripper:
         model.CopyFrom(self.source)
         model.graph.CopyFrom(graph)
         return model
+
+
+def _numpy_type(number: int) -> np.dtype[Any]:
+    """Raises RefusedError for numbers that no type of ONNX has."""
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(number))
+    except (KeyError, TypeError) as error:
+        raise RefusedError(f"attribute output_dtype must be a type of ONNX, not {number}") from error

@@ -159,8 +159,7 @@ def _activation(s: Stripper, node: onnx.NodeProto, source: str, scale: Array, sp
     offset = 128 if span.high > 127 else 0
     step = np.float32(scale.reshape(-1)[0])
     output = node.output[0]
-    ends = [s.constant(f"{output}.limit", np.array(step * np.float32(end - zero_point))) for end in (span.low, span.high)]
-    s.put("Clip", [source, *ends], output)
+    s.put_limits(source, output, step, span.low - zero_point, span.high - zero_point)
     s.result.activations[output] = Quantization(scale=step, zero_point=zero_point - offset, unsigned=bool(offset))
     if span.bipolar:
         s.result.bipolar.add(output)

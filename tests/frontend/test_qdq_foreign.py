@@ -126,6 +126,56 @@ def test_every_opset_of_quantize_linear(opset, kind):
     assert graph.values[graph.outputs[0].value].quantized.zero_point == -128
 
 
+def types_of_codes(kind, by_zero_point):
+    """A network whose input, result and weights are quantized to codes of one type, which zero points or `output_dtype` say."""
+    f = Foreign(["N", 6])
+    zero, attribute = ([2], {}) if by_zero_point else ([], {"output_dtype": kind})
+
+    def quantized(x, scale):
+        operands = [f.const(f"{x}_s", np.array(scale, np.float32)), *(f"{x}_z" for _ in zero)]
+        f.constants.extend(helper.make_tensor(f"{x}_z", kind, [], zero) for _ in zero)
+        return f.node("DequantizeLinear", [f.node("QuantizeLinear", [x, *operands], f"{x}_q", **attribute), *operands], f"{x}_dq")
+
+    w = quantized(f.const("w", (RNG.random((6, 5)) * 30 - 15).astype(np.float32)), 1.0)
+    f.node("Identity", [quantized(f.node("MatMul", [quantized("x", 0.5), w], "m"), 16.0)], "y")
+    model = f.model(opset=25)
+    model.ir_version = 13
+    return model
+
+
+@pytest.mark.parametrize("by_zero_point", [True, False])
+@pytest.mark.parametrize("kind", ["INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8"])
+def test_types_of_codes(kind, by_zero_point):
+    """Activations of 4 and 2 bits saturate where their codes end, and so do weights that are quantized in the graph."""
+    model = types_of_codes(getattr(TensorProto, kind), by_zero_point)
+    check_model(model, "m")
+    difference, graph = compared(model)
+    assert not difference.any()
+    bits = int(kind[-1])
+    x = {"x": np.array([[-1e3] * 6, [1e3] * 6], np.float32)}
+    codes = golden(graph, x, keep=graph.values)
+    assert max(int(array.max()) - int(array.min()) for name, array in codes.items() if name != graph.inputs[0].value) == (1 << bits) - 1
+
+
+def test_a_type_of_codes_that_there_is_not():
+    model = types_of_codes(77, False)
+    with pytest.raises(UnsupportedError, match="attribute output_dtype must be a type of ONNX, not 77"):
+        import_quantized_model(model, "m")
+
+
+def test_codes_without_zero_point_at_the_input():
+    """Their type is that of the input: int8 codes are not read as uint8."""
+    f = Foreign(["N", 6], TensorProto.INT8)
+    scale = f.const("s", np.array(0.25, np.float32))
+    w = f.weight("w", RNG.integers(-8, 8, (6, 5)).astype(np.int8), 0.5)
+    f.node("Identity", [f.qdq(f.node("MatMul", [f.node("DequantizeLinear", ["x", scale], "x_dq"), w], "m"), 2.0, 0, np.int8)], "y")
+    graph = import_quantized_model(f.model(), "m")
+    x = {"x": RNG.integers(-128, 128, (20, 6)).astype(np.int8)}
+    (theirs,) = session(f.model().SerializeToString()).run(None, x)
+    output = graph.outputs[0]
+    np.testing.assert_array_equal(graph.values[output.value].quantized.dequantize(golden(graph, x)[output.value]).reshape(20, 5), theirs)
+
+
 def test_weights_quantized_in_the_graph_and_limited_codes():
     """As Brevitas writes QCDQ: float weights behind QuantizeLinear and Clip, activations limited to the codes of fewer bits."""
     f = Foreign(IMAGE)
