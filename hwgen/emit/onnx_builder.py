@@ -18,17 +18,19 @@ from hwgen.ir.graph import Graph, GraphInput, GraphOutput, Node, fresh_name
 from hwgen.ir.host import Affine, ArgExtremum, HostStep, LogSoftmax, Reshape, Softmax, Take, Transpose, simplified
 
 OPSET, IR_VERSION = 13, 8
+FEW_BITS_OPSET, FEW_BITS_IR_VERSION = 21, 10  # the first that know INT4; until there no operator that is written here changes its meaning
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 class OnnxBuilder:
-    """Appends nodes in order; every name it makes up is unique among those of the graph."""
+    """Appends nodes in order; every name it makes up is unique among those of the graph. The opset is the oldest that knows its constants."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self.problems: list[Unsupported] = []
+        self.versions = OPSET, IR_VERSION
         self.renamed: dict[str, str] = {}  # tensor -> value of the graph, where the names differ
         self._outside = {entry.name for entry in graph.inputs} | {entry.name for entry in graph.outputs}
         self._used = set(graph.values) | self._outside
@@ -52,9 +54,13 @@ class OnnxBuilder:
         if tensor != value:
             self.renamed.setdefault(tensor, value)
 
-    def constant(self, wish: str, array: npt.NDArray[Any]) -> str:
-        name = self.fresh(wish)
-        self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
+    def constant(self, wish: str, array: npt.NDArray[Any], *, few_bits: bool = False) -> str:
+        """`few_bits`: integers from -8 to 7, to be stored as INT4."""
+        name, stored = self.fresh(wish), np.array(array, order="C")
+        if few_bits:
+            stored = stored.astype(helper.tensor_dtype_to_np_dtype(TensorProto.INT4))
+            self.versions = FEW_BITS_OPSET, FEW_BITS_IR_VERSION
+        self.initializers.append(numpy_helper.from_array(stored, name))
         return name
 
     def node(self, operator: str, inputs: Iterable[str], output: str, *, domain: str = "", **attributes: Any) -> str:
@@ -107,10 +113,11 @@ class OnnxBuilder:
         inputs = [helper.make_tensor_value_info(entry.name, _element_type(entry.dtype), _dimensions(entry)) for entry in graph.inputs]
         outputs = [helper.make_tensor_value_info(entry.name, TensorProto.FLOAT, _dimensions(entry)) for entry in graph.outputs]
         body = helper.make_graph(self.nodes, graph.name or "network", inputs, outputs, self.initializers)
-        opsets = [helper.make_opsetid("", OPSET)]
+        opset, ir_version = self.versions
+        opsets = [helper.make_opsetid("", opset)]
         if any(node.domain == MICROSOFT for node in self.nodes):
             opsets.append(helper.make_opsetid(MICROSOFT, 1))
-        model = helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="hwgen")
+        model = helper.make_model(body, opset_imports=opsets, ir_version=ir_version, producer_name="hwgen")
         arithmetic = graph.arithmetic
         notes = {NOTE_MULTIPLIER_BITS: str(arithmetic.multiplier_bits), NOTE_ROUNDING: arithmetic.rounding.value}
         if self.renamed:

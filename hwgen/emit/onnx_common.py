@@ -23,6 +23,7 @@ from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
+from hwgen.packing import WeightFormat
 
 
 class Form(Protocol):
@@ -89,6 +90,20 @@ def onnx_weight(op: Conv) -> tuple[IntArray, IntArray]:
     least, most = np.maximum(-flat.min(1), 0), 255 - flat.max(1)  # zero points that make uint8 of a channel
     zero_point = np.array(least.max()) if least.max() <= most.min() else least
     return (weight + zero_point.reshape(-1, 1, 1, 1)).astype(np.uint8), zero_point.astype(np.uint8)
+
+
+def dequantized(builder: OnnxBuilder, name: str, codes: IntArray, scale: FloatArray, axis: int = 0, zero_point: IntArray | None = None) -> str:
+    """A constant and its DequantizeLinear, along `axis` where `scale` has one entry for each channel.
+
+    Weights that fit 4 bits are INT4, unless each channel has only one: then it saves nothing, and asks for a newer opset. They are
+    never INT2: ONNX Runtime 1.32 makes an integer convolution of it, which it then refuses.
+    """
+    few_bits = codes.dtype == np.int8 and codes.size > codes.shape[axis] and WeightFormat.INT4.holds(codes)
+    operands = [builder.constant(name, codes, few_bits=few_bits), builder.constant(f"{name}.scale", scale)]
+    if zero_point is not None:
+        operands.append(builder.constant(f"{name}.zero_point", zero_point, few_bits=few_bits))
+    attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
+    return builder.node("DequantizeLinear", operands, builder.fresh(f"{name}.dequantized"), **attributes)
 
 
 def weight_scale(op: Conv) -> npt.NDArray[np.float32]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
 from hwgen.emit.onnx_common import (
     ALIKE_ON_CODES,
     Constants,
+    dequantized,
     limit_channels,
     onnx_weight,
     pad_operands,
@@ -22,7 +21,6 @@ from hwgen.emit.onnx_lookup import write_lookup
 from hwgen.emit.onnx_processor import write_processor
 from hwgen.emit.onnx_transposed import transposed_node
 from hwgen.ir.graph import Graph, Node
-from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import UNLIMITED, Interval, Pads, clamp_of
@@ -120,18 +118,9 @@ class QdqForm:
         scale = weight_scale(op)
         if zero_point.ndim:
             scale = np.broadcast_to(scale, zero_point.shape)
-        return self._parameter(f"{node.name}.weight", codes, scale, np.broadcast_to(zero_point, scale.shape))
+        return dequantized(self.builder, f"{node.name}.weight", codes, scale, 0, np.broadcast_to(zero_point, scale.shape))
 
     def _bias(self, node: Node, op: Conv) -> str:
         scale = weight_scale(op)
         unit = np.ldexp(np.asarray(np.float32(self.graph.values[node.inputs[0]].quantized.scale) * scale, np.float32), -op.bias_fraction)
-        return self._parameter(f"{node.name}.bias", op.bias.astype(np.int32), unit)
-
-    def _parameter(self, name: str, codes: IntArray, scale: FloatArray, zero_point: IntArray | None = None) -> str:
-        """A constant and its DequantizeLinear, along the output channels where `scale` has one entry for each."""
-        builder = self.builder
-        operands = [builder.constant(name, codes), builder.constant(f"{name}.scale", scale)]
-        if zero_point is not None:
-            operands.append(builder.constant(f"{name}.zero_point", zero_point))
-        axis: dict[str, Any] = {"axis": 0} if scale.ndim else {}
-        return builder.node("DequantizeLinear", operands, builder.fresh(f"{name}.dequantized"), **axis)
+        return dequantized(self.builder, f"{node.name}.bias", op.bias.astype(np.int32), unit)

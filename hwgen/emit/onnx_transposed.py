@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from hwgen.emit.onnx_builder import OnnxBuilder
-from hwgen.emit.onnx_common import weight_scale
+from hwgen.emit.onnx_common import dequantized, weight_scale
 from hwgen.ir.graph import Node
-from hwgen.ir.types import FloatArray, IntArray
 from hwgen.ops.conv import Conv
 
 
@@ -22,8 +21,8 @@ def transposed_node(builder: OnnxBuilder, node: Node, real: str, output: str) ->
     unit = np.asarray(np.float32(builder.graph.values[node.inputs[0]].quantized.scale) * scale, np.float32)
     if op.bias_fraction or codes.dtype != np.int8:
         builder.refuse(node, "weights beyond int8, and a bias in parts of products, cannot be written for a transposed convolution")
-    weight = _dequantized(builder, f"{node.name}.weight", codes, scale, 1)
-    bias = _dequantized(builder, f"{node.name}.bias", op.bias.astype(np.int32), unit, 0)
+    weight = dequantized(builder, f"{node.name}.weight", codes, scale, 1)
+    bias = dequantized(builder, f"{node.name}.bias", op.bias.astype(np.int32), unit)
     attributes: dict[str, Any] = {"kernel_shape": list(op.window.kernel), "strides": list(op.spread), "dilations": list(op.window.dilations), **padding(op)}
     builder.node("ConvTranspose", [real, weight, bias], output, **attributes)
 
@@ -34,10 +33,3 @@ def padding(op: Conv) -> dict[str, list[int]]:
     begins = [reach[axis] - op.window.pads[axis] for axis in (0, 1)]
     ends = [reach[axis] - op.window.pads[axis + 2] for axis in (0, 1)]
     return {"pads": [*begins, *(max(end, 0) for end in ends)], "output_padding": [max(-end, 0) for end in ends]}
-
-
-def _dequantized(builder: OnnxBuilder, name: str, codes: IntArray, scale: FloatArray, axis: int) -> str:
-    """A constant and its DequantizeLinear, along `axis` where `scale` has one entry for each channel."""
-    operands = [builder.constant(name, codes), builder.constant(f"{name}.scale", scale)]
-    attributes: dict[str, Any] = {"axis": axis} if scale.ndim else {}
-    return builder.node("DequantizeLinear", operands, builder.fresh(f"{name}.dequantized"), **attributes)

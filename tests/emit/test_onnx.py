@@ -1,6 +1,7 @@
 """The ONNX forms in ONNX Runtime: where certified, the QOperator form gives golden's integers, every tensor of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ import pytest
 from float_graphs import RELU6, FloatBuilder, data, random_float_graph
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 
 from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.errors import UnsupportedError
@@ -17,8 +19,10 @@ from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.types import TensorType
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
+from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden
 from hwgen.ops.max_pool import MaxPool
+from hwgen.packing import WeightFormat
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme, certificates, quantize
 
 OPTIONS = [
@@ -111,6 +115,51 @@ def test_qdq_form_is_within_one_code_of_golden(seed):
         expected = from_canonical(output, q.dequantize(codes[output.value]))
         assert np.abs(found - expected).mean() < 1.0 * q.scale
         assert np.abs(found - expected).max() <= 6 * q.scale
+
+
+def stored_types(model):
+    """Of the weights."""
+    return {proto.data_type for proto in model.graph.initializer if proto.name.endswith(".weight")}
+
+
+@pytest.mark.parametrize("kind", [WeightFormat.INT4, WeightFormat.TERNARY, WeightFormat.BINARY])
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_few_bits_are_int4_constants(kind, seed):
+    """They are read back as they were, and ONNX Runtime computes with them as with int8 codes: within one code of golden."""
+    graph = random_float_graph(seed)
+    quantized = quantize(graph, data(graph, 12, seed), QuantizeOptions(weights=kind))
+    model = to_qdq(quantized)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 21)] and stored_types(model) == {TensorProto.INT4}
+    again = import_quantized_model(model, "m")
+    for first, second in zip(quantized.nodes, again.nodes, strict=True):
+        if isinstance(first.op, Conv):
+            np.testing.assert_array_equal(first.op.weight, second.op.weight)
+    x, names = data(graph, 8, seed), [output.name for output in quantized.outputs]
+    codes = golden(quantized, x)
+    for value, array in golden(again, x).items():
+        np.testing.assert_array_equal(array, codes[value])
+    for output, found in zip(quantized.outputs, run(model, x, names), strict=True):
+        q = quantized.values[output.value].quantized
+        difference = np.abs(np.rint((found - from_canonical(output, q.dequantize(codes[output.value]))) / q.scale))
+        assert difference.max() <= 1 and difference.mean() < 0.02
+
+
+def test_only_what_gains_by_it_asks_for_a_newer_opset():
+    """Weights of 8 bits, one weight per channel, and the form that has no 4-bit operators, stay as they were."""
+    b = FloatBuilder(TensorType(5, 5, 4))
+    graph = b.graph(b.conv("x", 6, Window(kernel=(3, 3))))
+    wide, few = (quantize(graph, data(graph, 9), QuantizeOptions(weights=kind)) for kind in (WeightFormat.INT8, WeightFormat.INT4))
+    copied = Conv(weight=np.ones((6, 1, 1, 1), np.int8), bias=np.zeros(6, np.int32), window=Window(kernel=(1, 1)), group=6, weight_scale=np.ones(6, np.float32))
+    (node,) = wide.nodes
+    q = wide.values[node.output].quantized
+    copies = replace(node, name="copies", op=copied, inputs=(node.output,), output="copied")
+    values = {**wide.values, "copied": replace(wide.values[node.output], name="copied", quantization=q)}
+    outputs = tuple(replace(output, value="copied") for output in wide.outputs)
+    for model in (to_qdq(wide), to_qoperator(few), to_qdq(replace(wide, nodes=(node, copies), values=values, outputs=outputs))):
+        assert (model.opset_import[0].version, model.ir_version, stored_types(model)) == (13, 8, {TensorProto.INT8})
+    (size, small) = (next(len(proto.raw_data) for proto in to_qdq(net).graph.initializer if proto.name.endswith(".weight")) for net in (wide, few))
+    assert small == size // 2 and to_qdq(few).ir_version == 10
 
 
 @pytest.mark.parametrize("write", [to_qdq, to_qoperator])

@@ -274,14 +274,14 @@ def test_damaged_models_give_clear_errors():
                 assert len(str(error)) > 20
 
 
-def test_int4_and_uint4_constants_with_dequantize_linear():
-    for kind, low, high in ((TensorProto.INT4, -8, 8), (TensorProto.UINT4, 0, 16)):
+def test_packed_constants_with_dequantize_linear():
+    for kind, low, high in ((TensorProto.INT4, -8, 8), (TensorProto.UINT4, 0, 16), (TensorProto.INT2, -2, 2), (TensorProto.UINT2, 0, 4)):
         f = Foreign(["N", 6])
         codes = RNG.integers(low, high, (6, 5))
         f.constants.append(helper.make_tensor("w", kind, [6, 5], codes.reshape(-1).tolist()))
-        zero = helper.make_tensor("z", kind, [], [3])
+        zero = helper.make_tensor("z", kind, [], [high - 1])
         f.constants.append(zero)
         w = f.node("DequantizeLinear", ["w", f.const("s", np.array(0.1, np.float32)), "z"], "w_dq")
         f.node("Identity", [f.qdq(f.node("MatMul", [f.qdq("x", 0.1), w], "m"), 0.2)], "y")
         (node,) = import_quantized_model(f.model(opset=21), "m").nodes
-        np.testing.assert_array_equal(node.op.weight.reshape(5, 6), codes.T - 3)
+        np.testing.assert_array_equal(node.op.weight.reshape(5, 6), codes.T - (high - 1))
