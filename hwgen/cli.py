@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
-from hwgen.cli_explore import print_choices, print_mixture, print_weights, run_compare, run_explain
-from hwgen.cli_options import budget_of, hardware_arguments, hardware_of, model_arguments, options_of, options_on, quantization_arguments
+from hwgen.cli_explore import print_choices, print_few_bits, print_mixture, print_weights, run_compare, run_explain
+from hwgen.cli_options import budget_of, hardware_arguments, hardware_of, may_widen, model_arguments, options_of, options_on, quantization_arguments
 from hwgen.console import MISMATCH, OK, USER_ERROR
 from hwgen.console import err as _err
 from hwgen.console import out as _out
@@ -52,7 +52,8 @@ def _quantize(arguments: argparse.Namespace) -> int:
 
     for place in (arguments.output, *([arguments.page] if arguments.page else [])):
         check_file_place(place)
-    choices = chooser(hardware_of(arguments), auto=arguments.auto, budget=budget_of(arguments))
+    hardware = hardware_of(arguments)
+    choices = chooser(hardware, auto=arguments.auto, budget=budget_of(arguments))
     if choices is None and arguments.array:
         raise ConfigError("--array: must be given with --auto or --bits auto only; a quantized model runs on any array")
     if arguments.page and arguments.bits != "auto":
@@ -61,7 +62,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         out=arguments.output,
         calibration=arguments.calibration,
-        options=options_on(hardware_of(arguments), arguments) if arguments.hardware else options_of(arguments),
+        options=options_on(hardware, arguments) if arguments.hardware or arguments.set else options_of(arguments),
         qoperator=arguments.form == "qoperator",
         choices=choices,
         page=arguments.page,
@@ -75,6 +76,7 @@ def _quantize(arguments: argparse.Namespace) -> int:
     for trial in network.report.trials if network.report else ():
         verdict = f"{'kept' if trial.kept else f'left ({trial.reason})'}, {trial.gain_db:+.2f} dB on {trial.inputs} inputs, {trial.seconds:.2f} s"
         _out.print(f"  {trial.repair.value} ({trial.detail}): {verdict}")
+    print_few_bits(network.graph, hardware)
     return OK
 
 
@@ -93,7 +95,7 @@ def _build(arguments: argparse.Namespace) -> int:
         auto=arguments.auto,
         budget=budget_of(arguments),
         explain=arguments.explain,
-        widen=arguments.hardware is None,
+        widen=may_widen(arguments),
     )
     with bars(_err) as progress:
         report = build(request, progress=progress)

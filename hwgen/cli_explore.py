@@ -9,8 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen.cli_options import hardware_of, options_of
-from hwgen.config import Machine
+from hwgen.config import HardwareConfig, way_to_pack
 from hwgen.console import OK, err, out, print_wide, shown
+from hwgen.ir.graph import Graph
+from hwgen.ops.conv import Conv
+from hwgen.packing import WeightFormat
 from hwgen.progress import bars
 
 Json = dict[str, Any]
@@ -78,10 +81,20 @@ def print_weights(report: Json) -> None:
     stored, packed, unpacked = (f"{weights[name] / 1024:,.1f} KiB" for name in ("stored_bytes", "packed_bytes", "int8_bytes"))
     if weights["packed_bytes"] > 0.9 * weights["int8_bytes"]:
         return
-    if report["hardware"].get("weight_decoder"):
+    hardware = HardwareConfig.from_values(report["hardware"])
+    way = way_to_pack(hardware)
+    if hardware.weight_decoder:
         out.print(f"weights: {stored}, packed as {', '.join(weights['formats'])}; {unpacked} as int8")
-    elif report["hardware"].get("machine") != Machine.SERIAL.value:
-        out.print(f"weights: {stored}, stored as int8; hardware with weight_decoder = true stores about {packed}")
+    elif way:
+        out.print(f"weights: {stored}, stored as int8, because the hardware does not unpack fewer bits; {way} stores about {packed}")
+
+
+def print_few_bits(graph: Graph, hardware: HardwareConfig) -> None:
+    """That weights of few bits are stored as int8 on hardware which does not unpack them."""
+    few = sum(isinstance(node.op, Conv) and node.op.weight_format is not WeightFormat.INT8 for node in graph.nodes)
+    if few and not hardware.weight_decoder:
+        way_out = f", unless it is built with {way}" if (way := way_to_pack(hardware)) else ""
+        out.print(f"weights of few bits in {few} layers: 4 bits each in the ONNX file; hardware {escape(hardware.name)} stores them as int8{way_out}")
 
 
 def print_choices(choices: Choices) -> None:

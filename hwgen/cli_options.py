@@ -72,15 +72,22 @@ def quantization_arguments(parser: argparse.ArgumentParser, *, auto: bool = Fals
 
 
 def hardware_arguments(parser: argparse.ArgumentParser) -> None:
-    """A preset or a file, and the shape of the array."""
+    """A preset or a file, the shape of the array, and single parameters."""
     meaning = f"{', '.join(PRESETS)}, or a file of parameters (default: {DEFAULT_PRESET}; {EXACT})"
     parser.add_argument("--hardware", metavar="PRESET|FILE.toml", help=meaning)
     parser.add_argument("--array", metavar="OUTxIN", help="another array shape: output lanes x input lanes")
+    meaning = "another parameter of the hardware, as in a file of them: weight_decoder=true; may be repeated"
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=meaning)
 
 
 def hardware_of(arguments: argparse.Namespace) -> HardwareConfig:
-    """Of `--hardware` and `--array`."""
-    return load_hardware(arguments.hardware, arguments.array)
+    """Of `--hardware`, `--array` and `--set`."""
+    return load_hardware(arguments.hardware, arguments.array, arguments.set)
+
+
+def may_widen(arguments: argparse.Namespace) -> bool:
+    """Nobody said what multipliers the hardware has."""
+    return arguments.hardware is None and not any(setting.partition("=")[0].strip() == "multiplier_bits" for setting in arguments.set)
 
 
 def options_of(arguments: argparse.Namespace) -> QuantizeOptions:

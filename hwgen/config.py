@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
@@ -265,26 +265,48 @@ def from_toml(path: Path) -> HardwareConfig:
     preset = content.pop("preset", DEFAULT_PRESET)
     if preset not in PRESETS:
         raise ConfigError(f"hardware file {path.name!r}: preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-    base = PRESETS[preset]
-    known = {field.name: field for field in fields(HardwareConfig)}
+    return _replaced(PRESETS[preset], {"name": path.stem, **content}, f"hardware file {path.name!r}")
+
+
+def way_to_pack(config: HardwareConfig) -> str | None:
+    """The argument that makes `config` store weights of few bits packed; None where it does already, or cannot."""
+    return None if config.weight_decoder or config.machine is Machine.SERIAL else "--set weight_decoder=true"
+
+
+def with_settings(config: HardwareConfig, settings: Sequence[str]) -> HardwareConfig:
+    """`config` with parameters given as `NAME=VALUE`, values as in a TOML file but without quotes; the name tells of them."""
+    content: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = (part.strip() for part in setting.partition("="))
+        if not equals or key == "name" or key in content:
+            raise ConfigError(f"setting {setting!r}: must be NAME=VALUE, a parameter of the hardware, each once; for example weight_decoder=true")
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else text
+        content[key] = {"true": True, "false": False}.get(text, number)
+    name = f"{config.name} with {', '.join(settings)}" if settings else config.name
+    return _replaced(config, {"name": name, **content}, "settings")
+
+
+def _replaced(base: HardwareConfig, content: Mapping[str, Any], source: str) -> HardwareConfig:
+    """`base` with other parameters; raises ConfigError, naming the source, for what is no parameter or of another type."""
+    known, found = [field.name for field in fields(HardwareConfig)], dict(content)
     for key, value in content.items():
         if key not in known:
-            raise ConfigError(f"hardware file {path.name!r}: unknown key {key!r}; known keys: {', '.join(known)}")
+            raise ConfigError(f"{source}: unknown key {key!r}; known keys: {', '.join(known)}")
         kind = type(getattr(base, key))
         if issubclass(kind, Enum):
             choices = [member.value for member in kind]
             if value not in choices:
-                raise ConfigError(f"hardware file {path.name!r}: {key} must be {' or '.join(choices)}, not {value!r}")
-            content[key] = kind(value)
+                raise ConfigError(f"{source}: {key} must be {' or '.join(choices)}, not {value!r}")
+            found[key] = kind(value)
         elif not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise ConfigError(f"hardware file {path.name!r}: {key} must be of type {kind.__name__}, not {value!r}")
+            raise ConfigError(f"{source}: {key} must be of type {kind.__name__}, not {value!r}")
     if "in_lanes" in content or "out_lanes" in content:
-        content = {"requantize_lanes": 0, "window_taps": 0, "bus_bits": 0, **content}
-    return replace(base, **{"name": path.stem, **content})
+        found = {"requantize_lanes": 0, "window_taps": 0, "bus_bits": 0, **found}
+    return replace(base, **found)
 
 
-def load_hardware(hardware: str | None, array: str | None = None) -> HardwareConfig:
-    """A preset's name or a TOML file (None: the default preset), optionally with another array shape."""
+def load_hardware(hardware: str | None, array: str | None = None, settings: Sequence[str] = ()) -> HardwareConfig:
+    """A preset's name or a TOML file (None: the default preset), optionally with another array shape, and then with other parameters."""
     hardware = hardware or DEFAULT_PRESET
     config = PRESETS[hardware] if hardware in PRESETS else from_toml(Path(hardware))
-    return with_array(config, array) if array else config
+    return with_settings(with_array(config, array) if array else config, settings)

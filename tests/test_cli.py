@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,10 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from hwgen import __version__
 from hwgen.cli import main
 from hwgen.cli_explore import print_weights
+from hwgen.cli_options import may_widen
+from hwgen.config import PRESETS
 from hwgen.cosim.compare import compare
 from hwgen.cosim.job import MemoryModel
 from hwgen.cosim.runner import simulate
 from hwgen.errors import MismatchError, OutputError
+from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.output import MANIFEST, read_manifest, sha256
 from hwgen.report.collect import LayerCycles, verification_report
 from hwgen.verify import (
@@ -451,18 +456,17 @@ def test_python_m_hwgen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 def test_layers_may_have_bits_of_their_own_and_build_says_what_packing_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hardware = tmp_path / "packed.toml"
-    hardware.write_text("out_lanes = 4\nin_lanes = 4\nweight_decoder = true\n", encoding="utf-8")
     words = ["build", MODEL, "--calibration", CALIBRATION, "--repair", "none", "--layer-bits", "stem_out=4", "--layer-bits", "wide_out=ternary"]
     found = {}
-    for name, choice in (("plain", ["--array", ARRAY]), ("packed", ["--hardware", str(hardware)])):
+    for name, choice in (("plain", ["--array", ARRAY]), ("packed", ["--array", ARRAY, "--set", "weight_decoder=true"])):
         assert main([*words, *choice, "-o", str(tmp_path / name)]) == 0
         report = json.loads((tmp_path / name / "report/report.json").read_text(encoding="utf-8"))
         layers = {layer["name"].split("+")[0]: layer["weights"] for layer in report["layers"] if layer["weights"]}
         found[name] = report["weights"], layers, report["region_bytes"]["weights"], capsys.readouterr().out
     plain, layers, region, text = found["plain"]
     assert {name: entry["formats"] for name, entry in layers.items()} == dict.fromkeys(layers, ["int8"])
-    assert f"stored as int8; hardware with weight_decoder = true stores about {plain['packed_bytes'] / 1024:,.1f} KiB" in text
+    packed_size = f"{plain['packed_bytes'] / 1024:,.1f} KiB"
+    assert f"stored as int8, because the hardware does not unpack fewer bits; --set weight_decoder=true stores about {packed_size}" in text
     packed, layers, packed_region, text = found["packed"]
     assert layers["stem_out"]["formats"] == ["int4"] and layers["wide_out"]["formats"] == ["ternary"] and layers["logits_out"]["formats"] == ["int8"]
     assert layers["stem_out"]["stored_bytes"] * 2 == layers["stem_out"]["int8_bytes"]
@@ -493,7 +497,31 @@ def test_bits_of_layers_in_another_form(text: str, tmp_path: Path, capsys: pytes
     assert "must be LAYER=BITS with bits 8, 4, 2, ternary, binary" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("packed", "hardware"), [(95, {}), (50, {"machine": "serial"})])
-def test_what_packing_hardly_saves_or_the_machine_cannot_unpack_is_no_line(packed: int, hardware: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "in 5 layers: 4 bits each in the ONNX file; hardware 16x16 stores them as int8, unless it is built with --set weight_decoder=true"),
+        (["--hardware", "up5k"], "hardware up5k stores them as int8\n"),
+        (["--set", "weight_decoder=true"], ""),
+    ],
+)
+def test_quantize_says_how_weights_of_few_bits_are_stored(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--calibration", CALIBRATION, "--repair", "none", "--bits", "4", "-o", str(tmp_path / "q.onnx")]
+    assert main(["quantize", MODEL, *options, *words]) == 0
+    text = capsys.readouterr().out
+    assert message in text and ("few bits" in text) == bool(message)
+
+
+def test_a_multiplier_that_is_asked_for_is_not_widened(tmp_path: Path) -> None:
+    """Nor is one set without its number of bits."""
+    words = ["quantize", MODEL, "--calibration", CALIBRATION, "--repair", "none", "-o", str(tmp_path / "q.onnx")]
+    assert main([*words, "--set", "multiplier_bits=12"]) == 0
+    assert load_quantized_graph(tmp_path / "q.onnx").arithmetic.multiplier_bits == 12
+    for settings, widens in (([], True), (["weight_decoder=true"], True), (["multiplier_bits = 12"], False)):
+        assert may_widen(argparse.Namespace(hardware=None, set=settings)) is widens
+
+
+@pytest.mark.parametrize(("packed", "hardware"), [(95, {}), (50, PRESETS["up5k"].values())])
+def test_what_packing_hardly_saves_or_the_machine_cannot_unpack_is_no_line(packed: int, hardware: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     print_weights({"weights": {"formats": ["int8"], "stored_bytes": 100, "packed_bytes": packed, "int8_bytes": 100}, "hardware": hardware})
     assert not capsys.readouterr().out

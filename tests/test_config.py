@@ -1,5 +1,6 @@
 """Hardware configurations: rules, presets, files."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -114,6 +115,32 @@ def test_bad_toml_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         from_toml(path)
+
+
+def test_settings():
+    config = load_hardware("8x8", "4x8", ["weight_decoder=true", "bus=wishbone", "accumulator_depth = 32"])
+    assert (config.weight_decoder, config.bus, config.accumulator_depth) == (True, Bus.WISHBONE, 32)
+    assert (config.out_lanes, config.in_lanes, config.name) == (4, 8, "4x8 with weight_decoder=true, bus=wishbone, accumulator_depth = 32")
+    assert load_hardware("8x8", None, ["in_lanes=4"]).window_taps == 4
+    assert load_hardware("8x8") == load_hardware("8x8", None, []) == PRESETS["8x8"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["weight_decoder"], "setting 'weight_decoder': must be NAME=VALUE, a parameter of the hardware, each once; for example weight_decoder=true"),
+        (["name=x"], "setting 'name=x': must be NAME=VALUE"),
+        (["bus_bits=32", "bus_bits=64"], "setting 'bus_bits=64': must be NAME=VALUE, a parameter of the hardware, each once"),
+        (["decoder=true"], "settings: unknown key 'decoder'; known keys: name, out_lanes"),
+        (["weight_decoder=1"], "settings: weight_decoder must be of type bool, not 1"),
+        (["bus=pci"], "settings: bus must be axi4 or wishbone, not 'pci'"),
+        (["out_lanes=-4"], "settings: out_lanes must be of type int, not '-4'"),
+        (["out_lanes=5"], "hardware '16x16 with out_lanes=5': out_lanes must be a power of two from 1 to 64, not 5"),
+    ],
+)
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        load_hardware(None, None, settings)
 
 
 def test_missing_file_names_the_presets():

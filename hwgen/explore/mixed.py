@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from hwgen.arrays import AnyArray
-from hwgen.config import HardwareConfig
+from hwgen.config import HardwareConfig, way_to_pack
 from hwgen.errors import QuantizationError
 from hwgen.explain.energy import OutputsAgainst
 from hwgen.explain.measure import WORK
@@ -77,7 +77,9 @@ def mix(
         progress.step(len(search.evaluated) + 1)
         return point
 
-    search = Search(sensitivities, evaluate, budget)
+    way = way_to_pack(hardware)
+    unsaved = f"weights of fewer bits save nothing on this hardware{f', which stores them as int8 without {way}' if way else ''}"
+    search = Search(sensitivities, evaluate, budget, unsaved)
     found = search.run()
     return Mixture(budget=budget, layers=layers, formats=FORMATS, sensitivities=sensitivities, found=found, held_out=len(next(iter(held.values()))))
 

@@ -73,10 +73,10 @@ def _narrowings(sensitivities: Sensitivities, current: Sequence[int]) -> Iterato
 
 
 class Search:
-    """One search; results of evaluations are kept."""
+    """One search; results of evaluations are kept. `unsaved`: what to say where narrower formats save nothing."""
 
-    def __init__(self, sensitivities: Sensitivities, evaluate: Evaluate, budget: Budget) -> None:
-        self.sensitivities, self.budget = sensitivities, budget
+    def __init__(self, sensitivities: Sensitivities, evaluate: Evaluate, budget: Budget, unsaved: str = "narrower formats save nothing") -> None:
+        self.sensitivities, self.budget, self.unsaved = sensitivities, budget, unsaved
         self._evaluate = evaluate
         self.evaluated: dict[Assignment, Point] = {}
 
@@ -122,7 +122,7 @@ class Search:
         best = min(numbers) if limit.is_cost else max(point.of(limit) for point in self.evaluated.values())
         bound, side = ("at most", "least") if limit.is_cost else ("at least", "most")
         where = "all layers in the narrowest format" if limit.is_cost else "all layers in the widest format"
-        nothing = "; weights of fewer bits save nothing on this hardware" if limit.is_cost and numbers[0] == numbers[1] else ""
+        nothing = f"; {self.unsaved}" if limit.is_cost and numbers[0] == numbers[1] else ""
         raise QuantizationError(
             f"budget {limit.value}: {bound} {self.budget.text()} cannot be met; the {side} that is reachable is {self.budget.text(best)}, with {where}{nothing}"
         )
