@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from hwgen.errors import ConfigError
 from hwgen.ir.evaluate import array_of, evaluate, require_one_batch
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
-from hwgen.ops.base import clamp_of
 from hwgen.ops.check import check_quantized
 from hwgen.ops.conv import Conv
 from hwgen.quantize.certify import certificates
@@ -19,6 +16,7 @@ from hwgen.quantize.fit import fit
 from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod
 from hwgen.quantize.ranges import Observer, Range, choose_range
 from hwgen.quantize.report import QuantizationReport
+from hwgen.quantize.room import reachable, with_room
 from hwgen.quantize.samples import Samples, collect
 from hwgen.quantize.search import Candidate, search
 from hwgen.quantize.synthetic import make_up
@@ -119,7 +117,7 @@ class _RangeFinder:
         if candidate.wide_outputs:
             outputs = {output.value: observers[output.value] for output in graph.outputs}
             ranges |= limited_ranges(graph, outputs, replace(options, ranges=RangeMethod.TAIL))
-        return ranges
+        return with_room(graph, ranges, candidate.room)
 
     def _observed(self, name: str, value: FloatArray, parts: Sequence[slice], *, histogram: bool) -> Observer:
         key = id(value), str(parts), histogram
@@ -145,9 +143,7 @@ def limited_ranges(graph: Graph, observers: Mapping[str, Observer], options: Qua
         if options.ranges is RangeMethod.DATA_FREE and name not in given:
             reach = OUTPUT_REACH if graph.is_output(name) else INNER_REACH
             low, high = low * reach, high * reach
-        producer = graph.producer(name)
-        ends = clamp_of(producer.op) if producer is not None else (-np.inf, np.inf)
-        ranges[name] = (min(max(low, float(np.min(ends[0]))), 0.0), max(min(high, float(np.max(ends[1]))), 0.0))
+        ranges[name] = reachable(graph, name, (low, high))
     return ranges
 
 

@@ -13,10 +13,11 @@ from hwgen.ir.evaluate import evaluate, from_canonical
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
 from hwgen.packing import WeightFormat
+from hwgen.quantize import room
 from hwgen.quantize.absorb import absorb
 from hwgen.quantize.equalize import equalize
 from hwgen.quantize.fit import FITTED, fit
-from hwgen.quantize.metrics import agreement, sqnr_db
+from hwgen.quantize.metrics import agreement, decibel, sqnr_db
 from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod, Repair
 from hwgen.quantize.ranges import Range
 from hwgen.quantize.samples import Samples
@@ -37,13 +38,19 @@ Variant = Callable[["Candidate"], "Candidate"]
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
     """A way to quantize: the float graph after changes that keep its meaning, its values, and what is then done.
-    `wide_outputs`: the ranges of the network's outputs go beyond the extremes seen."""
+    `wide_outputs`: the ranges of the network's outputs go beyond the extremes seen. `room`: by which all ranges are wider."""
 
     graph: Graph
     samples: Samples
     options: QuantizeOptions
     fitted: frozenset[Repair] = frozenset()
     wide_outputs: bool = False
+    room: float = 1.0
+
+    @property
+    def ranging(self) -> tuple[QuantizeOptions, bool, float]:
+        """What ranges depend on beside the samples."""
+        return self.options, self.wide_outputs, self.room
 
 
 def search(start: Candidate, ranges_of: RangesOf) -> tuple[Candidate, tuple[Trial, ...]]:
@@ -62,7 +69,30 @@ def search(start: Candidate, ranges_of: RangesOf) -> tuple[Candidate, tuple[Tria
         trials.append(Trial(repair=repair, detail=detail, reason=reason, before=marks[0], after=found[0], inputs=judge.count, seconds=seconds))
         if not reason:
             best, marks = candidate, found
-    return best, tuple(trials)
+    best, trial = _with_room(best, marks, judge)
+    return best, (*trials, *trial)
+
+
+def _with_room(best: Candidate, marks: tuple[Score, ...], judge: _Judge) -> tuple[Candidate, tuple[Trial, ...]]:
+    """Ranges wide enough for inputs that are unlike all others, where those held out say so; scores count what clipping costs these."""
+    begin, samples = time.perf_counter(), best.samples
+    if Repair.RANGE not in best.options.repairs or samples.made_up or samples.count < room.LEAST_INPUTS:
+        return best, ()
+    unseen = room.Unseen.of(best.graph, samples, judge.ranges_of(best, (slice(None),)))
+    chosen = room.best_room(unseen, 10 ** (-marks[0].sqnr_db / 10))
+    if chosen == 1.0:
+        return best, ()
+    candidate = replace(best, room=chosen)
+    before, after = (tuple(_risking(score, unseen.lost(factor)) for score in scores) for scores, factor in ((marks, 1.0), (judge.marks(candidate), chosen)))
+    reason, seconds = judge.against(before, after), time.perf_counter() - begin
+    detail = f"{chosen:g} times as wide, for unseen extremes"
+    trial = Trial(repair=Repair.RANGE, detail=detail, reason=reason, before=before[0], after=after[0], inputs=judge.count, seconds=seconds)
+    return best if reason else candidate, (trial,)
+
+
+def _risking(score: Score, lost: float) -> Score:
+    """With noise added, relative to the signal."""
+    return replace(score, sqnr_db=-decibel(10 ** (-score.sqnr_db / 10) + lost, 1.0))
 
 
 class _Judge:
@@ -100,7 +130,7 @@ class _Judge:
     def _ranges(self, candidate: Candidate) -> Mapping[str, Range]:
         """Computed once for candidates that differ in nothing that ranges depend on."""
         for other, ranges in self.ranges:
-            if (other.samples is candidate.samples) and (other.options, other.wide_outputs) == (candidate.options, candidate.wide_outputs):
+            if other.samples is candidate.samples and other.ranging == candidate.ranging:
                 return ranges
         self.ranges.append((candidate, self.ranges_of(candidate, self.ranging)))
         return self.ranges[-1][1]

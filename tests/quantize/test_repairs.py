@@ -225,7 +225,9 @@ def test_nothing_is_kept_that_does_not_gain_and_every_trial_is_told():
     _, report = quality(graph, QuantizeOptions(effort=Effort.BEST))
     assert {trial.repair for trial in report.trials} >= {Repair.BIAS, Repair.EQUALIZE, Repair.RANGE, Repair.ROUND, Repair.CLIP}
     for trial, following in zip(report.trials, report.trials[1:], strict=False):
-        assert following.before == (trial.after if trial.kept else trial.before)
+        if "unseen" not in following.detail:  # whose scores count what others lose
+            assert following.before == (trial.after if trial.kept else trial.before)
+    for trial in report.trials:
         assert not trial.kept or trial.gain_db > 0
         assert trial.seconds > 0 and trial.inputs > 0 and trial.kept != bool(trial.reason)
         assert trial.kept or trial.gain_db < LEAST_GAIN_DB or "one half" in trial.reason or "agree" in trial.reason or "0.5 dB" in trial.reason
