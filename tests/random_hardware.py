@@ -2,7 +2,7 @@
 
     python tests/random_hardware.py [--first SEED] [--count N] [--processes P]     the long run: `make regress` does 200
 
-Each process keeps its compiled simulations in a folder of its own and deletes them. A seed that fails is printed as the command that
+Each process has a cache of its own and deletes the simulation after each seed. A seed that fails is printed as the command that
 repeats it.
 """
 
@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -20,9 +21,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 from random_graphs import random_graph, with_few_bits
-from system_support import check_on_rtl
+from system_support import check_on_rtl, render
 
 from hwgen.arith import MULTIPLIER_BITS, Rounding
+from hwgen.cache import cache_root
 from hwgen.config import ACTIVATION_TABLES, PRESETS, WINDOW_TAPS, Bus, HardwareConfig
 from hwgen.cosim.job import MemoryModel
 from hwgen.errors import CapacityError, ConfigError
@@ -102,7 +104,7 @@ def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int
         network = compile_network(graph, config)
     except CapacityError:
         return None
-    return check_on_rtl(network, memory)
+    return check_on_rtl(network, memory, optimized=False)  # compiling would take longer than all simulations of the accelerator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +130,18 @@ def check_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS, networks
     return Outcome(seed=seed, config=config, ran=ran, seconds=time.perf_counter() - start, failure=failure)
 
 
-def _in_own_cache(seed: int) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="hwgen-regress-") as folder:
-        os.environ["HWGEN_CACHE"] = folder
+def _own_cache(folder: str) -> None:
+    """Of this process, where only what all accelerators share is kept from seed to seed."""
+    os.environ["HWGEN_CACHE"] = tempfile.mkdtemp(dir=folder)
+
+
+def _check_and_forget(seed: int) -> Outcome:
+    try:
         return check_hardware(seed)
+    finally:
+        render.cache_clear()
+        for kind in ("simulations", "verilog"):
+            shutil.rmtree(cache_root() / kind, ignore_errors=True)
 
 
 def main() -> int:
@@ -141,8 +151,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="at once")
     options = parser.parse_args()
     failed, ran = [], 0
-    with ProcessPoolExecutor(options.processes) as pool:
-        jobs = [pool.submit(_in_own_cache, seed) for seed in range(options.first, options.first + options.count)]
+    with tempfile.TemporaryDirectory(prefix="hwgen-regress-") as folder, ProcessPoolExecutor(options.processes, None, _own_cache, (folder,)) as pool:
+        jobs = [pool.submit(_check_and_forget, seed) for seed in range(options.first, options.first + options.count)]
         for number, job in enumerate(as_completed(jobs), 1):
             outcome = job.result()
             ran += outcome.ran

@@ -180,13 +180,13 @@ def perform(network: CompiledNetwork, job: SimulationJob, codes: dict[str, Int8A
     )
 
 
-def check_on_rtl(network: CompiledNetwork, memory: MemoryModel) -> int:
+def check_on_rtl(network: CompiledNetwork, memory: MemoryModel, *, optimized: bool = True) -> int:
     """Two inferences, the second without loading weights that stay. Returns the first one's cycles.
 
     Every word of every layer and output is golden's, and where the memory is ideal the cycles are as predicted.
     """
     job, codes = job_of(network, 2, memory, limit_cycles=2_000_000)
-    result = runner.simulate(replace(job, later_entry=network.resident_entry))
+    result = runner.simulate(replace(job, later_entry=network.resident_entry, optimized=optimized))
     result.check()
     assert result.trace is not None
     layers = layer_comparisons(network, codes, result.trace)

@@ -49,6 +49,7 @@ class SimulationJob:
     The first inference starts at `program_entry`, the others at `later_entry` where that is given: a program that finds its weights in
     the buffers.
     `random_start`: seed of the contents of all registers and memories before reset (None: zeros).
+    `optimized`: the simulation is compiled to be fast; else to be there soon, for runs of up to a million cycles.
     """
 
     verilog: str
@@ -68,6 +69,7 @@ class SimulationJob:
     memory: MemoryModel = field(default_factory=MemoryModel)
     trace: bool = True
     random_start: int | None = None
+    optimized: bool = True
 
     @property
     def phases(self) -> int:

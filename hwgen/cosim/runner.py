@@ -169,7 +169,7 @@ def simulate(job: SimulationJob, *, progress: Progress | None = None) -> Simulat
     exceeds `wall_limit_seconds`.
     """
     places = memory_map(job)
-    simulator = compile_simulator(job.verilog, job.config, needed_bytes=places.end)
+    simulator = compile_simulator(job.verilog, job.config, needed_bytes=places.end, optimized=job.optimized)
     operations = setup_operations(job, places)
     for index in range(len(job.inputs)):
         operations += inference_operations(job, places, index)

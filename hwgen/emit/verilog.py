@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import re
+from collections.abc import Iterator
 
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, Value
@@ -61,9 +64,21 @@ def render_verilog(config: HardwareConfig, compute: wiring.Component | None = No
     return _header(config) + convert(top, TOP_MODULE)
 
 
+@contextlib.contextmanager
+def _rare_collections() -> Iterator[None]:
+    """Amaranth makes millions of objects and keeps nearly all: looking through them for garbage as often as usual takes 40 % of its time."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def convert(component: wiring.Component, name: str) -> str:
     """Any component as Verilog text, without source positions and tool versions."""
-    text = verilog.convert(component, name=name, platform=_Memories(), emit_src=False, strip_internal_attrs=True)
+    with _rare_collections():
+        text = verilog.convert(component, name=name, platform=_Memories(), emit_src=False, strip_internal_attrs=True)
     text = finish(_ZEROED_MEMORY.sub("", _TOOL_VERSIONS.sub("", text, count=1)), _BENCH_PREFIX)
     memories = [(template_root() / "rtl" / file).read_text(encoding="utf-8") for module, file in _WRITTEN_BY_HAND.items() if module in text]
     return "\n".join([text, *memories])

@@ -16,6 +16,7 @@ from hwgen.config import PRESETS, HardwareConfig
 from hwgen.cosim import runner, script, simulator
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.memory import memory_image, memory_map, segments
+from hwgen.cosim.toolchain import require
 from hwgen.errors import DataError, MismatchError, OutputError, ToolError
 from hwgen.isa.fields import Region
 from hwgen.isa.registers import CAUSES, ErrorCode
@@ -39,7 +40,7 @@ def job(**changes: object) -> SimulationJob:
     base = SimulationJob(
         verilog=STUB, config=CONFIG, program=b"", weights=b"", arena_bytes=0, inputs=inputs, output_bytes=SIZE, cycle_limit=5000, wall_limit_seconds=60
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **({"optimized": False} | changes))  # type: ignore[arg-type]
 
 
 def expected(inputs: tuple[bytes, ...]) -> list[bytes]:
@@ -85,6 +86,47 @@ def test_the_second_run_compiles_nothing() -> None:
     first, second = runner.simulate(job(verilog=STUB + "\n// another\n")), runner.simulate(job(verilog=STUB + "\n// another\n"))
     assert first.build_seconds > 0
     assert second.build_seconds == 0
+
+
+def test_optimizing_changes_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both link the same objects of Verilator's own C++: made once, then left as they are."""
+    run, kept = simulator._run, []
+
+    def watched(command: tuple[str, ...], folder: Path) -> None:
+        before = {path.name: path.stat().st_mtime_ns for path in folder.glob("obj/verilated*.o")}
+        run(command, folder)
+        kept.append(before == {path.name: path.stat().st_mtime_ns for path in folder.glob("obj/verilated*.o")} and "verilated.o" in before)
+
+    soon = runner.simulate(job())
+    monkeypatch.setattr(simulator, "_run", watched)
+    fast = runner.simulate(job(optimized=True))
+    assert fast.build_seconds > 0
+    assert fast.inferences == soon.inferences
+    assert kept == [False, True]  # verilator, make
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "same"),
+    [
+        ("Vbench_classes.mk", "Vbench__0", "Vbench__1", True),
+        ("Vbench_classes.mk", "PARALLEL_BUILDS = 0", "PARALLEL_BUILDS = 1", True),
+        ("Vbench_classes.mk", "VM_TIMING = 0", "VM_TIMING = 1", False),
+        ("Vbench.mk", "-DBUS_BYTES=8", "-DBUS_BYTES=16", False),
+    ],
+)
+def test_objects_of_verilators_own_code_follow_from_its_switches(name: str, old: str, new: str, same: bool, tmp_path: Path) -> None:
+    texts = {
+        "Vbench.mk": "VM_USER_CFLAGS = \\\n  -DBUS_BYTES=8 \\\n",
+        "Vbench_classes.mk": "VM_TIMING = 0\nVM_PARALLEL_BUILDS = 0\nVM_CLASSES_FAST += \\\n  Vbench__0 \\\n",
+    }
+    for file, text in texts.items():
+        (tmp_path / file).write_text(text)
+    tools = require()
+    first = simulator._runtime(tmp_path, tools)
+    assert old in texts[name]
+    (tmp_path / name).write_text(texts[name].replace(old, new))
+    assert (simulator._runtime(tmp_path, tools) == first) == same
+    assert simulator._runtime(tmp_path, [replace(status, version="1.0") for status in tools]).name != first.name
 
 
 def test_two_processes_at_once_compile_once() -> None:

@@ -67,6 +67,19 @@ def test_a_tool_that_does_not_run_is_not_usable(tmp_path: Path) -> None:
     assert toolchain.status(tool("make"), {"PATH": str(tmp_path)}).problem == "does not run (exit code 3)"
 
 
+def test_a_program_is_asked_once_until_its_file_changes(tmp_path: Path) -> None:
+    env, asked = {"PATH": f"{tmp_path}:/usr/bin:/bin"}, tmp_path / "asked"
+    program(tmp_path, "make", f"echo . >> '{asked}'; echo GNU Make 4.3")
+    assert [toolchain.status(tool("make"), env).version for _ in range(3)] == ["4.3"] * 3
+    assert asked.read_text() == ".\n"
+    program(tmp_path, "make", "exit 3")
+    os.utime(tmp_path / "make", ns=(1, 1))
+    assert toolchain.status(tool("make"), env).problem == "does not run (exit code 3)"
+    program(tmp_path, "make", "echo GNU Make 4.4")
+    os.utime(tmp_path / "make", ns=(1, 1))  # as before, but it failed then: it is asked again
+    assert toolchain.status(tool("make"), env).version == "4.4"
+
+
 def test_a_missing_module_is_reported() -> None:
     absent = toolchain.Tool(name="hwgen-no-such-module", purpose="nothing", remedy="none")
     assert toolchain._module_status(absent).problem == "not installed"
