@@ -10,9 +10,11 @@ from hwgen.ir.host import MovingStep, Reshape, Take, Transpose
 from hwgen.ir.types import Quantization, TensorType
 from hwgen.ops.base import Window
 from hwgen.ops.elementwise import Div, Extremum, Mul
+from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.matmul import MatMul
 from hwgen.ops.move import Move
-from hwgen.ops.softmax import Softmax
+from hwgen.ops.normalize import Normalize
+from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 
 
 class MixedBuilder(Builder):
@@ -61,6 +63,29 @@ class MixedBuilder(Builder):
     def softmax(self, x: str) -> str:
         return self.node(Softmax(axis=self.r.randint(1, 3)), (x,), self.near(2.0**-9))
 
+    def log_softmax(self, x: str) -> str:
+        return self.node(LogSoftmax(axis=self.r.randint(1, 3)), (x,), self.near(2.0**-5))
+
+    def arg_extremum(self, x: str) -> str:
+        op = ArgExtremum(axis=self.r.randint(1, 3), largest=self.r.random() < 0.5, last=self.r.random() < 0.5)
+        return self.node(op, (x,), self.near(2.0**-3))
+
+    def normalize(self, x: str) -> str:
+        """Layers, instances, or with factors of any shape."""
+        kind = self.values[x].type
+        axes = self.r.choice([(3,), (1, 2), tuple(sorted(self.r.sample([1, 2, 3], self.r.randint(1, 3))))])
+        shapes = [(1, 1, kind.channels), tuple(self.r.choice([1, size]) for size in kind.shape)]
+        scale, offset = (self.rng.normal(size=self.r.choice(shapes)).astype(np.float32) for _ in range(2))
+        y = self.near(2.0**-6)
+        op = Normalize(axes=axes, epsilon=10.0 ** self.r.uniform(-6, -1), scale=scale, offset=offset, clamp=self.clamp(y))
+        return self.node(op, (x,), y)
+
+    def respond(self, x: str) -> str:
+        q = self.values[x].quantized
+        alpha = 10.0 ** self.r.uniform(-1, 1) / (64 * float(q.scale)) ** 2
+        op = LocalResponse(size=self.r.choice([1, 3, 5, 7]), alpha=alpha, beta=self.r.choice([0.5, 0.75, 1.0]), bias=self.r.uniform(0.5, 2.0))
+        return self.node(op, (x,), self.near(float(q.scale) / 16))
+
     def move(self, x: str) -> str:
         kind: TensorType = self.values[x].type
         order = (0, *self.r.sample([1, 2, 3], 3))
@@ -77,6 +102,7 @@ class MixedBuilder(Builder):
         x = self.input
         accelerated = [self.conv, self.conv, self.add, self.max_pool, self.average_pool, self.concat, self.pad]
         processed = [self.mul, self.mul, self.div, self.extremum, self.matmul, self.softmax, self.move, self.move]
+        processed += [self.normalize, self.normalize, self.respond, self.log_softmax, self.arg_extremum]
         for _ in range(count):
             if self.values[x].type.elements > 3000:
                 break

@@ -161,7 +161,7 @@ def test_verify_of_a_damaged_report(copy: Path, capsys: pytest.CaptureFixture[st
     for other in ("[]", "{}", '{"format": 0}'):
         (copy / "report/report.json").write_text(other)
         assert main(["verify", str(copy)]) == 2
-        assert error_of(capsys) == "hwgen: folder 'out': report/report.json must be a report of format 2; build again"
+        assert error_of(capsys) == "hwgen: folder 'out': report/report.json must be a report of format 3; build again"
 
 
 def test_verify_does_not_write_its_report_through_a_link(copy: Path, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from hwgen.cosim.job import MemoryModel
 from hwgen.verify import VerifyRequest, verify
 
 NODES = [
-    node("Conv", ["x", "w"], "h", pads=[1, 1, 1, 1]),
+    node("Conv", ["x", "w"], "h0", pads=[1, 1, 1, 1]),
+    node("LRN", ["h0"], "h1", size=3, alpha=0.1),
+    node("InstanceNormalization", ["h1", "is", "io"], "h"),
     node("Relu", ["h"], "r"),
     node("GlobalAveragePool", ["r"], "p"),
     node("Conv", ["p", "s"], "q"),
@@ -29,15 +31,23 @@ NODES = [
     node("MatMul", ["t", "f"], "scores"),
     node("Softmax", ["scores"], "a", axis=-1),
     node("MatMul", ["a", "t"], "v"),
-    node("MatMul", ["v", "d"], "y"),
+    node("LayerNormalization", ["v", "ls"], "n"),
+    node("MatMul", ["n", "d"], "y"),
+    node("LogSoftmax", ["y"], "l", axis=-1),
+    node("ArgMax", ["n"], "i", axis=-1),
+    node("Cast", ["i"], "f32", to=onnx.TensorProto.FLOAT),
+    node("Add", ["l", "f32"], "z"),
 ]
-CONSTANTS = {"w": normal(6, 3, 3, 3), "s": normal(6, 6, 1, 1), "flat": shape_of(0, 6, -1), "d": normal(6, 4)}
+CONSTANTS = {
+    **{"is": normal(6), "io": normal(6, seed=1), "ls": normal(6, seed=2)},
+    **{"w": normal(6, 3, 3, 3), "s": normal(6, 6, 1, 1), "flat": shape_of(0, 6, -1), "d": normal(6, 4)},
+}
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phases")
-    onnx.save(model(NODES, {"x": ["N", 3, 5, 4]}, CONSTANTS), folder / "mixed.onnx")
+    onnx.save(model(NODES, {"x": ["N", 3, 5, 4]}, CONSTANTS, outputs=["y", "z"], opset=17), folder / "mixed.onnx")
     np.savez(folder / "calibration.npz", x=normal(16, 3, 5, 4))
     build(BuildRequest(model=folder / "mixed.onnx", out=folder / "out", calibration=folder / "calibration.npz", hardware=CONFIGS["4x4"]))
     return folder / "out"
@@ -46,9 +56,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_report_says_what_runs_on_the_processor(built: Path) -> None:
     report = json.loads((built / "report/report.json").read_text())
     kinds = [layer["op"] for layer in report["processor_layers"]]
-    assert sorted(kind for kind in kinds if kind != "Move") == ["Lookup", "MatMul", "MatMul", "Mul", "Softmax"]
+    assert sorted(kind for kind in kinds if kind != "Move") == [
+        *("ArgExtremum", "LocalResponse", "LogSoftmax", "Lookup", "MatMul", "MatMul", "Mul", "Normalize", "Normalize", "Softmax")
+    ]
     assert report["phases"] >= 2
     assert report["predicted_cycles"] == sum(layer["predicted_cycles"] for layer in report["layers"]) or report["predicted_cycles"] > 0
+    assert all((layer["error_codes"] > 0) == (layer["op"] not in ("Move", "Lookup", "ArgExtremum")) for layer in report["processor_layers"])
+    assert all(layer["error_codes"] < 0.01 for layer in report["processor_layers"])
     page = (built / "report/report.html").read_text()
     assert f"{len(kinds)} of {len(kinds) + len(report['layers'])} layers run on the processor" in page
     assert min(layer["sqnr_db"] for layer in report["processor_layers"] if layer["sqnr_db"] is not None) > 15

@@ -17,15 +17,19 @@ from hwgen.emit.names import kernel_name
 from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import IntArray
 from hwgen.isa.fields import Region
+from hwgen.ops.curves import LOG_OF_2, LOGARITHM, InversePower
 from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.integer import ACCUMULATOR, lookup_table
+from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.lookup import Lookup
 from hwgen.ops.matmul import MatMul
 from hwgen.ops.move import Move
+from hwgen.ops.normalize import Normalize
+from hwgen.ops.normalizing import index_codes, log_softmax_stage, normalize_stage, response_stage
 from hwgen.ops.processor import PROCESSOR, QuotientStage, division_stage, exponentials, product_stage, softmax_stage
 from hwgen.ops.resize import Resize
-from hwgen.ops.softmax import Softmax
+from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 from hwgen.schedule.compile import CompiledNetwork
 from hwgen.schedule.crossing import Kernel
 from hwgen.schedule.homes import HostTensor
@@ -75,6 +79,11 @@ class KernelsView:
     scratch_offset: int
 
 
+def strides(shape: Shape) -> list[int]:
+    """Steps from one position to the next along each dimension; 0 along sizes of 1."""
+    return [0 if size == 1 else math.prod(shape[k + 1 :]) for k, size in enumerate(shape)]
+
+
 @dataclass(kw_only=True)
 class _Function:
     """One operator while it is translated: `index` of its node."""
@@ -105,8 +114,7 @@ class _Function:
         result = self.shapes[-1]
         values: dict[str, object] = dict(zip(("height", "width", "channels"), result, strict=True))
         for name, shape in zip("ab", self.shapes[:-1], strict=True):
-            steps = [0 if size == 1 else math.prod(shape[k + 1 :]) for k, size in enumerate(shape)]
-            values[f"{name}_steps"] = "{" + ", ".join(map(str, steps)) + "}"
+            values[f"{name}_steps"] = "{" + ", ".join(map(str, strides(shape))) + "}"
         values |= dict(zip(("a_zero_point", "b_zero_point"), self.zero_points, strict=True))
         return self.struct("pair", values)
 
@@ -150,11 +158,71 @@ def _softmax(f: _Function) -> str:
     op = f.node.op
     assert isinstance(op, Softmax)
     f.uses.add("softmax")
-    shape, axis = f.shapes[0], op.axis - 1
     table = f"exponentials_{f.index}"
     f.tables.append(c_array("uint32_t", table, (f"UINT32_C({value})" for value in exponentials(f.node, f.graph).tolist())))
     stage = f.quotient(softmax_stage(f.node, f.graph))
-    return f"softmax({table}, &{stage}, a, y, {math.prod(shape[:axis])}, {shape[axis]}, {math.prod(shape[axis + 1 :])});"
+    return f"softmax({table}, &{stage}, a, y, {_along(f, op.axis)});"
+
+
+def _along(f: _Function, axis: int) -> str:
+    """The operand's shape seen as (outer, length along the axis, inner)."""
+    shape = f.shapes[0]
+    return f"{math.prod(shape[: axis - 1])}, {shape[axis - 1]}, {math.prod(shape[axis:])}"
+
+
+def _log_softmax(f: _Function) -> str:
+    stage = log_softmax_stage(f.node, f.graph)
+    f.uses |= {"shifted", "log_softmax"}
+    names = f"exponentials_{f.index}", f"logarithms_{f.index}"
+    for name, table in zip(names, (stage.exponentials, LOGARITHM.knots), strict=True):
+        f.tables.append(c_array("uint32_t", name, (f"UINT32_C({value})" for value in table.tolist())))
+    fields = {name: getattr(stage, name) for name in ("step", "multiplier", "shift", "zero_point", "low", "high")}
+    struct = f.struct("log_softmax_stage", {"log_of_2": LOG_OF_2, **fields})
+    return f"log_softmax(&{struct}, {', '.join(names)}, a, y, {_along(f, stage.axis)});"
+
+
+def _arg_extremum(f: _Function) -> str:
+    op = f.node.op
+    assert isinstance(op, ArgExtremum)
+    f.uses.add("arg_extremum")
+    table = f"indices_{f.index}"
+    f.tables.append(int_array("int8_t", table, index_codes(f.node, f.graph)))
+    return f"arg_extremum({table}, {int(op.largest)}, {int(op.last)}, a, y, {_along(f, op.axis)});"
+
+
+def _power(f: _Function, function: InversePower) -> str:
+    f.uses |= {"shifted", "power"}
+    fields = {"knots": function.curve.knots, "powers": function.powers, "places": function.exponents}
+    return f.struct("power", {name: "{" + ", ".join(map(str, array.tolist())) + "}" for name, array in fields.items()})
+
+
+def _normalize(f: _Function) -> str:
+    stage = normalize_stage(f.node, f.graph)
+    f.uses.add("normalize")
+    shape, (scale, offset) = f.shapes[0], (stage.multiplier, stage.offset)
+    axes = [axis in stage.axes for axis in (1, 2, 3)]
+    triples: dict[str, list[int]] = {
+        "kept": [1 if shared else size for shared, size in zip(axes, shape, strict=True)],
+        "shared": [size if shared else 1 for shared, size in zip(axes, shape, strict=True)],
+        "steps": strides(shape),
+        "scale_steps": strides(scale.shape),
+        "offset_steps": strides(offset.shape),
+    }
+    fields: dict[str, object] = {name: "{" + ", ".join(map(str, triple)) + "}" for name, triple in triples.items()}
+    fields |= {"epsilon": f"INT64_C({stage.epsilon})", **{name: getattr(stage, name) for name in ("count", "extra", "shift", "zero_point", "low", "high")}}
+    f.tables.append(int_array("int32_t", f"scale_{f.index}", scale.reshape(-1)))
+    f.tables.append(c_array("int64_t", f"offset_{f.index}", (f"INT64_C({value})" for value in offset.reshape(-1).tolist())))
+    struct, power = f.struct("normalization", fields), _power(f, stage.root)
+    return f"normalize(&{struct}, &{power}, scale_{f.index}, offset_{f.index}, a, y);"
+
+
+def _respond(f: _Function) -> str:
+    stage, (height, width, channels) = response_stage(f.node, f.graph), f.shapes[0]
+    f.uses.add("respond")
+    fields: dict[str, object] = {name: f"INT64_C({getattr(stage, name)})" for name in ("bias", "factor")}
+    fields |= {"before": stage.op.before, "size": stage.op.size}
+    fields |= {name: getattr(stage, name) for name in ("multiplier", "shift", "x_zero_point", "zero_point", "low", "high")}
+    return f"respond(&{f.struct('response', fields)}, &{_power(f, stage.power)}, a, y, {height * width}, {channels});"
 
 
 def _move(f: _Function) -> str:
@@ -196,6 +264,10 @@ _TRANSLATORS: dict[type, Callable[[_Function], str]] = {
     Resize: _move,
     DepthToSpace: _move,
     Lookup: _lookup,
+    LogSoftmax: _log_softmax,
+    ArgExtremum: _arg_extremum,
+    Normalize: _normalize,
+    LocalResponse: _respond,
 }
 
 

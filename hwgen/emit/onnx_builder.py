@@ -19,6 +19,7 @@ from hwgen.ir.host import Affine, ArgExtremum, HostStep, LogSoftmax, Reshape, So
 
 OPSET, IR_VERSION = 13, 8
 FEW_BITS_OPSET, FEW_BITS_IR_VERSION = 21, 10  # the first that know INT4; until there no operator that is written here changes its meaning
+SINCE = {"LayerNormalization": 17}  # operators that come later than OPSET
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
@@ -65,6 +66,7 @@ class OnnxBuilder:
 
     def node(self, operator: str, inputs: Iterable[str], output: str, *, domain: str = "", **attributes: Any) -> str:
         """Append a node of one output; returns the output's name."""
+        self.versions = max(self.versions, (SINCE.get(operator, OPSET), IR_VERSION))
         self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{operator}:{output}", domain=domain, **attributes))
         return output
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
 from hwgen.emit.onnx_builder import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, OnnxBuilder
 from hwgen.ir.graph import Node
 from hwgen.ir.host import Transpose, simplified
+from hwgen.ir.types import FloatArray
 from hwgen.ops.elementwise import Div, Extremum, Mul
+from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.matmul import MatMul
 from hwgen.ops.move import Move
-from hwgen.ops.softmax import Softmax
+from hwgen.ops.normalize import Normalize
+from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 
 ON_CODES = (Move, Extremum)  # the same on codes as on real values
 AXIS = {1: 2, 2: 3, 3: 1}  # of (N, H, W, C) in (N, C, H, W)
@@ -21,8 +29,14 @@ def write_processor(builder: OnnxBuilder, node: Node, inputs: list[str], output:
             builder.node(type(node.op).__name__, inputs, output)
         case Extremum() as op:
             builder.node("Max" if op.largest else "Min", inputs, output)
-        case Softmax() as op:
-            builder.node("Softmax", inputs, output, axis=AXIS[op.axis])
+        case Softmax() | LogSoftmax() as op:
+            builder.node(type(op).__name__, inputs, output, axis=AXIS[op.axis])
+        case ArgExtremum() as op:
+            builder.host((replace(op.step, axis=AXIS[op.axis]),), inputs[0], output)
+        case LocalResponse() as op:
+            builder.node("LRN", inputs, output, size=op.size, alpha=op.alpha, beta=op.beta, bias=op.bias)
+        case Normalize() as op:
+            _write_normalize(builder, node, op, inputs[0], output)
         case Move() as op:
             kind = builder.graph.values[node.inputs[0]].type
             ends = Transpose(permutation=TO_CHANNELS_LAST), Transpose(permutation=TO_CHANNELS_FIRST)
@@ -35,6 +49,35 @@ def write_processor(builder: OnnxBuilder, node: Node, inputs: list[str], output:
             builder.note_name(product, node.output)
             builder.node("MatMul", turned, product)
             builder.node("Transpose", [product], output, perm=list(TO_CHANNELS_FIRST))
+
+
+def _write_normalize(builder: OnnxBuilder, node: Node, op: Normalize, source: str, output: str) -> None:
+    """InstanceNormalization where rows and columns of each channel share a mean; else LayerNormalization with the shared dimensions last,
+    and factors that are not of these alone behind it."""
+    kind = builder.graph.values[node.inputs[0]].type
+    factors = [np.asarray(array, np.float32) for array in (op.scale, op.offset)]
+    if op.axes == (1, 2) and all(array.shape[:2] == (1, 1) for array in factors):
+        operands = [builder.constant(f"{output}.{name}", np.broadcast_to(array[0, 0], (kind.channels,))) for name, array in _named(factors)]
+        builder.node("InstanceNormalization", [source, *operands], output, epsilon=op.epsilon)
+        return
+    kept = tuple(axis for axis in (1, 2, 3) if axis not in op.axes)
+    order = (0, *(AXIS[axis] for axis in (*kept, *op.axes)))
+    factors = [array.transpose([axis - 1 for axis in (*kept, *op.axes)]) for array in factors]
+    own = all(size == 1 for array in factors for size in array.shape[: len(kept)])
+    shared = tuple(kind.shape[axis - 1] for axis in op.axes)
+    inside = [np.broadcast_to(array[(0,) * len(kept)], shared) for array in factors] if own else [np.ones(shared, np.float32)]
+    operands = [builder.constant(f"{output}.{name}", array) for name, array in _named(inside)]
+    current = builder.node("Transpose", [source], builder.fresh(f"{output}.last"), perm=list(order))
+    current = builder.node("LayerNormalization", [current, *operands], builder.fresh(f"{output}.normal"), axis=1 + len(kept), epsilon=op.epsilon)
+    if not own:
+        for name, operator, array in zip(("scale", "offset"), ("Mul", "Add"), factors, strict=True):
+            current = builder.node(operator, [current, builder.constant(f"{output}.{name}", array)], builder.fresh(f"{output}.with_{name}"))
+    builder.note_name(current, node.output)
+    builder.node("Transpose", [current], output, perm=[int(axis) for axis in np.argsort(order)])
+
+
+def _named(factors: Sequence[FloatArray]) -> Iterator[tuple[str, FloatArray]]:
+    yield from zip(("scale", "offset"), factors, strict=False)
 
 
 def as_matrices(builder: OnnxBuilder, inputs: list[str], output: str) -> tuple[list[str], str]:

@@ -16,6 +16,7 @@ from hwgen.frontend.onnx_dense import DENSE_HANDLERS
 from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, network_name, opset_of
 from hwgen.frontend.onnx_moves import MOVE_HANDLERS
 from hwgen.frontend.onnx_node import OnnxNode, Refusal
+from hwgen.frontend.onnx_normalize import NORMALIZE_HANDLERS
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
@@ -40,6 +41,7 @@ HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     **SLICE_HANDLERS,
     **RESIZE_HANDLERS,
     **TRANSPOSED_HANDLERS,
+    **NORMALIZE_HANDLERS,
 }
 
 # Refused, but known to keep shapes: import goes on behind them, so that one run lists every offending node.

@@ -18,7 +18,7 @@ from hwgen.ir.types import TensorType
 from hwgen.ops.base import UNLIMITED
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.move import Move
-from hwgen.ops.softmax import Softmax
+from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 
 Shape = tuple[int, ...]
 
@@ -97,11 +97,19 @@ def like(image: Image) -> tuple[Axes, ...]:
     return tuple(core or label for core, label in zip(image.core, image.labels, strict=True))
 
 
+def _accelerated(step: host.Softmax | host.LogSoftmax | host.ArgExtremum, axis: int) -> Softmax | LogSoftmax | ArgExtremum:
+    """The step along `axis` of (N, H, W, C), as an operator between others."""
+    if isinstance(step, host.ArgExtremum):
+        return ArgExtremum(axis=axis, largest=step.largest, last=step.last)
+    return Softmax(axis=axis) if isinstance(step, host.Softmax) else LogSoftmax(axis=axis)
+
+
 @dataclass(kw_only=True)
 class ProcessorBuilder(Builder):
     """A builder that lets the processor move elements and compute between operators of the accelerator."""
 
     copies: dict[str, str] = field(default_factory=dict)  # of network inputs that are outputs as well
+    computed: dict[str, tuple[str, list[host.HostStep], Shape]] = field(default_factory=dict)  # by tensor: a value, what makes the tensor of it
 
     @property
     def processor(self) -> bool:
@@ -114,16 +122,21 @@ class ProcessorBuilder(Builder):
         pending: list[host.HostStep] = []
         shape: Shape = self.values[source].type.shape
         for step, label in zip(result.steps, result.names, strict=True):
-            if isinstance(step, host.Softmax):
+            if isinstance(step, host.Softmax | host.LogSoftmax | host.ArgExtremum):
+                if label in self.computed:
+                    source, pending, shape = self.computed[label]
+                    continue
                 grouped, axis = shape, step.axis - 1
                 if len(shape) > 3:
                     grouped, axis = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])), 1
                 rows = [*pending, host.Reshape(shape=grouped)]
                 image = place(self, node, source, rows, grouped, None, self.fresh(f"{label}.rows"))
-                source = self.add_value(node, self.fresh(label), Softmax(axis=1 + image.dims[axis][0]), (image.value,))
-                pending = [*replace(image, value=source).to_host(), host.Reshape(shape=shape)]
+                source = self.add_value(node, self.fresh(label), _accelerated(step, 1 + image.dims[axis][0]), (image.value,))
+                shape = host.shape_after(step, shape)
+                pending = [*replace(image, value=source, type=self.values[source].type).to_host(), host.Reshape(shape=shape)]
+                self.computed[label] = source, pending, shape
             elif isinstance(step, host.MovingStep):
-                pending.append(step)
+                pending = [*pending, step]
                 shape = host.shape_after(step, shape)
             else:
                 raise self.refused(node, result)

@@ -108,7 +108,7 @@ def pad_by_copies(builder: Builder, node: OnnxNode, amounts: dict[int, tuple[int
 
 
 def arg_extremum(builder: Builder, node: OnnxNode) -> None:
-    """ArgMax and ArgMin, on the processor behind the last operator of the accelerator: indices as real numbers."""
+    """ArgMax and ArgMin, on the processor: indices as real numbers."""
     shape = builder.view(node, 0).shape
     axis = _axis(node, node.integer("axis", 0), len(shape) + 1)
     step = host.ArgExtremum(axis=axis, largest=node.operator == "ArgMax", last=bool(node.integer("select_last_index", 0)))

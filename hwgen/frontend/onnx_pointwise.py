@@ -11,6 +11,7 @@ import onnx
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_lookup import LOOKUP_HANDLERS, emit_lookup, joined, reciprocal_of
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_normalize import with_factors
 from hwgen.frontend.onnx_pairs import add_pair, all_computed, chain, in_a_row, pair, sub_pair
 from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
@@ -179,6 +180,8 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
         builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset), node.output)
         return
     image = builder.image(node, index)
+    if with_factors(builder, node, image, scale, offset):
+        return
     if builder.processor and not all(builder.is_per_channel(node, image, array) for array in (scale, offset)):
         factors, offsets = (np.broadcast_to(array, (1, *view.shape)).reshape(1, -1) for array in (scale, offset))
         in_a_row(builder, node, image, lambda other: _affine(builder, other, 0, factors, offsets))
@@ -240,7 +243,7 @@ def cast(builder: Builder, node: OnnxNode) -> None:
 
 
 def softmax(builder: Builder, node: OnnxNode) -> None:
-    """Softmax and LogSoftmax, on the processor, after the accelerated part. Before opset 13 all dimensions from `axis` on are taken together."""
+    """Softmax and LogSoftmax, on the processor. Before opset 13 all dimensions from `axis` on are taken together."""
     view = builder.view(node, 0)
     rank = len(view.shape) + 1
     axis = node.integer("axis", -1 if node.opset >= 13 else 1)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hwgen.frontend.onnx_arrange import arranged
 from hwgen.frontend.onnx_builder import Builder
 from hwgen.frontend.onnx_constants import PROBE_BATCHES
 from hwgen.frontend.onnx_moves import PAD_MODES, pad_by_copies
@@ -162,6 +163,8 @@ def concat(builder: Builder, node: OnnxNode) -> None:
     anchor = next((i for i, view in zip(indices, views, strict=True) if isinstance(view, Image)), indices[0])
     like = builder.image(node, anchor)
     images = [builder.image(node, index, roles=like.labels) for index in indices]
+    if builder.processor and all(len(image.dims) == len(like.dims) for image in images):
+        images = [arranged(builder, node, image, like.labels) for image in images]
     rank = len(like.dims) + 1
     axis = node.integer("axis", 1)
     if any(len(image.dims) + 1 != rank for image in images) or not -rank <= axis < rank:

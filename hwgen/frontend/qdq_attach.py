@@ -120,7 +120,7 @@ def quantization_by_value(graph: Graph, stripped: Stripped, start: Mapping[str, 
     """Quantization by value name: found at the tensor itself, through changes of layout, and through operators that keep codes."""
     known = dict(stripped.activations if start is None else start)
     for node in reversed(stripped.model.graph.node):
-        if node.op_type in LAYOUT and node.output[0] in known:
+        if node.op_type in (*LAYOUT, "Cast") and node.output[0] in known:
             known.setdefault(node.input[0], known[node.output[0]])
     for entry in graph.inputs:
         found = _behind(entry.value, stripped.model, known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +21,33 @@ from hwgen.layout import Int8Array, Int64Array
 from hwgen.ops.base import UNLIMITED
 from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.integer import ACCUMULATOR, OutputStage, clamp_codes, multiplier_and_shift, title
+from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.matmul import MatMul
 from hwgen.ops.move import Move
-from hwgen.ops.softmax import LONGEST, Softmax
+from hwgen.ops.normalize import Normalize
+from hwgen.ops.normalizing import CODES, index_codes, log_softmax_stage, normalize_stage, response_stage
+from hwgen.ops.softmax import LONGEST, ArgExtremum, LogSoftmax, Softmax
 
 PROCESSOR = Arithmetic(multiplier_bits=24)
-PROCESSOR_OPERATORS = (Move, Mul, Div, Extremum, MatMul, Softmax)
+
+
+class Stage(Protocol):
+    """The integers of an operator of one operand."""
+
+    @property
+    def error(self) -> float:
+        """As `processor_error`."""
+
+    def apply(self, q: Int8Array) -> Int8Array:
+        """(N, H, W, C) codes -> codes."""
+
+
+NORMALIZING: dict[type, Callable[[Node, Graph], Stage]] = {Normalize: normalize_stage, LocalResponse: response_stage, LogSoftmax: log_softmax_stage}
+PROCESSOR_OPERATORS = (Move, Mul, Div, Extremum, MatMul, Softmax, ArgExtremum, *NORMALIZING)
 MOST_TERMS = ACCUMULATOR.max // 255**2  # products of codes less their zero points in one sum
-EXPONENT_BITS = 20  # of the exponential of 0
+EXPONENT_BITS, SHORT_SUM = 20, 1 << 11  # of the exponential of 0 in sums of so many terms; more in longer ones
+MOST_ERROR = 0.5  # of a result before it is rounded: then it is at most one code away
+RATIO_ERROR = 4 * 2.0**-24  # relative: a ratio of float32 scales is rounded twice, its multiplier and M / 2**s once each
 MOST_DIVISOR_SHIFT = 40  # a quotient shifted farther is 0 already
 Kernel = Callable[..., Int8Array]
 
@@ -90,28 +110,50 @@ def division_stage(node: Node, graph: Graph) -> QuotientStage:
     return _quotient(float(ratio), node, graph, MOST_DIVISOR_SHIFT)
 
 
+def exponent_bits(node: Node, graph: Graph) -> int:
+    """Of the exponential of 0: EXPONENT_BITS, and one more for each doubling of sums beyond SHORT_SUM."""
+    assert isinstance(node.op, Softmax)
+    length = graph.values[node.inputs[0]].type.shape[node.op.axis - 1]
+    return EXPONENT_BITS + max(0, (length - 1).bit_length() - (SHORT_SUM - 1).bit_length())
+
+
 def softmax_stage(node: Node, graph: Graph) -> QuotientStage:
     """Of an exponential of `exponentials` by a sum of them."""
     with np.errstate(over="ignore", under="ignore"):
         ratio = np.float32(1) / np.float32(graph.values[node.output].quantized.scale)
-    return _quotient(float(ratio), node, graph, 62 - EXPONENT_BITS - LONGEST.bit_length() + 1)
+    return _quotient(float(ratio), node, graph, 62 - exponent_bits(node, graph) - LONGEST.bit_length() + 1)
 
 
 def exponentials(node: Node, graph: Graph) -> Int64Array:
-    """(256,) round(2**EXPONENT_BITS * exp(-d * x_scale)) for d codes below the greatest."""
+    """(256,) round(2**exponent_bits * exp(-d * x_scale)) for d codes below the greatest."""
     scale = np.float64(graph.values[node.inputs[0]].quantized.scale)
-    found: Int64Array = np.rint(np.ldexp(np.exp(-np.arange(256) * scale), EXPONENT_BITS)).astype(np.int64)
+    found: Int64Array = np.rint(np.ldexp(np.exp(-np.arange(256) * scale), exponent_bits(node, graph))).astype(np.int64)
     return found
 
 
+def processor_error(node: Node, graph: Graph) -> float:
+    """By how many codes, at most, the result differs from that of the real-valued operator on the same codes, before both are rounded; where
+    the real one lies beyond the codes, both are at their limit. Below 1/2 the rounded ones differ by at most one."""
+    op = node.op
+    if type(op) in NORMALIZING:
+        return NORMALIZING[type(op)](node, graph).error
+    if isinstance(op, Softmax):
+        length = graph.values[node.inputs[0]].type.shape[op.axis - 1]
+        terms = 1 / float(graph.values[node.output].quantized.scale) + CODES * length  # half a unit each, above and below the line
+        return terms / 2.0 ** (exponent_bits(node, graph) + 1) + CODES * RATIO_ERROR
+    return CODES * RATIO_ERROR if isinstance(op, Mul | Div | MatMul) else 0.0
+
+
 def check_processor(node: Node, graph: Graph) -> None:
-    """Raises QuantizationError for scales that the operator's arithmetic cannot express."""
+    """Raises QuantizationError for scales that the operator's arithmetic cannot express, or not to half a code."""
     if isinstance(node.op, Mul | MatMul):
         product_stage(node, graph)
     elif isinstance(node.op, Div):
         division_stage(node, graph)
     elif isinstance(node.op, Softmax):
         softmax_stage(node, graph)
+    if (error := processor_error(node, graph)) > MOST_ERROR:
+        raise QuantizationError(f"{title(node)}: its scales must give the result to half a code, not to {error:.3g}; quantize again")
 
 
 def processor_kernel(node: Node, graph: Graph) -> Kernel:
@@ -120,6 +162,11 @@ def processor_kernel(node: Node, graph: Graph) -> Kernel:
     zero_points = [graph.values[name].quantized.zero_point for name in node.inputs]
     if isinstance(op, Move | Extremum):
         return lambda *arrays: op.reference(*arrays).astype(np.int8)
+    if isinstance(op, ArgExtremum):
+        codes = index_codes(node, graph)
+        return lambda x: codes[op.reference(x).astype(np.int64)]
+    if type(op) in NORMALIZING:
+        return NORMALIZING[type(op)](node, graph).apply
     if isinstance(op, Softmax):
         return _softmax(op, exponentials(node, graph), softmax_stage(node, graph))
 

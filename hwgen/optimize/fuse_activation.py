@@ -13,6 +13,7 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.elementwise import Div, Mul
 from hwgen.ops.matmul import MatMul
 from hwgen.ops.max_pool import MaxPool
+from hwgen.ops.normalize import Normalize
 from hwgen.optimize.fold_batch_norm import is_affine
 from hwgen.optimize.rewrite import merge, only_reader
 
@@ -52,6 +53,6 @@ def _rounds_between(graph: Graph, before: Node, node: Node) -> bool:
 
 def _clamped(op: Operator, clamp: Interval) -> Operator | None:
     """`op` whose result is limited to `clamp` too; None for operators without a clamp."""
-    if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp | Mul | Div | MatMul):
+    if isinstance(op, Conv | Add | MaxPool | AveragePool | Clamp | Mul | Div | MatMul | Normalize):
         return replace(op, clamp=narrowed(op.clamp, clamp))  # type: ignore[arg-type]  # per channel only where op is a Conv
     return None

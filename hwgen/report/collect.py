@@ -14,12 +14,13 @@ from hwgen.cosim.compare import LayerComparison
 from hwgen.cosim.job import SimulationResult
 from hwgen.isa.fields import Region
 from hwgen.isa.registers import COUNTERS
+from hwgen.ops.processor import processor_error
 from hwgen.quantize import QuantizationReport, Record, Trial
 from hwgen.schedule.compile import CompiledNetwork, Layer
 from hwgen.schedule.crossing import Kernel
 from hwgen.schedule.stored import WeightMemory, weight_memory
 
-FORMAT = 2  # raised when a key changes its meaning, or one that is always there comes or goes
+FORMAT = 3  # raised when a key changes its meaning, or one that is always there comes or goes
 _FLAT_ARRAY = re.compile(r"\[\n(?:\s*(?:-?\d+(?:\.\d+)?(?:e[-+]?\d+)?|true|false|null),?\n)+\s*\]")
 
 Json = dict[str, Any]
@@ -80,6 +81,7 @@ def _processor_layer(kernel: Kernel, facts: BuildFacts) -> Json:
         "shape": list(kind.shape),
         "elements": kind.elements,
         "sqnr_db": finite(facts.sqnr_db.get(node.output)),
+        "error_codes": float(f"{processor_error(node, facts.network.graph):.3g}"),
     }
 
 

@@ -65,6 +65,7 @@ class ProcessorRow:
     shape: str
     elements: str
     sqnr: str
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,14 @@ def _bar(layer: dict[str, Any], most_cycles: int, best_sqnr: float, multipliers:
 
 def _processor_row(layer: dict[str, Any]) -> ProcessorRow:
     shape = "×".join(map(str, layer["shape"]))
-    return ProcessorRow(name=layer["name"], op=layer["op"], shape=shape, elements=number(layer["elements"]), sqnr=number(layer["sqnr_db"], 1))
+    return ProcessorRow(
+        name=layer["name"],
+        op=layer["op"],
+        shape=shape,
+        elements=number(layer["elements"]),
+        sqnr=number(layer["sqnr_db"], 1),
+        error=f"{layer['error_codes']:.2g}",
+    )
 
 
 def on_processor(report: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from mixed_graphs import mixed_graph
 
 from hwgen.emit.firmware import FirmwareInput, emit_firmware
 
-SEEDS = (1, 3, 4, 6, 10, 11, 22, 32)
+SEEDS = (1, 2, 4, 12, 19, 61, 83, 85)
 
 
 def compiled(source: FirmwareInput, folder: Path, flags: str = SANITIZE) -> Path:
@@ -31,7 +32,7 @@ def test_kernels_and_phases_equal_the_golden_model(seed: int, tmp_path: Path) ->
 
 def test_the_seeds_cover_every_kernel() -> None:
     used = {type(kernel.node.op).__name__ for seed in SEEDS for group in firmware_input(mixed_graph(seed)).processor.kernels for kernel in group}
-    assert used >= {"Mul", "Div", "Extremum", "MatMul", "Softmax", "Move"}
+    assert used >= {"Mul", "Div", "Extremum", "MatMul", "Softmax", "Move", "LogSoftmax", "ArgExtremum", "Normalize", "LocalResponse"}
 
 
 def faulty(folder: Path, seed: int, file: str, pattern: str, replacement: str) -> str:
@@ -46,9 +47,10 @@ def faulty(folder: Path, seed: int, file: str, pattern: str, replacement: str) -
     return result.stdout
 
 
+@cache
 def telling() -> int:
     """The first seed of a network of several programs whose kernels and outputs are not saturated."""
-    for seed in range(60):
+    for seed in range(100):
         source = firmware_input(mixed_graph(seed), seed=seed)
         network = source.processor
         if network is not None and len(network.phases) > 1 and network.kernels[1]:
@@ -59,7 +61,7 @@ def telling() -> int:
 
 
 def test_a_wrong_kernel_is_found_in_the_reference(tmp_path: Path) -> None:
-    text = faulty(tmp_path, 4, "src/{p}_kernels.c", r"finish\(s, \(left", "finish(s, 900 + (left")
+    text = faulty(tmp_path, 75, "src/{p}_kernels.c", r"finish\(s, \(left", "finish(s, 900 + (left")
     assert "layer" in text
 
 

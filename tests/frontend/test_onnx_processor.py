@@ -180,11 +180,6 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], str]] = {
         {"s": np.float32([1, 1, 0.6, 0.6])},
         "Resize 'y', attribute scales: must give whole numbers of elements where corners are aligned, not a fraction",
     ),
-    "index_in_the_middle": (
-        [node("ArgMax", ["h"], "i", axis=1), node("Cast", ["i"], "f", to=onnx.TensorProto.FLOAT), node("Conv", ["f", "v"], "y")],
-        {"v": normal(1, 1, 1, 1)},
-        "ArgMax 'i': gives indices, which only the processor can use, but Conv 'y' reads it",
-    ),
 }
 
 

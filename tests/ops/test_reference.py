@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from onnx_models import model, node, normal, shape_of
 
@@ -18,6 +19,7 @@ from hwgen.ir.types import TensorType
 from hwgen.ops import (
     OPERATORS,
     Add,
+    ArgExtremum,
     AveragePool,
     Clamp,
     Concat,
@@ -25,11 +27,14 @@ from hwgen.ops import (
     DepthToSpace,
     Div,
     Extremum,
+    LocalResponse,
+    LogSoftmax,
     Lookup,
     MatMul,
     MaxPool,
     Move,
     Mul,
+    Normalize,
     Pad,
     Resize,
     Slice,
@@ -95,8 +100,16 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
             main = node(type(op).__name__, names, "h")
         case Extremum():
             main = node("Max" if op.largest else "Min", names, "h")
-        case Softmax():
-            main = node("Softmax", names, "h", axis=(2, 3, 1)[op.axis - 1])
+        case Softmax() | LogSoftmax():
+            main = node(type(op).__name__, names, "h", axis=(2, 3, 1)[op.axis - 1])
+        case ArgExtremum():
+            operator, axis = "ArgMax" if op.largest else "ArgMin", (2, 3, 1)[op.axis - 1]
+            before = [node(operator, names, "i", axis=axis, select_last_index=int(op.last))]
+            main = node("Cast", ["i"], "h", to=TensorProto.FLOAT)
+        case LocalResponse():
+            before, main = responding_nodes(op, arrays[0].shape[3], constants)
+        case Normalize():
+            before, main = normalizing_nodes(op, constants)
         case MatMul():
             before = [node("Transpose", [name], f"{name}.last", perm=[0, 2, 3, 1]) for name in names]
             before.append(node("MatMul", [f"{name}.last" for name in names], "p"))
@@ -116,6 +129,31 @@ def witness(op: Operator, arrays: list[Any]) -> Any:
     feeds = {name: np.ascontiguousarray(array.transpose(0, 3, 1, 2)) for name, array in zip(names, arrays, strict=True)}
     (y,) = ReferenceEvaluator(proto).run(None, feeds)
     return y.transpose(0, 2, 3, 1)
+
+
+def responding_nodes(op: LocalResponse, channels: int, constants: dict[str, Any]) -> tuple[list[Any], Any]:
+    """LRN written out: ONNX's own evaluator bounds its windows by the batch, and not by the channels."""
+    offsets = np.arange(channels)[None] - np.arange(channels)[:, None]  # of the channel that is read from the one that is computed
+    band = (-((op.size - 1) // 2) <= offsets) & (offsets <= op.size // 2)
+    constants |= {"band": np.float32(band[..., None, None] * op.alpha / op.size), "bias": np.full(channels, op.bias, np.float32), "beta": np.float32(op.beta)}
+    squares = [node("Mul", ["x0", "x0"], "xx"), node("Conv", ["xx", "band", "bias"], "t"), node("Pow", ["t", "beta"], "d")]
+    return squares, node("Div", ["x0", "d"], "h")
+
+
+def normalizing_nodes(op: Normalize, constants: dict[str, Any]) -> tuple[list[Any], Any]:
+    """Mean and variance written out."""
+    axes = [(2, 3, 1)[axis - 1] for axis in op.axes]
+    constants |= {"a": shape_of(*axes), "e": np.float32(op.epsilon), "s": op.scale.transpose(2, 0, 1)[None], "o": op.offset.transpose(2, 0, 1)[None]}
+    return [
+        node("ReduceMean", ["x0", "a"], "mean"),
+        node("Sub", ["x0", "mean"], "c"),
+        node("Mul", ["c", "c"], "cc"),
+        node("ReduceMean", ["cc", "a"], "v"),
+        node("Add", ["v", "e"], "ve"),
+        node("Sqrt", ["ve"], "d"),
+        node("Div", ["c", "d"], "n"),
+        node("Mul", ["n", "s"], "ns"),
+    ], node("Add", ["ns", "o"], "h")
 
 
 def moving_nodes(op: Move, constants: dict[str, Any]) -> tuple[list[Any], str]:

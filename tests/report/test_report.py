@@ -23,7 +23,7 @@ def layer(name: str, **changes: Any) -> dict[str, Any]:
 
 def report() -> dict[str, Any]:
     return {
-        "format": 2,
+        "format": 3,
         "hwgen": "0.1.0",
         "network": "net",
         "model_sha256": "ab" * 32,
@@ -42,7 +42,9 @@ def report() -> dict[str, Any]:
         "weights": {"formats": ["int4"], "stored_bytes": 288, "packed_bytes": 288, "int8_bytes": 3360},
         "layers": [layer("first"), layer("second", sqnr_db=None, macs=0, weights=None)],
         "phases": 2,
-        "processor_layers": [{"name": "third", "op": "Mul", "onnx_nodes": ["third"], "shape": [1, 2, 3], "elements": 6, "sqnr_db": 28.4}],
+        "processor_layers": [
+            {"name": "third", "op": "Mul", "onnx_nodes": ["third"], "shape": [1, 2, 3], "elements": 6, "sqnr_db": 28.4, "error_codes": 6.1e-05}
+        ],
         "quantization": {
             "channels": 9,
             "certified_channels": 8,
