@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 from float_graphs import RELU6, FloatBuilder, data, random_float_graph
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
@@ -20,7 +20,7 @@ from hwgen.ir.types import TensorType
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Window
 from hwgen.ops.conv import Conv
-from hwgen.ops.golden import golden
+from hwgen.ops.golden import golden, golden_node
 from hwgen.ops.max_pool import MaxPool
 from hwgen.packing import WeightFormat
 from hwgen.quantize import Granularity, QuantizeOptions, RangeMethod, Scheme, certificates, quantize
@@ -100,21 +100,40 @@ def test_same_inputs_and_outputs_as_the_original(write, channels_first):
     np.testing.assert_array_equal(run(model, x, ["y0"])[0], from_canonical(quantized.outputs[0], expected))
 
 
-@settings(deadline=None, max_examples=8)
+def codes_inside(model, graph, x):
+    """int8 (N, H, W, C) of every value, from ONNX Runtime on the QDQ form, and the real outputs by value."""
+    outputs = [output.name for output in graph.outputs]
+    found = run(model, x, [*(f"{value}.quantized" for value in graph.values), *outputs])
+    codes = {}
+    for value, outside in zip(graph.values, found, strict=False):
+        canonical = outside.transpose(0, 2, 3, 1) if outside.ndim == 4 else outside.reshape(len(outside), 1, 1, -1)
+        codes[value] = (canonical.astype(np.int16) - graph.values[value].quantized.outside_offset).astype(np.int8)
+    return codes, found[-len(outputs) :]
+
+
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 100_000))
-def test_qdq_form_is_within_one_code_of_golden(seed):
-    """Its fusion depends on ONNX Runtime's optimization level, so single codes may differ and then travel on."""
+@example(1490)  # one code of a value is twelve of the sum that reads it, whose range a clamp has made small
+def test_each_operator_of_the_qdq_form_is_within_one_code_of_golden(seed):
+    """On the codes that ONNX Runtime gives it. A difference travels on, and grows where ranges shrink: outputs of whole networks have no such
+    bound. Averages of an even number of codes are often ties, which the float operator rounds by the errors of its sum; all else is equal
+    but for channels without a certificate."""
     graph = random_float_graph(seed)
     quantized = quantize(graph, data(graph, 20, seed))
     model = to_qdq(quantized)
     onnx.checker.check_model(model)
     x = data(graph, 8, seed)
-    codes = golden(quantized, x)
-    for output, found in zip(quantized.outputs, run(model, x, [output.name for output in quantized.outputs]), strict=True):
-        q = quantized.values[output.value].quantized
-        expected = from_canonical(output, q.dequantize(codes[output.value]))
-        assert np.abs(found - expected).mean() < 1.0 * q.scale
-        assert np.abs(found - expected).max() <= 6 * q.scale
+    codes, reals = codes_inside(model, quantized, x)
+    for entry in quantized.inputs:
+        np.testing.assert_array_equal(codes[entry.value], golden(quantized, x, keep=[entry.value])[entry.value])
+    for node in quantized.nodes:
+        found = golden_node(node, quantized, *(codes[value] for value in node.inputs))
+        difference = np.abs(found.astype(int) - codes[node.output])
+        assert difference.max() <= 1, node.name
+        assert isinstance(node.op, AveragePool) or (difference > 0).sum() <= 1 + 0.001 * difference.size, node.name
+    for output, real in zip(quantized.outputs, reals, strict=True):
+        expected = quantized.values[output.value].quantized.dequantize(codes[output.value])
+        np.testing.assert_array_equal(real, from_canonical(output, expected))
 
 
 def stored_types(model):
