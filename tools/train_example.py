@@ -8,6 +8,7 @@ The network: convolution, then a residual block, maximum pooling, convolution, a
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 Array = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+Slope = Callable[[dict[str, Array], Array, Labels], dict[str, Array]]  # parameters, images, labels -> gradients
 EPOCHS, BATCH, RATE, TEST_IMAGES, CALIBRATION_IMAGES, SEED = 40, 32, 2e-3, 397, 64, 2
 SHAPES = {"stem": (16, 1, 3, 3), "left": (16, 16, 3, 3), "right": (16, 16, 3, 3), "wide": (32, 16, 3, 3), "logits": (32, 10)}
 
@@ -58,16 +61,26 @@ def forward(x: Array, p: dict[str, Array]) -> dict[str, Array]:
     return a
 
 
-def gradients(a: dict[str, Array], p: dict[str, Array], y: npt.NDArray[np.int64]) -> dict[str, Array]:
-    """Gradient of the mean cross entropy with respect to every parameter."""
-    e = np.exp(a["logits"] - a["logits"].max(1, keepdims=True))
+def cross_entropy_gradient(logits: Array, y: Labels) -> Array:
+    """Of the mean cross entropy behind Softmax, with respect to the logits."""
+    e = np.exp(logits - logits.max(1, keepdims=True))
     d = e / e.sum(1, keepdims=True)
     d[np.arange(len(y)), y] -= 1
-    d /= len(y)
+    return np.asarray(d / len(y), np.float32)
+
+
+def pool_gradient(x: Array, y: Array, dy: Array) -> Array:
+    """Of pool_max, with respect to x; y is its result."""
+    return np.repeat(np.repeat(dy, 2, 2), 2, 3) * (x == np.repeat(np.repeat(y, 2, 2), 2, 3))
+
+
+def gradients(a: dict[str, Array], p: dict[str, Array], y: Labels) -> dict[str, Array]:
+    """Gradient of the mean cross entropy with respect to every parameter."""
+    d = cross_entropy_gradient(a["logits"], y)
     g = {"logits": a["mean"].T @ d, "logits_bias": d.sum(0)}
     d = np.broadcast_to((d @ p["logits"].T)[:, :, None, None] / np.float32(16), a["wide"].shape) * (a["wide"] > 0)
     d, g["wide"], g["wide_bias"] = conv_gradients(a["half"], p["wide"], d)
-    d = np.repeat(np.repeat(d, 2, 2), 2, 3) * (a["sum"] == np.repeat(np.repeat(a["half"], 2, 2), 2, 3)) * (a["sum"] > 0)
+    d = pool_gradient(a["sum"], a["half"], d) * (a["sum"] > 0)
     skip = d
     d, g["right"], g["right_bias"] = conv_gradients(a["left"], p["right"], d)
     d, g["left"], g["left_bias"] = conv_gradients(a["stem"], p["left"], d * (a["left"] > 0))
@@ -75,28 +88,39 @@ def gradients(a: dict[str, Array], p: dict[str, Array], y: npt.NDArray[np.int64]
     return g
 
 
-def train(x: Array, y: npt.NDArray[np.int64]) -> dict[str, Array]:
-    """Adam with a falling rate; each batch is shifted by up to one pixel."""
-    random = np.random.default_rng(SEED)
+def initial(shapes: dict[str, tuple[int, ...]], random: np.random.Generator) -> dict[str, Array]:
+    """Weights of layers, a matrix (inputs, outputs) or (outputs, inputs, rows, columns), and biases."""
     p: dict[str, Array] = {}
-    for name, shape in SHAPES.items():
+    for name, shape in shapes.items():
         outputs, inputs = (shape[1], shape[0]) if len(shape) == 2 else (shape[0], int(np.prod(shape[1:])))
         p[name] = random.normal(0, np.sqrt(2 / inputs), shape).astype(np.float32)
         p[name + "_bias"] = np.zeros(outputs, np.float32)
+    return p
+
+
+def train(p: dict[str, Array], x: Array, y: Labels, slope: Slope, epochs: int, random: np.random.Generator) -> None:
+    """Adam with a falling rate, on `p` itself; each batch is shifted by up to one pixel."""
     first, second = ({name: np.zeros_like(value) for name, value in p.items()} for _ in range(2))
-    step, steps = 0, EPOCHS * (len(x) // BATCH)
-    for _ in range(EPOCHS):
+    step, steps = 0, epochs * (len(x) // BATCH)
+    for _ in range(epochs):
         order = random.permutation(len(x))
         for start in range(0, len(x) - BATCH + 1, BATCH):
             index = order[start : start + BATCH]
             batch = np.roll(x[index], random.integers(-1, 2, 2), (2, 3))
             step += 1
-            for name, g in gradients(forward(batch, p), p, y[index]).items():
+            for name, g in slope(p, batch, y[index]).items():
                 first[name] += 0.1 * (g - first[name])
                 second[name] += 0.001 * (g * g - second[name])
                 scale = RATE * (1 - step / (steps + 1)) / (1 - 0.9**step)
                 p[name] -= (scale * first[name] / (np.sqrt(second[name] / (1 - 0.999**step)) + 1e-8)).astype(np.float32)
-    return p
+
+
+def digits() -> tuple[Array, Labels, Array, Labels]:
+    """Images (N, 1, 8, 8) of 0..16 and labels: those to train on, those to test by."""
+    found = load_digits()
+    order = np.random.default_rng(SEED).permutation(len(found.target))
+    x, y = found.images[order, None].astype(np.float32), found.target[order].astype(np.int64)
+    return x[TEST_IMAGES:], y[TEST_IMAGES:], x[:TEST_IMAGES], y[:TEST_IMAGES]
 
 
 def to_onnx(p: dict[str, Array]) -> onnx.ModelProto:
@@ -131,15 +155,14 @@ def to_onnx(p: dict[str, Array]) -> onnx.ModelProto:
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/digits")
     folder.mkdir(parents=True, exist_ok=True)
-    digits = load_digits()
-    order = np.random.default_rng(SEED).permutation(len(digits.target))
-    x, y = digits.images[order, None].astype(np.float32), digits.target[order].astype(np.int64)
-    held, kept = slice(0, TEST_IMAGES), slice(TEST_IMAGES, None)
-    p = train(x[kept], y[kept])
-    accuracy = float((forward(x[held], p)["logits"].argmax(1) == y[held]).mean())
+    x, y, held, labels = digits()
+    random = np.random.default_rng(SEED)
+    p = initial(SHAPES, random)
+    train(p, x, y, lambda p, batch, wanted: gradients(forward(batch, p), p, wanted), EPOCHS, random)
+    accuracy = float((forward(held, p)["logits"].argmax(1) == labels).mean())
     onnx.save(to_onnx(p), folder / "model.onnx")
-    np.savez_compressed(folder / "calibration.npz", image=x[kept][:CALIBRATION_IMAGES])
-    np.savez_compressed(folder / "test.npz", image=x[held].astype(np.uint8), y=y[held].astype(np.uint8))
+    np.savez_compressed(folder / "calibration.npz", image=x[:CALIBRATION_IMAGES])
+    np.savez_compressed(folder / "test.npz", image=held.astype(np.uint8), y=labels.astype(np.uint8))
     print(f"accuracy {accuracy:.4f} on {TEST_IMAGES} images that were not trained on")
 
 
