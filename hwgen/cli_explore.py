@@ -84,7 +84,8 @@ def print_weights(report: Json) -> None:
     hardware = HardwareConfig.from_values(report["hardware"])
     way = way_to_pack(hardware)
     if hardware.weight_decoder:
-        out.print(f"weights: {stored}, packed as {', '.join(weights['formats'])}; {unpacked} as int8")
+        words, whole_words = (f"{weights[name] // hardware.bus_bytes:,}" for name in ("stored_bytes", "int8_bytes"))
+        out.print(f"weights: {stored} in {words} bus words, packed as {', '.join(weights['formats'])}; {unpacked} in {whole_words} as int8")
     elif way:
         out.print(f"weights: {stored}, stored as int8, because the hardware does not unpack fewer bits; {way} stores about {packed}")
 

@@ -470,7 +470,8 @@ def test_layers_may_have_bits_of_their_own_and_build_says_what_packing_saves(tmp
     packed, layers, packed_region, text = found["packed"]
     assert layers["stem_out"]["formats"] == ["int4"] and layers["wide_out"]["formats"] == ["ternary"] and layers["logits_out"]["formats"] == ["int8"]
     assert layers["stem_out"]["stored_bytes"] * 2 == layers["stem_out"]["int8_bytes"]
-    assert f"packed as {', '.join(packed['formats'])}; {packed['int8_bytes'] / 1024:,.1f} KiB as int8" in text
+    assert f"in {packed['stored_bytes'] // 4:,} bus words, packed as {', '.join(packed['formats'])};" in text
+    assert f"; {packed['int8_bytes'] / 1024:,.1f} KiB in {packed['int8_bytes'] // 4:,} as int8" in text
     assert {"int8", "int4", "ternary"} <= set(packed["formats"])
     assert packed["stored_bytes"] == packed["packed_bytes"] == plain["packed_bytes"] < plain["stored_bytes"] == packed["int8_bytes"]
     assert region - packed_region == plain["stored_bytes"] - packed["stored_bytes"]

@@ -172,7 +172,9 @@ def _facts(report: dict[str, Any]) -> tuple[Fact, ...]:
     cycles, share = (report["measured_cycles"], report["utilization"]) if measured else (report["predicted_cycles"], report["predicted_utilization"])
     sizes, certified, weights = report["region_bytes"], quantization["certified_channels"], report["weights"]
     packed = weights["stored_bytes"] < weights["int8_bytes"]
-    saved = f", {number((sizes['weights'] + weights['int8_bytes'] - weights['stored_bytes']) / 1024, 1)} KiB as int8" if packed else ""
+    whole = sizes["weights"] + weights["int8_bytes"] - weights["stored_bytes"]
+    words, whole_words = (number(weights[name] // (hardware["bus_bits"] // 8)) for name in ("stored_bytes", "int8_bytes"))
+    saved = f", {number(whole / 1024, 1)} KiB as int8; {words} bus words of weights, {whole_words} as int8" if packed else ""
     memory = f"weights and parameters{saved}; program {number(sizes['program'] / 1024, 1)} KiB"
     first = number(report["cold_measured_cycles" if measured else "cold_predicted_cycles"])
     with_first = f"; {first} in the first inference" if report["weights_resident"] else ""

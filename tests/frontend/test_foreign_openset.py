@@ -1,5 +1,7 @@
 """Networks that other tools quantized: their integers, on a few inputs; tools/foreign.py measures whole data sets and the Verilog."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -7,16 +9,26 @@ import pytest
 import qonnx_witness
 from openset_support import openset
 
+from hwgen.config import PRESETS
 from hwgen.frontend.onnx import load_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Arithmetic
+from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden, golden_node
+from hwgen.packing import WeightFormat
 from hwgen.quantize import certificates
+from hwgen.schedule.compile import compile_network
 from tools.foreign import NAMES, data, model_path
 
 EXACT = Arithmetic(multiplier_bits=24)
 QDQ = [name for name in NAMES if not name.endswith("_qonnx")]
+FORMATS = {
+    "tfc_w1a1_qonnx": WeightFormat.BINARY,
+    "tfc_w2a2_qonnx": WeightFormat.TERNARY,
+    "kwsmlp_w3a3_qonnx": WeightFormat.INT4,
+    "jettagging_w6a6_qonnx": WeightFormat.INT8,
+}
 QONNX = {"tfc_w1a1_qonnx": 1.0, "tfc_w2a2_qonnx": 1.0, "kwsmlp_w3a3_qonnx": 0.995}  # share of certified channels, at least
 
 
@@ -62,6 +74,17 @@ def test_every_operator_equals_onnx_runtime(name):
             assert difference.max() <= 1, node.name
             wrong, total = wrong + int((difference > 0).sum()), total + difference.size
     assert total > 1000 and wrong <= 2e-5 * total + 1
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_weights_are_stored_in_as_few_bits_as_they_have(name):
+    """The compiler looks at the integers; three bits lie in four. Lanes without a channel hold zeros, which binary has not."""
+    graph = import_quantized_model(load_model(model_path(openset(), name)), "m", arithmetic=EXACT, assumed={})
+    (kind,) = {node.op.weight_format for node in graph.nodes if isinstance(node.op, Conv)}
+    assert kind is FORMATS[name]
+    memory = compile_network(graph, replace(PRESETS["16x16"], multiplier_bits=24, weight_decoder=True)).weight_memory
+    assert memory.formats == (kind,)
+    assert memory.int8_bytes <= kind.digits * memory.stored_bytes < 1.02 * memory.int8_bytes
 
 
 @pytest.mark.parametrize("name", QONNX)

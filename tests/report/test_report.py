@@ -27,7 +27,7 @@ def report() -> dict[str, Any]:
         "hwgen": "0.1.0",
         "network": "net",
         "model_sha256": "ab" * 32,
-        "hardware": {"name": "8x8", "out_lanes": 8, "in_lanes": 8, "rounding": "half_even", "sha256": "cd" * 32},
+        "hardware": {"name": "8x8", "out_lanes": 8, "in_lanes": 8, "bus_bits": 64, "rounding": "half_even", "sha256": "cd" * 32},
         "multipliers": 64,
         "macs": 18432,
         "predicted_cycles": 450,
@@ -84,7 +84,7 @@ def test_the_page_before_verification_says_so() -> None:
     assert "first, channel 3" in page
     assert "1 of 3 layers run on the processor; the accelerator runs 2 programs" in page
     assert ">third<" in page
-    assert "int4, 288 B" in page and "5.0 KiB as int8" in page
+    assert "int4, 288 B" in page and "5.0 KiB as int8; 36 bus words of weights, 420 as int8; program" in page
 
 
 def test_a_network_that_the_accelerator_computes_alone_has_no_word_on_the_processor() -> None:
