@@ -52,13 +52,14 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from hwgen.explore.compare import CompareRequest, compare
     from hwgen.explore.table import float_accuracy, markdown, refusals, terminal_table
 
+    hardware = hardware_of(arguments)
     request = CompareRequest(
         model=arguments.model,
         calibration=arguments.calibration,
         inputs=arguments.inputs,
         out=arguments.output,
         methods=arguments.method or (),
-        hardware=hardware_of(arguments),
+        hardware=hardware,
     )
     with bars(err) as progress:
         comparison = compare(request, progress=progress)
@@ -69,7 +70,10 @@ def run_compare(arguments: argparse.Namespace) -> int:
     print_wide(terminal_table(rows, [attempt.seconds for attempt in comparison.attempts]))
     for line in refusals(rows):
         out.print(line)
-    out.print(f"{comparison.content['inputs']:,} inputs; {float_accuracy(rows)}hardware {escape(comparison.content['hardware'])}")
+    out.print(f"{comparison.content['inputs']:,} inputs; {float_accuracy(rows)}hardware {escape(hardware.name)}")
+    way = way_to_pack(hardware)
+    if way and any(attempt.options.weights is not WeightFormat.INT8 for attempt in comparison.attempts):
+        out.print(f"weights of fewer than 8 bits count as the int8 codes that this hardware stores; {way} packs them")
     if arguments.output:
         out.print(f"written: {shown(arguments.output)}")
     return OK
@@ -95,7 +99,7 @@ def print_few_bits(graph: Graph, hardware: HardwareConfig) -> None:
     few = sum(isinstance(node.op, Conv) and node.op.weight_format is not WeightFormat.INT8 for node in graph.nodes)
     if few and not hardware.weight_decoder:
         way_out = f", unless it is built with {way}" if (way := way_to_pack(hardware)) else ""
-        out.print(f"weights of few bits in {few} layers: 4 bits each in the ONNX file; hardware {escape(hardware.name)} stores them as int8{way_out}")
+        out.print(f"weights of few bits in {few} layers: hardware {escape(hardware.name)} stores them as int8{way_out}")
 
 
 def print_choices(choices: Choices) -> None:

@@ -501,7 +501,7 @@ def test_bits_of_layers_in_another_form(text: str, tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "in 5 layers: 4 bits each in the ONNX file; hardware 16x16 stores them as int8, unless it is built with --set weight_decoder=true"),
+        ([], "weights of few bits in 5 layers: hardware 16x16 stores them as int8, unless it is built with --set weight_decoder=true"),
         (["--hardware", "up5k"], "hardware up5k stores them as int8\n"),
         (["--set", "weight_decoder=true"], ""),
     ],

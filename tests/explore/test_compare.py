@@ -104,6 +104,13 @@ def test_the_terminal_shows_every_column(capsys):
     assert "power-of-two, per tensor" in text and all(heading in text for heading in (*HEADINGS, "seconds")) and "…" not in text
 
 
+@pytest.mark.parametrize(("words", "said"), [([], True), (["--set", "weight_decoder=true"], False)])
+def test_that_few_bits_are_stored_as_int8_is_said(words, said, capsys):
+    assert main([*COMMAND, "--method", "asymmetric, int4", *words]) == 0
+    hint = "weights of fewer than 8 bits count as the int8 codes that this hardware stores; --set weight_decoder=true packs them"
+    assert (hint in " ".join(capsys.readouterr().out.split())) is said
+
+
 def test_a_method_that_is_impossible_is_a_row_that_says_why():
     shifts_only = HardwareConfig(name="<shifts>", multiplier_bits=0)
     found = compare(CompareRequest(model=MODEL, calibration=CALIBRATION, inputs=TEST, hardware=shifts_only, methods=("asymmetric", "power-of-two")))
