@@ -15,6 +15,7 @@ from hwgen.isa.fields import Engine, Region
 from hwgen.isa.instructions import Command
 from hwgen.isa.program import encode
 from hwgen.isa.registers import offset_of
+from hwgen.rtl.registers import PLACE_BITS
 from hwgen.rtl.top import Accelerator
 
 REGION_BYTES = 1 << 14
@@ -81,6 +82,7 @@ def run(commands: Sequence[Command], config: HardwareConfig, latency: int = 1) -
 
     async def bench(ctx: Any) -> None:
         memory = _Ideal(top, encode(commands), latency)
+        await ctx.tick().repeat(1 << PLACE_BITS)  # in which the registers clear themselves
         for region in Region:
             await write(ctx, f"{region.name.lower()}_base", REGION_BYTES * region)
             await write(ctx, f"{region.name.lower()}_size", REGION_BYTES)
@@ -89,7 +91,7 @@ def run(commands: Sequence[Command], config: HardwareConfig, latency: int = 1) -
         await write(ctx, "interrupt_enable", 3)
         await write(ctx, "control", 1)
         assert not ctx.get(top.control.halt)
-        now = ctx.get(top.control.state.cycles)
+        now = ctx.get(top.control.elapsed) - 1
         while not ctx.get(top.irq):
             memory.show(ctx, now)
             _note(ctx, top, happened, now)
@@ -98,7 +100,7 @@ def run(commands: Sequence[Command], config: HardwareConfig, latency: int = 1) -
             now += 1
             assert now < 20000
         assert ctx.get(top.control.state.status.done), "the program failed"
-        happened.cycles = ctx.get(top.control.state.cycles)
+        happened.cycles = ctx.get(top.control.elapsed) - 1
 
     simulator.add_testbench(bench)
     simulator.run()

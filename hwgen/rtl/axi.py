@@ -10,7 +10,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import Region
 from hwgen.isa.latency import BURST_BEATS
 from hwgen.isa.registers import REGISTER_SPACE_BYTES
 
@@ -25,11 +24,6 @@ def byte_bits(config: HardwareConfig) -> int:
 
 def region_layout(config: HardwareConfig) -> data.StructLayout:
     return data.StructLayout({"base": config.address_bits, "size": 32})
-
-
-def regions_layout(config: HardwareConfig) -> data.ArrayLayout:
-    """Windows of system memory in the order of `Region`."""
-    return data.ArrayLayout(region_layout(config), len(Region))
 
 
 def address_channel(config: HardwareConfig) -> stream.Signature:

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
+from hwgen.isa.fields import Engine
 from hwgen.isa.registers import ALWAYS_COUNTED, COUNTERS, ErrorCode
 from hwgen.rtl.command import INDEX_BITS
+from hwgen.rtl.counters import TURN_LAYOUT, Counters
 from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER
+from hwgen.rtl.parameter_set import pick
 
 EVENTS = tuple(name for name in COUNTERS if name != "cycles")  # each register counts the cycles in which the event of its name is high
 
-
-def counted(config: HardwareConfig) -> tuple[str, ...]:
-    """The counters that this hardware has; the registers of the others read 0."""
-    return COUNTERS if config.counters else ALWAYS_COUNTED
-
-
-def state_layout(config: HardwareConfig) -> data.StructLayout:
-    """Contents of the read-only registers."""
-    return data.StructLayout(
-        {
-            "status": data.StructLayout({"busy": 1, "done": 1, "failed": 1}),
-            "error": data.StructLayout({"code": 8, "engine": 2}),
-            "error_command": INDEX_BITS,
-            "error_address": 32,
-            **dict.fromkeys(counted(config), 32),
-        }
-    )
+STATE_LAYOUT = data.StructLayout(  # contents of the read-only registers but counters
+    {
+        "status": data.StructLayout({"busy": 1, "done": 1, "failed": 1}),
+        "error": data.StructLayout({"code": 8, "engine": 2}),
+        "error_command": INDEX_BITS,
+        "error_address": 32,
+    }
+)
 
 
 class Control(wiring.Component):
@@ -44,9 +38,11 @@ class Control(wiring.Component):
     finished : the program has ended, and everything is idle
     drained : no transaction and no computation is under way
     faults : per engine, then the sequencer; the first one counts, at a tie that of the lowest number
+    overflow, before : of an engine's tokens, which is a fault as well and stronger; position of the command that gave them
     events : see EVENTS
     halt : the machine must not work: everything but the bus interfaces is held in reset, and those start nothing new
-    state : contents of the read-only registers
+    index : position of the next command: how many were dispatched
+    state : contents of the read-only registers but counters; turn : these, see Counters
     ended : strobes for the interrupt: bit 0 done, bit 1 failed
 
     Timing
@@ -55,40 +51,40 @@ class Control(wiring.Component):
     can move on, and none is overtaken by the end. `cycles` counts the cycles between, that of the end or fault included. One cycle after
     the rise `status` and what else `state` says of the end change at once, with the interrupt. `status.busy` falls then after END, and
     after a fault when `drained`: if a bus never answers, it stays. `faults` may change after the cycle in which they are valid. An event is
-    counted a cycle late, but before `busy` falls.
+    counted two cycles late, but before the host can have seen that `busy` fell.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
-        self._events = tuple(name for name in counted(config) if name not in ALWAYS_COUNTED)
+        self._config = config
         super().__init__(
             {
                 "start": In(1),
                 "abort": In(1),
-                "watchdog": In(32),
+                "watchdog": In(config.watchdog_bits),
                 "finished": In(1),
                 "drained": In(1),
                 "faults": In(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1)),
+                "overflow": In(len(Engine)),
+                "before": In(data.ArrayLayout(INDEX_BITS, len(Engine))),
                 "events": In(data.StructLayout(dict.fromkeys(EVENTS, 1))),
                 "halt": Out(1),
-                "state": Out(state_layout(config)),
+                "index": Out(INDEX_BITS),
+                "state": Out(STATE_LAYOUT),
+                "turn": Out(TURN_LAYOUT),
                 "ended": Out(2),
             }
         )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        state, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal()
-        self._count(m, counting)
+        state, running, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal(), Signal()
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.halt.eq(1), starts.eq(self.start)]
                 with m.If(starts):
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += counting.eq(1)
-                m.d.sync += state.cycles.eq(state.cycles + 1)
-                with m.If(self.events.commands):
-                    m.d.sync += state.commands.eq(state.commands + 1)
+                m.d.comb += [running.eq(1), counting.eq(1)]
                 with m.If(over):
                     m.next = "END"
             with m.State("END"):
@@ -102,35 +98,42 @@ class Control(wiring.Component):
                 with m.If(self.drained):
                     m.d.sync += state.status.busy.eq(0)
                     m.next = "IDLE"
-        self._judge(m, over, failed)
+        self._count(m, running, counting, starts)
+        self._judge(m, running, over, failed)
         with m.If(starts):  # last and outermost, so that flip-flops reset by it rather than by a LUT each
-            m.d.sync += [state.eq(0), state.status.busy.eq(1)]
+            m.d.sync += [state.eq(0), state.status.busy.eq(1), self.index.eq(0), self.elapsed.eq(1)]
         return m
 
-    def _count(self, m: Module, counting: Signal) -> None:
-        """What long conditions raise is counted from registers; `commands`, a position, at once."""
-        happened = Signal(len(self._events))
-        m.d.sync += happened.eq(Mux(counting, Cat(self.events[name] for name in self._events), 0))
-        for name, event in zip(self._events, happened, strict=True):
-            with m.If(event):
-                m.d.sync += self.state[name].eq(self.state[name] + 1)
+    def _count(self, m: Module, running: Signal, counting: Signal, starts: Signal) -> None:
+        """What long conditions raise is counted from registers; `index` at once, and `elapsed`: which cycle of the run this is, the first is 1."""
+        m.submodules.counters = counters = Counters(self._config)
+        m.d.comb += [counters.clear.eq(starts), self.turn.eq(counters.turn)]
+        for name in COUNTERS:
+            event = self.events[name] if name in EVENTS else 1
+            m.d.sync += counters.events[name].eq((running if name in ALWAYS_COUNTED else counting) & event)
+        self.elapsed = Signal(self._config.watchdog_bits)
+        with m.If(running):
+            m.d.sync += self.elapsed.eq(self.elapsed + 1)
+            with m.If(self.events.commands):
+                m.d.sync += self.index.eq(self.index + 1)
 
-    def _judge(self, m: Module, over: Signal, failed: Signal) -> None:
+    def _judge(self, m: Module, running: Signal, over: Signal, failed: Signal) -> None:
         """`over` ends a run; a cycle later `failed` says how, and the first fault goes to the registers. Watchdog and abort come last: a
         fault that the machine itself has found tells more."""
-        state, late, watched, limit = self.state, Signal(), Signal(), Signal(32)
+        state, late, watched = self.state, Signal(), Signal()
         found, told = Signal(SEQUENCER + 3), Signal(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1), reset_less=True)
-        own = Cat(fault.valid for fault in self.faults)
+        own = Cat(fault.valid for fault in self.faults) | self.overflow
         m.d.comb += [over.eq(self.finished | own.any() | late | self.abort), failed.eq(found.any())]
-        m.d.sync += [watched.eq(self.watchdog != 0), limit.eq(self.watchdog - 1), late.eq(~self.halt & watched & (state.cycles >= limit))]
+        m.d.sync += [watched.eq(self.watchdog != 0), late.eq(running & watched & (self.elapsed >= self.watchdog))]
         m.d.sync += [found.eq(Cat(own, late, self.abort)), told.eq(self.faults)]
+        for engine in Engine:
+            with m.If(self.overflow[engine]):
+                m.d.sync += [told[engine].code.eq(ErrorCode.TOKENS), told[engine].index.eq(self.before[engine]), told[engine].address.eq(0)]
         first, engine = Signal(FAULT_LAYOUT), Signal(2)
-        m.d.comb += [first.index.eq(told[SEQUENCER].index), engine.eq(SEQUENCER)]  # the next command's, also for the last two
-        for number in range(SEQUENCER + 1):
-            with m.If(found[number]) if number == 0 else m.Elif(found[number]):
-                m.d.comb += [first.eq(told[number]), engine.eq(number)]
-        with m.Else():
-            m.d.comb += first.code.eq(Mux(found[SEQUENCER + 1], ErrorCode.WATCHDOG, ErrorCode.ABORTED))
+        m.d.comb += engine.eq(Mux(found[0], 0, Mux(found[1], 1, Mux(found[2], 2, SEQUENCER))))
+        m.d.comb += first.eq(pick([Value.cast(fault) for fault in told], engine))
         with m.If(failed & self.ended.any()):
             m.d.sync += [state.error.code.eq(first.code), state.error.engine.eq(engine)]
             m.d.sync += [state.error_command.eq(first.index), state.error_address.eq(first.address)]
+            with m.If(~found[: SEQUENCER + 1].any()):  # the command is the next one
+                m.d.sync += [state.error.code.eq(Mux(found[SEQUENCER + 1], ErrorCode.WATCHDOG, ErrorCode.ABORTED)), state.error_address.eq(0)]

@@ -13,11 +13,12 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Load
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import FAULT_ADDRESS_BITS, regions_layout
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS
 from hwgen.rtl.bursts import BurstSplitter, burst_layout
 from hwgen.rtl.command import INDEX_BITS, buffer_chunks, command_layout, load_write_layout
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 from hwgen.rtl.read_dma import read_beat_layout
+from hwgen.rtl.registers import PLACE_BITS
 from hwgen.rtl.rows import RowGenerator
 from hwgen.rtl.skid import Skid
 
@@ -29,7 +30,7 @@ class LoadEngine(wiring.Component):
     Members
     -------
     command : next command, at position `index` of the program; oldest : position of the oldest accepted command that is not done
-    regions : windows of system memory
+    ask, answer : windows of system memory, see RowGenerator
     bursts, beats : to and from the read DMA
     write : bus words for the buffers
     done : the last bus word of the oldest command is being written
@@ -51,7 +52,8 @@ class LoadEngine(wiring.Component):
                 "command": In(stream.Signature(command_layout(Load, config))),
                 "index": In(INDEX_BITS),
                 "oldest": In(INDEX_BITS),
-                "regions": In(regions_layout(config)),
+                "ask": Out(PLACE_BITS),
+                "answer": In(config.address_bits),
                 "bursts": Out(stream.Signature(burst_layout(config))),
                 "beats": In(stream.Signature(read_beat_layout(config))),
                 "write": Out(stream.Signature(load_write_layout(config))),
@@ -74,7 +76,8 @@ class LoadEngine(wiring.Component):
 
         m.d.comb += [
             rows.index.eq(self.index),
-            rows.regions.eq(self.regions),
+            self.ask.eq(rows.ask),
+            rows.answer.eq(self.answer),
             arrived.valid.eq(self.beats.valid),
             arrived.value.eq(self.beats.payload),
             self.beats.ready.eq(arrived.ready),

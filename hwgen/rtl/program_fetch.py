@@ -10,11 +10,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import COMMAND_BYTES, Region
+from hwgen.isa.fields import COMMAND_BYTES
 from hwgen.isa.instructions import COMMANDS
 from hwgen.isa.latency import RECORDS_AHEAD
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import address_channel, byte_bits, read_channel, regions_layout
+from hwgen.rtl.axi import address_channel, byte_bits, read_channel, region_layout
 from hwgen.rtl.bursts import BurstSplitter
 from hwgen.rtl.command import INDEX_BITS, record_bits
 from hwgen.rtl.faults import CODE_BITS
@@ -32,7 +32,7 @@ class ProgramFetch(wiring.Component):
 
     Members
     -------
-    entry, regions : settings, constant while the program runs
+    entry, region : settings, constant while the program runs; origin : address of the first record
     bursts, beats : to and from the read DMA
     record : the next record, up to the highest bit that any command uses
     fault_code : why no next record exists (ErrorCode; NONE: it may yet come). A record behind the end of the region, or one that the
@@ -50,7 +50,8 @@ class ProgramFetch(wiring.Component):
         super().__init__(
             {
                 "entry": In(32),
-                "regions": In(regions_layout(config)),
+                "region": In(region_layout(config)),
+                "origin": Out(config.address_bits + 1),
                 "bursts": Out(address_channel(config)),
                 "beats": In(read_channel(config)),
                 "record": Out(stream.Signature(record_bits(COMMANDS))),
@@ -76,8 +77,8 @@ class ProgramFetch(wiring.Component):
         What does not change is computed anew in every cycle, and so is what hangs on the record's number: the states wait for it.
         """
         m.submodules.bursts = splitter = BurstSplitter(self._config, self._beats)
-        low, bits, region = byte_bits(self._config), self._config.address_bits, self.regions[Region.PROGRAM]
-        record, origin, address = Signal(INDEX_BITS), Signal(bits + 1), Signal(bits + 1)
+        low, bits, region = byte_bits(self._config), self._config.address_bits, self.region
+        record, origin, address = Signal(INDEX_BITS), self.origin, Signal(bits + 1)
         places = Signal(signed(INDEX_BITS + 1))  # records that the region holds from `entry` on; below 0 where `entry` lies behind it
         requested, row = Signal(), splitter.rows.payload
         misaligned, wraps = Cat(region.base[:low], self.entry[:low]).any(), address[_RECORD_BITS:bits].all() & address[:_RECORD_BITS].any()

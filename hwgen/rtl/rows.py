@@ -14,9 +14,10 @@ from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Region
 from hwgen.isa.instructions import Load
 from hwgen.isa.registers import ErrorCode
 from hwgen.packing import WeightFormat
-from hwgen.rtl.axi import LENGTH_BITS, byte_bits, region_layout, regions_layout
+from hwgen.rtl.axi import LENGTH_BITS, byte_bits
 from hwgen.rtl.command import INDEX_BITS, buffer_chunks, buffer_words, command_layout, packed_members
 from hwgen.rtl.faults import FAULT_LAYOUT, report
+from hwgen.rtl.registers import PLACE_BITS, region_place
 
 
 def beat_bits(config: HardwareConfig) -> int:
@@ -54,7 +55,8 @@ class RowGenerator(wiring.Component):
     Members
     -------
     command : transfer to execute (`Load` or `Store`), with its position `index` in the program
-    regions : windows of system memory; read 1 cycle after a command was accepted or a row was taken
+    ask, answer : base or size of a region of system memory (registers.region_place), in the same cycle; the base in the cycle in which a
+        command is accepted, the size in the next one, and in that after a row was taken
     rows : checked rows, in order
     fault : ALIGNMENT, REGION (both with the row's memory address), BUFFER or FORMAT (with the row's buffer word); no more rows follow
 
@@ -72,7 +74,8 @@ class RowGenerator(wiring.Component):
             {
                 "command": In(stream.Signature(command_layout(command, config))),
                 "index": In(INDEX_BITS),
-                "regions": In(regions_layout(config)),
+                "ask": Out(PLACE_BITS),
+                "answer": In(config.address_bits),
                 "rows": Out(stream.Signature(row_layout(config))),
                 "fault": Out(FAULT_LAYOUT),
             }
@@ -103,7 +106,7 @@ class RowGenerator(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         """IDLE takes a command; ADD counts with offsets, CHECK with addresses; both make flags, by which a row is offered or reported."""
         m, low = Module(), self._low
-        held, index, region = Signal.like(self.command.payload), Signal(INDEX_BITS), Signal(region_layout(self._config))
+        held, index, base, size = Signal.like(self.command.payload), Signal(INDEX_BITS), Signal(self._config.address_bits), Signal(32)
         offset = Signal(33)  # a legal one fits 32 bits, and a stride is added to legal ones only
         word, failed_word, rows_left = Signal(BUFFER_ADDRESS_BITS + 1), Signal(BUFFER_ADDRESS_BITS + 1), Signal(16)
         length = Signal(33 - low)  # bus words of a row minus 1; below 0 where there are none
@@ -113,33 +116,30 @@ class RowGenerator(wiring.Component):
         row, transfer, buffer = self.rows.payload, self.command.payload, self._buffer(held)
         first_beat = Value.cast(self._first_beat(word, buffer))[: beat_bits(self._config)]
 
-        m.d.comb += row.buffer.eq(buffer)
+        m.d.comb += [row.buffer.eq(buffer), self.ask.eq(region_place(held.region, size=1))]
         unknown_format = self._unknown_format(m, held)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += self.command.ready.eq(1)
+                m.d.comb += [self.command.ready.eq(1), self.ask.eq(region_place(transfer.region, size=0))]
                 m.d.sync += [held.eq(transfer), index.eq(self.index), rows_left.eq(transfer.rows), length.eq(transfer.row_bytes[low:] - 1)]
-                m.d.sync += [offset.eq(transfer.memory_offset), word.eq(transfer.buffer_address)]
+                m.d.sync += [offset.eq(transfer.memory_offset), word.eq(transfer.buffer_address), base.eq(self.answer)]
                 with m.If(self.command.valid):
                     m.next = "ADD"
             with m.State("ADD"):
-                with m.Switch(held.region):
-                    for number in Region:
-                        with m.Case(number):
-                            m.d.sync += region.eq(self.regions[number])
+                m.d.sync += size.eq(self.answer)
                 m.d.sync += [last_offset.eq(offset[low:] + length[:-1]), row.beat.eq(first_beat)]
                 m.d.sync += last_beat.eq(first_beat + self._filled(length[: len(first_beat)], held))
                 m.next = "CHECK"
             with m.State("CHECK"):
-                last_word = region.base[low:] + last_offset
-                unaligned = Cat(region.base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
+                last_word = base[low:] + last_offset
+                unaligned = Cat(base[:low], offset[:low], held.row_bytes[:low]).any() | (held.memory_row_stride[:low].any() & rows_left[1:].any())
                 unknown, wraps = held.region >= len(Region), last_word[self._config.address_bits - low :].any()
                 known_buffer = self._is_known(buffer)
                 m.d.sync += [
                     misaligned.eq(known_buffer & (unaligned | length[-1] | ~rows_left.any())),
-                    outside.eq(known_buffer & (unknown | wraps | (last_offset >= region.size[low:]))),
+                    outside.eq(known_buffer & (unknown | wraps | (last_offset >= size[low:]))),
                     overrun.eq(~known_buffer | self._exceeds_buffer(buffer, word, length[:-1], last_beat)),
-                    Cat(row.address, row.end, row.last).eq(Cat((region.base + offset)[: len(row.address)], last_word[: len(row.end)], ~rows_left[1:].any())),
+                    Cat(row.address, row.end, row.last).eq(Cat((base + offset)[: len(row.address)], last_word[: len(row.end)], ~rows_left[1:].any())),
                     failed_word.eq(word),
                     *(offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)),
                 ]

@@ -10,10 +10,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine, Region
+from hwgen.isa.fields import BUFFER_ADDRESS_BITS, COMMAND_BYTES, Buffer, Engine
 from hwgen.isa.instructions import COMMANDS, Conv, End, Load, Store
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import regions_layout
 from hwgen.rtl.command import INDEX_BITS, buffer_words, dispatch_layout, dispatch_of, record_bits
 from hwgen.rtl.faults import CODE_BITS, FAULT_LAYOUT, report
 
@@ -48,7 +47,7 @@ class Sequencer(wiring.Component):
     Members
     -------
     record, fetch_fault : from the program fetch
-    entry, regions : where the program begins; for error addresses only
+    origin : address of the first record; for error addresses only
     index : position of the next command: the number of dispatched ones
     load, compute, store : to the engines' queues
     all_idle : queues, engines and DMAs have nothing left to do
@@ -69,8 +68,7 @@ class Sequencer(wiring.Component):
             {
                 "record": In(stream.Signature(record_bits(COMMANDS))),
                 "fetch_fault": In(CODE_BITS),
-                "entry": In(32),
-                "regions": In(regions_layout(config)),
+                "origin": In(config.address_bits + 1),
                 "index": In(INDEX_BITS),
                 "all_idle": In(1),
                 "dispatched": Out(1),
@@ -101,7 +99,7 @@ class Sequencer(wiring.Component):
             self.dispatched.eq(leaves),
             self.record.ready.eq(self.dispatched),
         ]
-        address = self.regions[Region.PROGRAM].base + self.entry + self.index * COMMAND_BYTES
+        address = self.origin + self.index * COMMAND_BYTES
         fetched = self.fetch_fault == ErrorCode.NONE
         m.d.comb += report(self.fault, Mux(fetched, ErrorCode.UNKNOWN_COMMAND, self.fetch_fault), self.index, address)
         m.d.comb += self.fault.valid.eq(~fetched | (valid & ~known & ~self.ending))

@@ -13,10 +13,11 @@ from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Store
 from hwgen.isa.registers import ErrorCode
-from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, regions_layout
+from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS
 from hwgen.rtl.bursts import BurstSplitter, burst_layout
 from hwgen.rtl.command import INDEX_BITS, STORE_READ_LAYOUT, buffer_chunks, command_layout
 from hwgen.rtl.faults import FAULT_LAYOUT, report
+from hwgen.rtl.registers import PLACE_BITS
 from hwgen.rtl.rows import RowGenerator, beat_bits
 
 DATA_DEPTH = 8  # bus words between buffer and W
@@ -30,7 +31,7 @@ class StoreEngine(wiring.Component):
     Members
     -------
     command : next command, at position `index` of the program; oldest : position of the oldest accepted command that is not done
-    regions : windows of system memory
+    ask, answer : windows of system memory, see RowGenerator
     read, read_data : word of the activation buffer, there 1 cycle after the request was taken
     bursts, data : to the write DMA
     error, error_address : the memory refused a burst of the oldest command; the write DMA also says when a command is done
@@ -51,7 +52,8 @@ class StoreEngine(wiring.Component):
                 "command": In(stream.Signature(command_layout(Store, config))),
                 "index": In(INDEX_BITS),
                 "oldest": In(INDEX_BITS),
-                "regions": In(regions_layout(config)),
+                "ask": Out(PLACE_BITS),
+                "answer": In(config.address_bits),
                 "read": Out(stream.Signature(STORE_READ_LAYOUT)),
                 "read_data": In(8 * config.in_lanes),
                 "bursts": Out(stream.Signature(burst_layout(config))),
@@ -68,7 +70,7 @@ class StoreEngine(wiring.Component):
         m.submodules.bursts = splitter = BurstSplitter(self._config)
         wiring.connect(m, wiring.flipped(self.command), rows.command)
         wiring.connect(m, rows.rows, splitter.rows)
-        m.d.comb += [rows.index.eq(self.index), rows.regions.eq(self.regions), self.fault.eq(rows.fault)]
+        m.d.comb += [rows.index.eq(self.index), self.ask.eq(rows.ask), rows.answer.eq(self.answer), self.fault.eq(rows.fault)]
         with m.If(self.error):
             m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
 

@@ -9,15 +9,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import Bus, HardwareConfig
-from hwgen.isa.fields import Engine, Region
+from hwgen.isa.fields import Engine
 from hwgen.isa.latency import QUEUE_DEPTH
-from hwgen.isa.registers import CAUSES, ErrorCode
+from hwgen.isa.registers import CAUSES
 from hwgen.rtl.activity import Activity
-from hwgen.rtl.axi import axi_lite_signature, axi_master_signature, regions_layout
+from hwgen.rtl.axi import axi_lite_signature, axi_master_signature
 from hwgen.rtl.axi_port import AxiPort
 from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.control import Control
-from hwgen.rtl.faults import SEQUENCER, report
+from hwgen.rtl.faults import SEQUENCER
 from hwgen.rtl.load_engine import LoadEngine
 from hwgen.rtl.program_fetch import ProgramFetch, offered_early
 from hwgen.rtl.read_dma import ReadDma
@@ -114,6 +114,7 @@ class Accelerator(wiring.Component):
             control.abort.eq(registers.abort),
             control.watchdog.eq(registers.settings.watchdog),
             registers.state.eq(control.state),
+            registers.turn.eq(control.turn),
             registers.ended.eq(control.ended),
         ]
 
@@ -140,17 +141,15 @@ class Accelerator(wiring.Component):
     def _connect_control(self, m: Module) -> None:
         control, sequencer, settings = self.control, self.sequencer, self.registers.settings
         load_gate, compute_gate, store_gate = (self.gates[engine] for engine in Engine)
-        regions, transfers_idle = Signal(regions_layout(self.config)), Signal()
-        for region in Region:
-            names = [f"{region.name.lower()}_{part}" for part in ("base", "base_high", "size")]
-            m.d.comb += regions[region].eq(Cat(settings[name] for name in names))
-        for block in (self.fetch, sequencer, self.load, self.store):
-            m.d.comb += block.regions.eq(regions)
+        transfers_idle = Signal()
+        for number, block in enumerate((self.load, self.store)):
+            m.d.comb += [self.registers.asks[number].eq(block.ask), block.answer.eq(self.registers.answers[number])]
         m.d.comb += [
+            self.fetch.region.eq(Cat(settings.program_base, settings.program_base_high, settings.program_size)),
             self.fetch.entry.eq(settings.program_entry),
-            sequencer.entry.eq(settings.program_entry),
+            sequencer.origin.eq(self.fetch.origin),
             sequencer.fetch_fault.eq(self.fetch.fault_code),
-            sequencer.index.eq(control.state.commands),
+            sequencer.index.eq(control.index),
             transfers_idle.eq(self.read_dma.idle & self.write_dma.idle),
             sequencer.all_idle.eq(transfers_idle & load_gate.idle & compute_gate.idle & store_gate.idle),
             control.drained.eq(transfers_idle & self.compute.idle),
@@ -165,9 +164,7 @@ class Accelerator(wiring.Component):
             control.faults[Engine.STORE].eq(self.store.fault),
             control.faults[SEQUENCER].eq(sequencer.fault),
         ]
-        for engine, gate in self.gates.items():
-            with m.If(self.tokens.overflow[engine]):
-                m.d.comb += report(control.faults[engine], ErrorCode.TOKENS, gate.before, 0)
+        m.d.comb += [control.overflow.eq(self.tokens.overflow), *(control.before[engine].eq(gate.before) for engine, gate in self.gates.items())]
 
     def _connect_activity(self, m: Module) -> None:
         """Why the array waits, cycle by cycle."""

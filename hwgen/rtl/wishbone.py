@@ -141,8 +141,9 @@ class WishboneRegisters(wiring.Component):
 
     Timing
     ------
-    A word that is taken in cycle t is answered in t + 3 (read) or t + 2 (write) and stalls all others up to that cycle, so that a
-    classic master, which offers its word until the answer, is not heard twice. A master that drops `cyc_i` gets no answer.
+    A word that is taken in cycle t is answered in t + 3 (read; that of a counter up to 16 cycles later) or t + 2 (write) and stalls all
+    others up to that cycle, so that a classic master, which offers its word until the answer, is not heard twice. While the register file
+    clears itself no word is taken. A master that drops `cyc_i` gets no answer.
     """
 
     def __init__(self) -> None:
@@ -152,9 +153,9 @@ class WishboneRegisters(wiring.Component):
         m, bus, axil = Module(), self.bus, self.axil
         busy, dropped, taken, answered = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            taken.eq(bus.cyc_i & bus.stb_i & ~busy),
+            taken.eq(bus.cyc_i & bus.stb_i & ~bus.stall_o),
             answered.eq(axil.bvalid | axil.rvalid),
-            bus.stall_o.eq(busy),
+            bus.stall_o.eq(busy | ~axil.wready),
             bus.ack_o.eq(answered & bus.cyc_i & ~dropped),
             bus.dat_o.eq(axil.rdata),
             *(valid.eq(taken & bus.we_i) for valid in (axil.awvalid, axil.wvalid)),

@@ -12,7 +12,7 @@ from formal.harness import Harness, accept, requires_persistence
 from formal.prove import prove, refute
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import COMMAND_BYTES, Region
+from hwgen.isa.fields import COMMAND_BYTES
 from hwgen.isa.latency import RECORDS_AHEAD
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import byte_bits
@@ -32,12 +32,9 @@ class Fetch:
     def __init__(self, *, grow_region: int = 0, unasked: bool = False, hides_errors: bool = False, flips_a_bit: bool = False) -> None:
         self.h = h = Harness(ProgramFetch(CONFIG))
         self.dut = dut = h.dut
-        region, self.entry = h.constant(dut.regions.shape().elem_shape, "region"), h.constant(32, "entry")
+        region, self.entry = h.constant(dut.region.shape(), "region"), h.constant(32, "entry")
         self.base, self.size = Value.cast(region.base), Value.cast(region.size)
-        others = h.free(dut.regions.shape(), "regions")
-        for number in Region:
-            h.d.comb += dut.regions[number].eq(others[number])
-        h.d.comb += [dut.regions[Region.PROGRAM].base.eq(self.base), dut.regions[Region.PROGRAM].size.eq(self.size + grow_region), dut.entry.eq(self.entry)]
+        h.d.comb += [dut.region.base.eq(self.base), dut.region.size.eq(self.size + grow_region), dut.entry.eq(self.entry)]
         if grow_region:
             h.assume(self.size < (1 << 32) - grow_region)
         self.bursts, self.record = accept(h, dut.bursts, "bursts"), accept(h, dut.record, "record")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.utils import ceil_log2
 from formal.harness import Harness, accept, offer, requires_persistence
 from formal.prove import prove, refute
@@ -20,6 +21,7 @@ from hwgen.packing import WeightFormat
 from hwgen.rtl.axi import byte_bits, region_layout
 from hwgen.rtl.bursts import BurstSplitter
 from hwgen.rtl.command import buffer_chunks, buffer_words
+from hwgen.rtl.registers import PLACE_BITS, region_place
 from hwgen.rtl.rows import RowGenerator, beat_bits, row_layout, unpacked
 
 CONFIGS = {
@@ -43,10 +45,12 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     h = Harness(RowGenerator(config, command))
     dut, low = h.dut, byte_bits(config)
     source, rows = offer(h, dut.command, "command"), accept(h, dut.rows, "rows")
-    regions, index = h.free(dut.regions.shape(), "regions"), h.free(len(dut.index), "index")
+    regions, index = h.free(data.ArrayLayout(region_layout(config), 1 << PLACE_BITS - 1), "regions"), h.free(len(dut.index), "index")
     h.d.comb += dut.index.eq(index)
-    for number in Region:
-        h.d.comb += [dut.regions[number].base.eq(regions[number].base + shift_base), dut.regions[number].size.eq(regions[number].size + grow_region)]
+    for number in range(len(regions)):
+        for part, value in ((0, regions[number].base + shift_base), (1, regions[number].size + grow_region)):
+            with h.m.If(dut.ask == Value.cast(region_place(Const(number, PLACE_BITS - 1), part))):
+                h.d.comb += dut.answer.eq(value)
         if grow_region:
             h.assume(regions[number].size < (1 << 32) - grow_region)
 
@@ -62,10 +66,11 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     with h.m.If(dut.fault.valid):
         h.d.sync += stopped.eq(1)
     h.d.sync += begins.eq(source.taken | (rows.taken & (left != 1)))
-    with h.m.If(begins), h.m.Switch(held.region):  # the cycle in which the block reads the registers, for address and check alike
-        for number in Region:
-            with h.m.Case(number):
-                h.d.sync += region.eq(regions[number])
+    for number in range(len(regions)):  # in the cycles in which the block reads the registers, for address and check alike
+        with h.m.If(source.taken & (source.payload.region == number)):
+            h.d.sync += region.base.eq(regions[number].base)
+        with h.m.If(begins & (held.region == number)):
+            h.d.sync += region.size.eq(regions[number].size)
 
     chunks, words = buffer_chunks(config), buffer_words(config)
     end, address = offset + held.row_bytes, Value.cast(region.base) + offset
@@ -99,7 +104,7 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     h.require(~dut.command.ready | (~active & ~stopped))  # every row of a command leaves before the next command is taken
     requires_persistence(h, rows, "rows")
 
-    shadows = {"held": held, "region": region, "offset": offset, "word": word, "left": left, "address": address[: config.address_bits]}
+    shadows = {"held": held, "base": region.base, "size": region.size, "offset": offset, "word": word, "left": left, "address": address[: config.address_bits]}
     for name, value in {**shadows, "end": last_word[: len(row.end)], "beat": beat[: beat_bits(config)]}.items():
         h.shadow(name, value)
     length = (beats - 1)[: 33 - low]

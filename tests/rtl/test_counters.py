@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from amaranth.hdl import Const, Module
+from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from hwgen.config import PRESETS
-from hwgen.isa.fields import Engine
-from hwgen.isa.registers import ALWAYS_COUNTED, CAUSES, COUNTERS, REGISTERS, offset_of
+from hwgen.config import PRESETS, HardwareConfig
+from hwgen.isa.fields import Engine, Region
+from hwgen.isa.registers import ALWAYS_COUNTED, CAUSES, COUNTERS, IDENTITY, REGISTERS, VERSION, Access, ErrorCode, offset_of
 from hwgen.rtl.activity import LOST_LAYOUT, Activity
 from hwgen.rtl.control import Control
-from hwgen.rtl.registers import RegisterFile
+from hwgen.rtl.counters import WINDOW
+from hwgen.rtl.registers import RegisterFile, region_place
 
 FLAGS = ("running", "entered", "accepted", "occupied", "idle", "done", "ending", "storing", "loading")
 
@@ -64,45 +67,127 @@ def test_every_running_cycle_has_exactly_one_cause() -> None:
     assert seen == set(CAUSES)
 
 
+class Machine(wiring.Component):
+    """State and registers as they are connected in the accelerator; faults and events are the test's."""
+
+    def __init__(self, config: HardwareConfig) -> None:
+        self.control, self.registers = Control(config), RegisterFile(config)
+        super().__init__({})
+
+    def elaborate(self, platform: Any) -> Module:
+        m, control, registers = Module(), self.control, self.registers
+        m.submodules.control, m.submodules.registers = control, registers
+        m.d.comb += [control.start.eq(registers.start), control.abort.eq(registers.abort), control.watchdog.eq(registers.settings.watchdog)]
+        m.d.comb += [registers.state.eq(control.state), registers.turn.eq(control.turn), registers.ended.eq(control.ended), control.drained.eq(1)]
+        return m
+
+    async def read(self, ctx: Any, name: str) -> int:
+        axil, waited = self.registers.axil, 0
+        while not ctx.get(axil.arready):
+            await ctx.tick()
+        ctx.set(axil.araddr, offset_of(name))
+        ctx.set(axil.arvalid, 1)
+        ctx.set(axil.rready, 1)
+        await ctx.tick()
+        ctx.set(axil.arvalid, 0)
+        while not ctx.get(axil.rvalid):
+            waited += 1
+            await ctx.tick()
+        assert waited == 2 or (name in COUNTERS and 2 <= waited < 2 + WINDOW), "cycles that the docstring promises"
+        value: int = ctx.get(axil.rdata)
+        await ctx.tick()
+        return value
+
+    async def write(self, ctx: Any, name: str, value: int, strobes: int = 15) -> None:
+        axil = self.registers.axil
+        for signal, content in (("awaddr", offset_of(name)), ("wdata", value), ("wstrb", strobes), ("bready", 1)):
+            ctx.set(getattr(axil, signal), content)
+        while not (ctx.get(axil.awready) and ctx.get(axil.wready)):
+            await ctx.tick()
+        for valid in (1, 0):
+            ctx.set(axil.awvalid, valid)
+            ctx.set(axil.wvalid, valid)
+            await ctx.tick()
+        await ctx.tick()
+
+
 @pytest.mark.parametrize("counters", [True, False])
-def test_hardware_without_counters_reads_zero_there(counters: bool) -> None:
-    """Every event is high for seven cycles of a run; every counter is read."""
-    config = replace(PRESETS["4x4"], counters=counters)
-    control, registers = Control(config), RegisterFile(config)
-    assert set(control.state.shape().members) & set(COUNTERS) == set(COUNTERS if counters else ALWAYS_COUNTED)
-    found: dict[str, int] = {}
+def test_counters_are_exact_and_begin_anew(counters: bool) -> None:
+    """Random events in two runs, the second longer than a window by far; without counters all but two read 0."""
+    machine, chooser = Machine(replace(PRESETS["4x4"], counters=counters)), random.Random(5)
+    control = machine.control
+    shares = {name: chooser.choice([0.03, 0.5, 0.97, 1]) for name in COUNTERS}
 
-    async def count(ctx: Any) -> None:
-        ctx.set(control.events, {name: 1 for name in COUNTERS if name != "cycles"})
-        ctx.set(control.start, 1)
-        await ctx.tick()
-        ctx.set(control.start, 0)
-        await ctx.tick().repeat(6)
-        ctx.set(control.finished, 1)
-        await ctx.tick()
-        await ctx.tick().repeat(3)
-        found.update({name: ctx.get(control.state[name]) for name in control.state.shape().members if name in COUNTERS})
+    async def bench(ctx: Any) -> None:
+        assert [await machine.read(ctx, name) for name in COUNTERS] == [0] * len(COUNTERS), "nothing has run"
+        for cycles in (7, 300, 1):
+            await machine.write(ctx, "control", 1)
+            expected = dict.fromkeys(COUNTERS, 0)
+            assert not ctx.get(control.halt)
+            for cycle in range(cycles):
+                now = {name: int(chooser.random() < share) for name, share in shares.items() if name != "cycles"}
+                ctx.set(control.events, now)
+                ctx.set(control.finished, cycle == cycles - 1)
+                expected = {name: expected[name] + now.get(name, 1) for name in COUNTERS}
+                await ctx.tick()
+            assert ctx.get(control.halt)
+            assert ctx.get(control.index) == expected["commands"]
+            kept = COUNTERS if counters else ALWAYS_COUNTED
+            assert {name: await machine.read(ctx, name) for name in COUNTERS} == {name: expected[name] * (name in kept) for name in COUNTERS}
 
-    simulate(control, count)
-    assert found == dict.fromkeys(COUNTERS if counters else ALWAYS_COUNTED, 7)
+    simulate(machine, bench)
 
-    async def read(ctx: Any) -> None:
-        for name in registers.state.shape().members:
-            if name in COUNTERS:
-                ctx.set(registers.state[name], offset_of(name))
+
+@pytest.mark.parametrize("address_bits, watchdog_bits", [(32, 32), (45, 20)])
+def test_registers_hold_what_was_written_byte_by_byte(address_bits: int, watchdog_bits: int) -> None:
+    """Random writes with random strobes to all offsets; a program that fails at random says so in the registers."""
+    config, chooser = replace(PRESETS["4x4"], address_bits=address_bits, watchdog_bits=watchdog_bits), random.Random(9)
+    machine, widths = Machine(config), {"watchdog": watchdog_bits, "interrupt_enable": 2}
+    writable = {r.name: widths.get(r.name, address_bits - 32 if r.name.endswith("high") else 32) for r in REGISTERS if r.access is Access.READ_WRITE}
+    held, fault = dict.fromkeys(writable, 0), {"valid": 1, "code": 6, "index": 0x155AA33, "address": 0xCAFE1234}
+    constants = {"identity": IDENTITY, "version": VERSION, "config_hash": config.short_hash}
+
+    async def check(ctx: Any, others: dict[str, int]) -> None:
         for register in REGISTERS:
             if register.name not in COUNTERS:
-                continue
-            ctx.set(registers.axil.araddr, register.offset)
-            ctx.set(registers.axil.arvalid, 1)
-            await ctx.tick()
-            ctx.set(registers.axil.arvalid, 0)
-            for _ in range(2):
-                assert not ctx.get(registers.axil.rvalid)
-                await ctx.tick()
-            assert ctx.get(registers.axil.rvalid)
-            assert ctx.get(registers.axil.rdata) == (register.offset if counters or register.name in ALWAYS_COUNTED else 0), register.name
-            ctx.set(registers.axil.rready, 1)
-            await ctx.tick()
+                assert await machine.read(ctx, register.name) == {**held, **constants, **others}.get(register.name, 0), register.name
+        for region, base, size in ((r, f"{r.name.lower()}_base", f"{r.name.lower()}_size") for r in Region):
+            for engine, (size_asked, expected) in enumerate(((0, held[base] | held[f"{base}_high"] << 32), (1, held[size]))):
+                ctx.set(machine.registers.asks[engine], ctx.get(region_place(Const(region, 3), Const(size_asked, 1))))
+                assert ctx.get(machine.registers.answers[engine]) == expected
 
-    simulate(registers, read)
+    async def bench(ctx: Any) -> None:
+        await check(ctx, {})
+        for _ in range(200):
+            register, word, strobes = chooser.choice(REGISTERS), chooser.getrandbits(32), chooser.randrange(16)
+            if register.name == "control":
+                continue
+            await machine.write(ctx, register.name, word, strobes)
+            if register.name in held:
+                mask = sum(0xFF << 8 * k for k in range(4) if strobes >> k & 1) & (1 << writable[register.name]) - 1
+                held[register.name] = held[register.name] & ~mask | word & mask
+        await machine.write(ctx, "watchdog", 0)
+        held["watchdog"] = 0
+        await check(ctx, {})
+        await machine.write(ctx, "control", 1)
+        ctx.set(machine.control.faults[Engine.STORE], fault)
+        await ctx.tick().repeat(4)
+        await check(
+            ctx, {"status": 4, "error": 6 | Engine.STORE << 8, "error_command": fault["index"], "error_address": fault["address"], "interrupt_status": 2}
+        )
+
+    simulate(machine, bench)
+
+
+@pytest.mark.parametrize("watchdog", [1, 5, 40])
+def test_the_watchdog_ends_a_program_in_its_cycle(watchdog: int) -> None:
+    machine = Machine(PRESETS["4x4"])
+
+    async def bench(ctx: Any) -> None:
+        await machine.write(ctx, "watchdog", watchdog)
+        await machine.write(ctx, "control", 1)
+        await ctx.tick().repeat(watchdog + 20)
+        shown = [await machine.read(ctx, name) for name in ("status", "error", "error_address", "cycles")]
+        assert shown == [4, ErrorCode.WATCHDOG | 3 << 8, 0, watchdog + 1]
+
+    simulate(machine, bench)
