@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
-from hwgen.isa.fields import Engine
 from hwgen.isa.registers import ALWAYS_COUNTED, COUNTERS, ErrorCode
 from hwgen.rtl.command import INDEX_BITS
 from hwgen.rtl.counters import TURN_LAYOUT, Counters
-from hwgen.rtl.faults import FAULT_LAYOUT, SEQUENCER
-from hwgen.rtl.parameter_set import pick
+from hwgen.rtl.faults import FAULT_LAYOUT, FirstFault, Source
 
 EVENTS = tuple(name for name in COUNTERS if name != "cycles")  # each register counts the cycles in which the event of its name is high
 
@@ -37,12 +35,11 @@ class Control(wiring.Component):
     watchdog : most cycles a program may take; 0: any number
     finished : the program has ended, and everything is idle
     drained : no transaction and no computation is under way
-    faults : per engine, then the sequencer; the first one counts, at a tie that of the lowest number
-    overflow, before : of an engine's tokens, which is a fault as well and stronger; position of the command that gave them
+    faults : by faults.Source; the first one counts, at a tie that of the lowest number
     events : see EVENTS
     halt : the machine must not work: everything but the bus interfaces is held in reset, and those start nothing new
     index : position of the next command: how many were dispatched
-    state : contents of the read-only registers but counters; turn : these, see Counters
+    state : contents of the read-only registers but counters, errors only while status.failed; turn : counters, see there
     ended : strobes for the interrupt: bit 0 done, bit 1 failed
 
     Timing
@@ -63,9 +60,7 @@ class Control(wiring.Component):
                 "watchdog": In(config.watchdog_bits),
                 "finished": In(1),
                 "drained": In(1),
-                "faults": In(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1)),
-                "overflow": In(len(Engine)),
-                "before": In(data.ArrayLayout(INDEX_BITS, len(Engine))),
+                "faults": In(data.ArrayLayout(FAULT_LAYOUT, Source.SEQUENCER + 1)),
                 "events": In(data.StructLayout(dict.fromkeys(EVENTS, 1))),
                 "halt": Out(1),
                 "index": Out(INDEX_BITS),
@@ -101,7 +96,7 @@ class Control(wiring.Component):
         self._count(m, running, counting, starts)
         self._judge(m, running, over, failed)
         with m.If(starts):  # last and outermost, so that flip-flops reset by it rather than by a LUT each
-            m.d.sync += [state.eq(0), state.status.busy.eq(1), self.index.eq(0), self.elapsed.eq(1)]
+            m.d.sync += [state.status.eq(0), state.status.busy.eq(1), self.index.eq(0), self.elapsed.eq(1)]
         return m
 
     def _count(self, m: Module, running: Signal, counting: Signal, starts: Signal) -> None:
@@ -118,22 +113,13 @@ class Control(wiring.Component):
                 m.d.sync += self.index.eq(self.index + 1)
 
     def _judge(self, m: Module, running: Signal, over: Signal, failed: Signal) -> None:
-        """`over` ends a run; a cycle later `failed` says how, and the first fault goes to the registers. Watchdog and abort come last: a
-        fault that the machine itself has found tells more."""
-        state, late, watched = self.state, Signal(), Signal()
-        found, told = Signal(SEQUENCER + 3), Signal(data.ArrayLayout(FAULT_LAYOUT, SEQUENCER + 1), reset_less=True)
-        own = Cat(fault.valid for fault in self.faults) | self.overflow
-        m.d.comb += [over.eq(self.finished | own.any() | late | self.abort), failed.eq(found.any())]
+        """`over` ends a run; a cycle later `failed` says how, and the first fault stays."""
+        m.submodules.first = first = FirstFault()
+        late, watched = Signal(), Signal()
+        m.d.comb += [first.sources[source].eq(fault) for source, fault in enumerate(self.faults)]
+        for source, valid, code in ((Source.WATCHDOG, late, ErrorCode.WATCHDOG), (Source.ABORT, self.abort, ErrorCode.ABORTED)):
+            m.d.comb += [first.sources[source].valid.eq(valid), first.sources[source].code.eq(code)]
+        m.d.comb += [first.listen.eq(running), first.decide.eq(self.ended.any())]
+        m.d.comb += [over.eq(self.finished | first.seen), failed.eq(first.failed)]
         m.d.sync += [watched.eq(self.watchdog != 0), late.eq(running & watched & (self.elapsed >= self.watchdog))]
-        m.d.sync += [found.eq(Cat(own, late, self.abort)), told.eq(self.faults)]
-        for engine in Engine:
-            with m.If(self.overflow[engine]):
-                m.d.sync += [told[engine].code.eq(ErrorCode.TOKENS), told[engine].index.eq(self.before[engine]), told[engine].address.eq(0)]
-        first, engine = Signal(FAULT_LAYOUT), Signal(2)
-        m.d.comb += engine.eq(Mux(found[0], 0, Mux(found[1], 1, Mux(found[2], 2, SEQUENCER))))
-        m.d.comb += first.eq(pick([Value.cast(fault) for fault in told], engine))
-        with m.If(failed & self.ended.any()):
-            m.d.sync += [state.error.code.eq(first.code), state.error.engine.eq(engine)]
-            m.d.sync += [state.error_command.eq(first.index), state.error_address.eq(first.address)]
-            with m.If(~found[: SEQUENCER + 1].any()):  # the command is the next one
-                m.d.sync += [state.error.code.eq(Mux(found[SEQUENCER + 1], ErrorCode.WATCHDOG, ErrorCode.ABORTED)), state.error_address.eq(0)]
+        m.d.comb += [self.state.error.eq(first.error), self.state.error_command.eq(first.index), self.state.error_address.eq(first.address)]

@@ -34,7 +34,7 @@ class LoadEngine(wiring.Component):
     bursts, beats : to and from the read DMA
     write : bus words for the buffers
     done : the last bus word of the oldest command is being written
-    fault : see RowGenerator; BUS_READ with the address of the bus word, which is not written: the machine stops before `done`
+    fault : see RowGenerator; bus_fault : BUS_READ with the address of the bus word, which is not written: the machine stops before `done`
 
     Timing
     ------
@@ -59,6 +59,7 @@ class LoadEngine(wiring.Component):
                 "write": Out(stream.Signature(load_write_layout(config))),
                 "done": Out(1),
                 "fault": Out(FAULT_LAYOUT),
+                "bus_fault": Out(FAULT_LAYOUT),
             }
         )
 
@@ -87,8 +88,8 @@ class LoadEngine(wiring.Component):
             self.fault.eq(rows.fault),
         ]
         m.d.sync += [refused.eq(taken & beat.error), refused_address.eq(beat.address)]
-        with m.If(refused):  # a cycle later, when all words before are written, `oldest` is the command that asked for this one
-            m.d.comb += report(self.fault, ErrorCode.BUS_READ, self.oldest, refused_address)
+        # A cycle later, when all words before are written, `oldest` is the command that asked for this one.
+        m.d.comb += [*report(self.bus_fault, ErrorCode.BUS_READ, self.oldest, refused_address), self.bus_fault.valid.eq(refused)]
         with m.If(arrived.advance):
             m.d.sync += self.write.valid.eq(taken & ~beat.error)
             shifts = {buffer: ceil_log2(chunks) for buffer, chunks in buffer_chunks(self._config).items()}

@@ -177,7 +177,7 @@ class RegisterFile(wiring.Component):
         values = (
             (self.turn.value, is_counter),
             (Mux(high, port.data[32:], port.data[:32] & bits), low | high),
-            (self.state.error_address, _is_one_of(number, ("error_address",))),
+            (self.state.error_address, _is_one_of(number, ("error_address",)) & self.state.status.failed),
             (self._small(m, number, pending), ~(low | high | is_counter)),
         )
         words = [Signal(32, name=f"word_{k}", reset_less=True) for k in range(len(values))]
@@ -196,7 +196,8 @@ class RegisterFile(wiring.Component):
         """The constant registers, and those of few bits."""
         value, state = Signal(32), self.state
         shown: dict[str, ValueLike] = {"identity": IDENTITY, "version": VERSION, "config_hash": self._config.short_hash, "interrupt_status": pending}
-        shown |= {"status": state.status, "error": state.error, "error_command": state.error_command}
+        failed = state.status.failed
+        shown |= {"status": state.status, "error": Mux(failed, state.error, 0), "error_command": Mux(failed, state.error_command, 0)}
         shown["interrupt_enable"] = self.settings.interrupt_enable
         with m.Switch(number):
             for name, content in shown.items():

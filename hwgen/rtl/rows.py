@@ -117,7 +117,7 @@ class RowGenerator(wiring.Component):
         first_beat = Value.cast(self._first_beat(word, buffer))[: beat_bits(self._config)]
 
         m.d.comb += [row.buffer.eq(buffer), self.ask.eq(region_place(held.region, size=1))]
-        unknown_format = self._unknown_format(m, held)
+        wrong = self._report(m, self._unknown_format(m, held), misaligned, outside, overrun, index, failed_word)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += [self.command.ready.eq(1), self.ask.eq(region_place(transfer.region, size=0))]
@@ -144,9 +144,9 @@ class RowGenerator(wiring.Component):
                     *(offset.eq(offset + held.memory_row_stride), word.eq(word + held.buffer_row_stride), rows_left.eq(rows_left - 1)),
                 ]
                 m.next = "OFFER"
-            with m.State("OFFER"), m.If(~self._report(m, unknown_format, misaligned, outside, overrun, index, failed_word)):
-                m.d.comb += self.rows.valid.eq(1)
-                with m.If(self.rows.ready):
+            with m.State("OFFER"):
+                m.d.comb += [self.rows.valid.eq(~wrong), self.fault.valid.eq(wrong)]
+                with m.If(self.rows.ready & ~wrong):
                     m.next = "ADD"
                     with m.If(row.last):
                         m.next = "IDLE"
@@ -169,15 +169,8 @@ class RowGenerator(wiring.Component):
         return unknown
 
     def _report(self, m: Module, unknown_format: Value, misaligned: Value, outside: Value, overrun: Value, index: Value, word: Value) -> Value:
-        """Reports what is wrong with the row at hand; says whether anything is."""
-        if self._packed:
-            with m.If(unknown_format):
-                m.d.comb += report(self.fault, ErrorCode.FORMAT, index, word)
-            misaligned, outside, overrun = (flag & ~unknown_format for flag in (misaligned, outside, overrun))
-        with m.If(misaligned):
-            m.d.comb += report(self.fault, ErrorCode.ALIGNMENT, index, self.rows.payload.address)
-        with m.Elif(outside):
-            m.d.comb += report(self.fault, ErrorCode.REGION, index, self.rows.payload.address)
-        with m.Elif(overrun):
-            m.d.comb += report(self.fault, ErrorCode.BUFFER, index, word)
-        return (misaligned | outside | overrun | unknown_format) if self._packed else misaligned | outside | overrun
+        """Names what is wrong with the row at hand; returns whether anything is."""
+        code = Mux(unknown_format, ErrorCode.FORMAT, Mux(misaligned, ErrorCode.ALIGNMENT, Mux(outside, ErrorCode.REGION, ErrorCode.BUFFER)))
+        in_memory = ~unknown_format & (misaligned | outside)
+        m.d.comb += [*report(self.fault, code, index, Mux(in_memory, self.rows.payload.address, word)), self.fault.valid.eq(0)]
+        return unknown_format | misaligned | outside | overrun

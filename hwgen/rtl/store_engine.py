@@ -35,7 +35,7 @@ class StoreEngine(wiring.Component):
     read, read_data : word of the activation buffer, there 1 cycle after the request was taken
     bursts, data : to the write DMA
     error, error_address : the memory refused a burst of the oldest command; the write DMA also says when a command is done
-    fault : see RowGenerator; BUS_WRITE with the address of the burst
+    fault : see RowGenerator; bus_fault : BUS_WRITE with the address of the burst
 
     Timing
     ------
@@ -61,6 +61,7 @@ class StoreEngine(wiring.Component):
                 "error": In(1),
                 "error_address": In(FAULT_ADDRESS_BITS),
                 "fault": Out(FAULT_LAYOUT),
+                "bus_fault": Out(FAULT_LAYOUT),
             }
         )
 
@@ -71,8 +72,7 @@ class StoreEngine(wiring.Component):
         wiring.connect(m, wiring.flipped(self.command), rows.command)
         wiring.connect(m, rows.rows, splitter.rows)
         m.d.comb += [rows.index.eq(self.index), self.ask.eq(rows.ask), rows.answer.eq(self.answer), self.fault.eq(rows.fault)]
-        with m.If(self.error):
-            m.d.comb += report(self.fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address)
+        m.d.comb += [*report(self.bus_fault, ErrorCode.BUS_WRITE, self.oldest, self.error_address), self.bus_fault.valid.eq(self.error)]
 
         active, beat, left = Signal(), Signal(beat_bits(self._config)), Signal(LENGTH_BITS)
         can, free, final = Signal(), Signal(), Signal()  # `can`: one more word may be asked for; `final`: `left` is 0

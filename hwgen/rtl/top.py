@@ -11,13 +11,13 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import Bus, HardwareConfig
 from hwgen.isa.fields import Engine
 from hwgen.isa.latency import QUEUE_DEPTH
-from hwgen.isa.registers import CAUSES
+from hwgen.isa.registers import CAUSES, ErrorCode
 from hwgen.rtl.activity import Activity
 from hwgen.rtl.axi import axi_lite_signature, axi_master_signature
 from hwgen.rtl.axi_port import AxiPort
 from hwgen.rtl.compute import ComputeEngine
 from hwgen.rtl.control import Control
-from hwgen.rtl.faults import SEQUENCER
+from hwgen.rtl.faults import Source, report
 from hwgen.rtl.load_engine import LoadEngine
 from hwgen.rtl.program_fetch import ProgramFetch, offered_early
 from hwgen.rtl.read_dma import ReadDma
@@ -160,11 +160,16 @@ class Accelerator(wiring.Component):
             control.events.read_beats.eq(self.read_dma.beat),
             control.events.write_beats.eq(self.write_dma.beat),
             control.events.commands.eq(sequencer.dispatched),
-            control.faults[Engine.LOAD].eq(self.load.fault),
-            control.faults[Engine.STORE].eq(self.store.fault),
-            control.faults[SEQUENCER].eq(sequencer.fault),
+            *(control.faults[source].eq(getattr(block, name)) for source, block, name in self._reporting()),
         ]
-        m.d.comb += [control.overflow.eq(self.tokens.overflow), *(control.before[engine].eq(gate.before) for engine, gate in self.gates.items())]
+        for source, engine in ((Source.LOAD_TOKENS, Engine.LOAD), (Source.COMPUTE_TOKENS, Engine.COMPUTE), (Source.STORE_TOKENS, Engine.STORE)):
+            m.d.comb += report(control.faults[source], ErrorCode.TOKENS, self.gates[engine].before, 0)
+            m.d.comb += control.faults[source].valid.eq(self.tokens.overflow[engine])
+
+    def _reporting(self) -> tuple[tuple[Source, Any, str], ...]:
+        """The blocks that report faults of their own, and by which member."""
+        rows = ((Source.LOAD_ROW, self.load, "fault"), (Source.STORE_ROW, self.store, "fault"))
+        return (*rows, (Source.LOAD_BUS, self.load, "bus_fault"), (Source.STORE_BUS, self.store, "bus_fault"), (Source.SEQUENCER, self.sequencer, "fault"))
 
     def _connect_activity(self, m: Module) -> None:
         """Why the array waits, cycle by cycle."""

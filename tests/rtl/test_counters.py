@@ -18,6 +18,7 @@ from hwgen.isa.registers import ALWAYS_COUNTED, CAUSES, COUNTERS, IDENTITY, REGI
 from hwgen.rtl.activity import LOST_LAYOUT, Activity
 from hwgen.rtl.control import Control
 from hwgen.rtl.counters import WINDOW
+from hwgen.rtl.faults import Source
 from hwgen.rtl.registers import RegisterFile, region_place
 
 FLAGS = ("running", "entered", "accepted", "occupied", "idle", "done", "ending", "storing", "loading")
@@ -170,7 +171,7 @@ def test_registers_hold_what_was_written_byte_by_byte(address_bits: int, watchdo
         held["watchdog"] = 0
         await check(ctx, {})
         await machine.write(ctx, "control", 1)
-        ctx.set(machine.control.faults[Engine.STORE], fault)
+        ctx.set(machine.control.faults[Source.STORE_ROW], fault)
         await ctx.tick().repeat(4)
         await check(
             ctx, {"status": 4, "error": 6 | Engine.STORE << 8, "error_command": fault["index"], "error_address": fault["address"], "interrupt_status": 2}
