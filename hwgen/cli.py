@@ -195,6 +195,8 @@ def _synth(arguments: argparse.Namespace) -> int:
         _out.print(f"slowest path: {length}, from {begin} to {end}")
     for path, used in found.blocks:
         _out.print(f"  {escape(path or 'accelerator'):50s}" + "".join(f"{value:>10,} {name}" for name, value in used.values().items()))
+    if control := report["synthesis"][arguments.device]["control"]:
+        _out.print(f"control logic: {control['lut']:,} LUTs, {', '.join(f'{count:,} {cell}' for cell, count in control['cells'].items())}")
     _out.print(f"by {', '.join(f'{name} {escape(version)}' for name, version in found.tools.items())}; report: {_shown(arguments.out / REPORT_HTML)}")
     return OK
 

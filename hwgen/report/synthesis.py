@@ -7,6 +7,7 @@ from typing import Any
 
 from hwgen.synth.devices import NAMES
 from hwgen.synth.flow import Synthesis
+from hwgen.synth.parse import resources_of
 
 Json = dict[str, Any]
 
@@ -44,6 +45,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
         "cycles_source": source,
         "critical_path": list(found.critical_path),
         "tools": dict(found.tools),
+        "control": {**resources_of(found.control, found.device.family).values(), "cells": dict(found.control)} if found.control else None,
         "blocks": {path or "accelerator": used.values() for path, used in found.blocks},
     }
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hwgen.cache import cached_text
-from hwgen.config import HardwareConfig
+from hwgen.config import HardwareConfig, Machine
 from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
@@ -49,7 +49,8 @@ class SynthesisRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What the accelerator takes, without its harness. `mhz` None: not placed. `blocks`: path of a block and what it takes."""
+    """What the accelerator takes, without its harness. `mhz` None: not placed. `blocks`: path of a block and what it takes; `control`: cells
+    by type of all that is no data path (parse.DATA_BLOCKS). Both are empty where blocks were not asked for; the serial machine is not divided."""
 
     device: Device
     used: Resources
@@ -58,7 +59,8 @@ class Synthesis:
     mhz: float | None
     critical_path: tuple[str, ...]
     tools: Mapping[str, str]
-    blocks: tuple[tuple[str, Resources], ...]
+    blocks: tuple[tuple[str, Resources], ...] = ()
+    control: Mapping[str, int] = field(default_factory=dict)
 
 
 def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
@@ -161,4 +163,5 @@ def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mappi
         critical_path=tuple(placed["critical_path"]) if placed else (),
         tools=dict(versions),
         blocks=parse.block_table(cells, TOP_MODULE, device.family) if request.blocks else (),
+        control=parse.control_cells(cells, TOP_MODULE, device.family) if request.blocks and request.config.machine is Machine.PARALLEL else {},
     )

@@ -12,6 +12,12 @@ from hwgen.synth.devices import CELLS, PLACED, Family, Resources
 _UTILIZATION = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
 _NAMESPACE = re.compile(r"\$paramod[^\\]*\\")  # what yosys puts before the name of a module with parameters
 
+# Blocks through which data pass: operands, sums, results, and the memories that hold them. All others are control.
+DATA_BLOCKS = (
+    *("activations", "weights", "decoder", "parameters", "table"),
+    *("route", "array", "accumulator", "parameter_set", "requantizer", "adder", "residuals"),
+)
+
 Cells = Mapping[str, Mapping[str, int]]  # module -> cell type -> count, submodules among the types
 
 
@@ -26,12 +32,17 @@ def module_cells(stat: Mapping[str, Any]) -> dict[str, dict[str, int]]:
         raise ToolError(f"yosys: must list the cells of each module, its statistics have another form ({type(error).__name__}); use another version") from error
 
 
-def own_resources(cells: Cells, module: str, family: Family) -> Resources:
-    """What `module` takes apart from its submodules."""
+def resources_of(counts: Mapping[str, int], family: Family) -> Resources:
+    """What so many cells of each type take."""
     total, known = Resources(), CELLS[family]
-    for kind, count in cells.get(module, {}).items():
+    for kind, count in counts.items():
         total += known.get(kind, Resources()).times(count)
     return total
+
+
+def own_resources(cells: Cells, module: str, family: Family) -> Resources:
+    """What `module` takes apart from its submodules."""
+    return resources_of(cells.get(module, {}), family)
 
 
 def resources(cells: Cells, module: str, family: Family) -> Resources:
@@ -56,6 +67,22 @@ def block_table(cells: Cells, top: str, family: Family, most_levels: int = 4) ->
 
     visit(top, "", 0)
     return tuple(rows)
+
+
+def control_cells(cells: Cells, top: str, family: Family) -> dict[str, int]:
+    """The cells below `top` that take resources and lie in no block of DATA_BLOCKS, by type."""
+    total: dict[str, int] = {}
+
+    def visit(module: str) -> None:
+        for kind, count in cells.get(module, {}).items():
+            if kind in CELLS[family]:
+                total[kind] = total.get(kind, 0) + count
+            elif kind in cells and kind.split(".")[-1].split("$")[0] not in DATA_BLOCKS:
+                for _ in range(count):
+                    visit(kind)
+
+    visit(top)
+    return dict(sorted(total.items()))
 
 
 def utilization(log: str) -> dict[str, tuple[int, int]]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from hwgen.config import HardwareConfig
+from hwgen.emit.verilog import render_verilog
 from hwgen.errors import ToolError
 from hwgen.synth.devices import Family, Resources
 from hwgen.synth.parse import (
+    DATA_BLOCKS,
     block_table,
     cell_name,
+    control_cells,
     critical_path,
     frequency_mhz,
     module_cells,
     own_resources,
     placed_resources,
     resources,
+    resources_of,
     too_small,
     utilization,
 )
@@ -40,6 +47,28 @@ def test_blocks_are_listed_with_what_lies_inside() -> None:
     table = block_table(module_cells(STAT), "top", Family.ECP5)
     assert [path for path, _ in table] == ["", "a", "a.b"]
     assert [used.lut for _, used in table] == [32, 12, 10]
+
+
+def test_control_is_what_lies_in_no_block_of_the_data_path() -> None:
+    cells = {
+        "top": {"LUT4": 2, "PFUMX": 3, "top.load": 2, "top.compute": 1},
+        "top.load": {"LUT4": 10, "memory": 1},
+        "top.compute": {"LUT4": 5, "top.compute.route$288": 1, "top.compute.walker": 1},
+        "top.compute.route$288": {"LUT4": 1000, "top.compute.route$288.part": 1},
+        "top.compute.route$288.part": {"LUT4": 100},
+        "top.compute.walker": {"CCU2C": 7},
+        "memory": {"TRELLIS_DPR16X4": 3},
+    }
+    control = control_cells(cells, "top", Family.ECP5)
+    assert control == {"LUT4": 2 + 20 + 5, "CCU2C": 7, "TRELLIS_DPR16X4": 6}
+    assert resources_of(control, Family.ECP5).lut == 27 + 14 + 36
+
+
+def test_blocks_of_the_data_path_are_in_the_verilog() -> None:
+    """With every option each name is there, once."""
+    verilog = render_verilog(HardwareConfig(activation_tables=2, weight_decoder=True))
+    modules = re.findall(r"^module \\?(?:\S+\.)?([a-z_]+)", verilog, re.MULTILINE)
+    assert {name: modules.count(name) for name in DATA_BLOCKS} == dict.fromkeys(DATA_BLOCKS, 1)
 
 
 @pytest.mark.parametrize("stat", [{}, {"modules": []}, {"modules": {"a": {}}}, {"modules": {"a": {"num_cells_by_type": {"LUT4": "x"}}}}])

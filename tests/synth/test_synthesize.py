@@ -31,6 +31,7 @@ def found(device: str = "ecp5-85k", mhz: float | None = 101.5) -> Synthesis:
         critical_path=("walker.index", "walker.place", "4.0 ns logic, 5.9 ns wires") if mhz else (),
         tools={"yosys": "1.0"},
         blocks=(("", USED), ("compute", Resources(lut=9000))),
+        control={"LUT4": 2900, "CCU2C": 40, "TRELLIS_FF": 700},
     )
 
 
@@ -44,6 +45,7 @@ def test_inferences_follow_from_frequency_and_cycles() -> None:
     assert entry["cycles_source"] == "predicted"
     assert with_synthesis({**REPORT, "measured_cycles": 50_750}, found())["synthesis"]["ecp5-85k"]["inferences_per_second"] == 2000.0
     assert entry["blocks"] == {"accelerator": USED.values(), "compute": Resources(lut=9000).values()}
+    assert entry["control"] == {"lut": 2980, "ff": 700, "dsp": 0, "ram": 0, "cells": {"LUT4": 2900, "CCU2C": 40, "TRELLIS_FF": 700}}
     json.dumps(report)
 
 
@@ -69,6 +71,7 @@ def test_the_report_gets_a_section(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert main(["synth", str(folder), "--device", "ecp5-85k", "--blocks"]) == 0
     shown = capsys.readouterr().out
     assert re.search(r"LUTs +12,000 \(14 %\)\n +flip-flops +9,000 \(11 %\)\n +DSP blocks +97 \(62 %\)\n", shown)
+    assert "control logic: 2,980 LUTs, 2,900 LUT4, 40 CCU2C, 700 TRELLIS_FF" in shown
     assert "slowest path: 4.0 ns logic, 5.9 ns wires, from walker.index to walker.place" in shown
     assert json.loads((folder / REPORT_JSON).read_text())["synthesis"]["ecp5-85k"]["mhz"] == 101.5
     assert "Lattice ECP5 LFE5U-85F" in (folder / REPORT_HTML).read_text()
