@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from hwgen.config import HardwareConfig
-from hwgen.errors import CapacityError, ConfigError, Unsupported, UnsupportedError
+from hwgen.errors import CapacityError, ConfigError
 from hwgen.ir.graph import Graph
 from hwgen.layout import BlockedLayout, Layout
 from hwgen.ops.average_pool import AveragePool
@@ -21,7 +21,7 @@ from hwgen.schedule.inputs import packed_layout
 from hwgen.schedule.network import CompiledNetwork, Layer, Part, Routine
 from hwgen.schedule.operations import operations
 from hwgen.schedule.phases import Phase, crossing_spans, divide, in_order, program_graph, trimmed
-from hwgen.schedule.prepare import Positions, blocks_of, channel_positions, prepare
+from hwgen.schedule.prepare import Positions, blocks_of, channel_positions, prepare, without_gaps
 from hwgen.schedule.segments import Segment, plan
 from hwgen.schedule.share import Report, between, silent
 from hwgen.schedule.stream import Stream, Streamer, Weights
@@ -42,7 +42,6 @@ def compile_network(graph: Graph, config: HardwareConfig, *, progress: Callable[
     """
     report: Report = silent if progress is None else lambda share: progress(round(100 * share))
     _check_arithmetic(graph, config)
-    _check_operators(graph, config)
     divided = _divided(graph, config)
     _check_accumulators(divided.graph, config)
     try:
@@ -67,6 +66,7 @@ class _Divided:
 
 def _divided(graph: Graph, config: HardwareConfig) -> _Divided:
     """The accelerator's graphs with their copies, and all of them with the processor's nodes as one graph."""
+    graph = graph if config.output_gaps else without_gaps(graph)
     phases = divide(graph, config)
     if len(phases) == 1 and not phases[0].kernels:
         graph = prepare(graph, config.in_lanes)
@@ -200,14 +200,6 @@ def _check_arithmetic(graph: Graph, config: HardwareConfig) -> None:
             f"network {graph.name!r} is quantized for multiplier_bits {a.multiplier_bits} and rounding {a.rounding.value}, the hardware {config.name!r} has "
             f"{config.multiplier_bits} and {config.rounding.value}; quantize it for this hardware"
         )
-
-
-def _check_operators(graph: Graph, config: HardwareConfig) -> None:
-    """Raises UnsupportedError for what neither this hardware nor the processor computes."""
-    spaced = [node for node in graph.nodes if isinstance(node.op, Conv) and node.op.spread[1] > 1]
-    if spaced and not config.output_gaps:
-        reason = f"needs gaps between the columns of a result, which the hardware {config.name!r} cannot write; set output_gaps to true"
-        raise UnsupportedError([Unsupported(node=node.name, operator="ConvTranspose", reason=reason) for node in spaced])
 
 
 def _check_accumulators(graph: Graph, config: HardwareConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from hwgen.ir.graph import Graph, Node, Value, fresh_name
+from hwgen.ir.host import Reshape, Take, Transpose, simplified
 from hwgen.ops.add import Add
 from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.clamp import Clamp
@@ -17,6 +18,7 @@ from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
 from hwgen.ops.depth_to_space import DepthToSpace
 from hwgen.ops.interleave import Interleave
+from hwgen.ops.move import Move
 from hwgen.ops.resize import Resize
 from hwgen.ops.slice import Slice
 
@@ -155,7 +157,7 @@ def _transposed(rewriter: _Rewriter, node: Node, op: Conv) -> Node:
     size = -(-y.height // op.spread[0]), -(-y.width // op.spread[1])
     parts = []
     for row, column in product(range(op.spread[0]), range(op.spread[1])):
-        part = _phase(op, (row, column), (x.height, x.width), size)
+        part = _phase(op, [(row, column)], (x.height, x.width), size)
         parts.append(rewriter.insert(node.inputs[0], "phase", part, node.output))
     kind = join.infer(*(rewriter.values[part].type for part in parts))
     if kind == y:
@@ -166,23 +168,59 @@ def _transposed(rewriter: _Rewriter, node: Node, op: Conv) -> Node:
     return replace(node, op=Slice(starts=(0, 0, 0), counts=y.shape), inputs=(name,))
 
 
-def _phase(op: Conv, phase: tuple[int, int], source: tuple[int, int], size: tuple[int, int]) -> Conv:
-    """The convolution that computes every spread-th row and column of a transposed one, from `phase` on: `size` pixels of an image of
-    `source` pixels."""
-    kernels, pads, weight = [], [], op.codes
+def _phase(op: Conv, phases: Sequence[tuple[int, int]], source: tuple[int, int], size: tuple[int, int]) -> Conv:
+    """The convolution that computes every spread-th row and column of a transposed one, from each of `phases` on, with the channels of one
+    phase behind those of the one before: `size` pixels of an image of `source` pixels."""
+    reach = []  # of each axis: first and last row of the input, counted from the result's own
     for axis in (0, 1):
-        taps = [(tap, phase[axis] + tap * op.window.dilations[axis] - op.window.pads[axis]) for tap in range(op.window.kernel[axis])]
-        places = {tap: offset // op.spread[axis] for tap, offset in taps if offset % op.spread[axis] == 0}  # in rows of the input
-        first, last = min(0, *places.values(), 0), max(0, *places.values(), 0)
-        last = max(last, source[axis] - size[axis])  # whoever pads must not crop
-        spaced = np.zeros((*weight.shape[: axis + 1], last - first + 1, *weight.shape[axis + 2 :]), weight.dtype)
-        for tap, place in places.items():
-            spaced.swapaxes(0, axis + 1)[place - first] = weight.swapaxes(0, axis + 1)[tap]
-        kernels.append(last - first + 1)
-        pads.append((-first, size[axis] - source[axis] + last))
-        weight = spaced
-    window = Window(kernel=(kernels[0], kernels[1]), pads=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]))
-    return replace(op, weight=weight, window=window, spread=(1, 1))
+        places = [place for phase in phases for _, place in _taps(op, axis, phase[axis])]
+        reach.append((min(0, *places, 0), max(0, *places, source[axis] - size[axis])))  # whoever pads must not crop
+    (top, bottom), (left, right) = reach
+    weight = np.zeros((len(phases), op.channels, bottom - top + 1, right - left + 1, op.weight.shape[3]), op.codes.dtype)
+    for index, phase in enumerate(phases):
+        for (row, y), (column, x) in product(*(_taps(op, axis, phase[axis]) for axis in (0, 1))):
+            weight[index, :, y - top, x - left] = op.codes[:, row, column]
+    window = Window(kernel=(weight.shape[2], weight.shape[3]), pads=(-top, -left, size[0] - source[0] + bottom, size[1] - source[1] + right))
+    limits = [end if np.size(end) == 1 else tuple(np.tile(end, len(phases)).tolist()) for end in op.clamp]
+    return replace(
+        op,
+        weight=weight.reshape(-1, *weight.shape[2:]),
+        bias=np.concatenate([op.bias] * len(phases)),
+        weight_scale=np.tile(op.weight_scale, len(phases)) if op.weight_scale is not None else None,
+        clamp=(limits[0], limits[1]),
+        window=window,
+        spread=(1, 1),
+    )
+
+
+def _taps(op: Conv, axis: int, phase: int) -> list[tuple[int, int]]:
+    """Those of the kernel that meet pixels there, and the row (or column) of the input that they meet, counted from the result's own."""
+    offsets = [(tap, phase + tap * op.window.dilations[axis] - op.window.pads[axis]) for tap in range(op.window.kernel[axis])]
+    return [(tap, offset // op.spread[axis]) for tap, offset in offsets if offset % op.spread[axis] == 0]
+
+
+def without_gaps(graph: Graph) -> Graph:
+    """For hardware that cannot leave gaps between columns: a transposed convolution as one whose channels are the pixels that a pixel
+    becomes, and which the processor moves to their places."""
+    rewriter = _Rewriter(graph)
+    for node in graph.nodes:
+        op = node.op
+        if isinstance(op, Conv) and op.spread[1] > 1:
+            x, y = (graph.values[name].type for name in (node.inputs[0], node.output))
+            rows, columns = op.spread
+            size = -(-y.height // rows), -(-y.width // columns)
+            phases = rewriter.insert(node.inputs[0], "phases", _phase(op, list(product(range(rows), range(columns))), (x.height, x.width), size), node.output)
+            rewriter.nodes[-1] = replace(rewriter.nodes[-1], source=node.source)
+            steps = (
+                Reshape(shape=(*size, rows, columns, y.channels)),
+                Transpose(permutation=(0, 1, 3, 2, 4, 5)),
+                Reshape(shape=(size[0] * rows, size[1] * columns, y.channels)),
+                Take(axis=1, indices=tuple(range(y.height))),
+                Take(axis=2, indices=tuple(range(y.width))),
+            )
+            node = replace(node, op=Move(steps=simplified(steps, rewriter.values[phases].type.shape)), inputs=(phases,))  # type: ignore[arg-type]  # moving
+        rewriter.nodes.append(node)
+    return rewriter.result()
 
 
 def select_channels(graph: Graph) -> Graph:
