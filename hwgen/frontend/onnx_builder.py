@@ -223,6 +223,10 @@ class Builder:
             return False
         return True
 
+    def imply(self, value: str, scale: float, zero_point: int) -> None:
+        """An intermediate value of a node of a quantized model, which has no tensor there, is quantized so."""
+        self.values[value] = replace(self.values[value], quantization=Quantization(scale=np.float32(scale), zero_point=zero_point))
+
     def is_rounded(self, value: str) -> bool:
         """In a quantized model: the value is quantized itself, or computed by a table or an addition that a table may take in."""
         if self.rounded is None:

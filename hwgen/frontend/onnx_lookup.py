@@ -92,6 +92,9 @@ def _sloped(builder: Builder, node: OnnxNode, slope: Array) -> None:
     negative = builder.part(node, "negative", Clamp(clamp=(-np.inf, 0.0)), image, image.dims)
     op = Conv(weight=slopes.reshape(-1, 1, 1, 1), bias=np.zeros(len(slopes), np.float32), window=Window(kernel=(1, 1)), group=len(slopes))
     scaled = builder.part(node, "scaled", op, negative, image.dims)
+    result = (builder.rounded or {}).get(node.output)
+    if result is not None:  # one of the two parts is 0, and the other already rounded as the sum is
+        builder.imply(scaled.value, float(result.scale), result.zero_point)
     builder.emit(node, Add(), [positive, scaled], image.dims)
 
 

@@ -92,6 +92,9 @@ def sub_pair(builder: Builder, node: OnnxNode) -> None:
     op = Conv(weight=-np.ones((channels, 1, 1, 1), np.float32), bias=np.zeros(channels, np.float32), window=Window(kernel=(1, 1)), group=channels)
     name = builder.fresh(f"{node.output}.negative")
     builder.emit(replace(node, outputs=(name,)), op, [image], image.dims)
+    operand = (builder.rounded or {}).get(image.value)
+    if operand is not None:  # code q becomes -1 - q, which all 256 have
+        builder.imply(name, float(operand.scale), -1 - operand.zero_point)
     add_pair(builder, replace(node, inputs=(node.inputs[0], name)))
 
 

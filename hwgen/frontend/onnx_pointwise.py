@@ -176,7 +176,8 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
     with np.errstate(over="ignore"):
         scale, offset = reals(scale), reals(offset)
     moved = isinstance(view, Result) and builder.processor and all(isinstance(step, host.MovingStep) for step in view.steps)
-    if (isinstance(view, Result) and not moved) or (isinstance(view, RawInput) and builder.scale_outside):
+    outside = builder.scale_outside and node.inputs[index] not in (builder.rounded or {})  # else it would be rounded behind, not before
+    if (isinstance(view, Result) and not moved) or (isinstance(view, RawInput) and outside):
         builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset), node.output)
         return
     image = builder.image(node, index)
@@ -217,6 +218,9 @@ def mean(builder: Builder, node: OnnxNode) -> None:
         return
     total = builder.free_name(node, "total")
     sum_all(builder, replace(node, outputs=(total,)))
+    result = (builder.rounded or {}).get(node.output)
+    if result is not None and count == 2:  # the sum's codes are those of the mean
+        builder.imply(total, 2 * float(result.scale), result.zero_point)
     _affine(builder, replace(node, inputs=(total,)), 0, np.full((), 1 / count), np.zeros(()))
 
 

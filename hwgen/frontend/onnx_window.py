@@ -141,8 +141,8 @@ def _reduce(builder: Builder, node: OnnxNode, image: Image, reduced: Sequence[in
     if C in axes and kind is Reduction.MAX and builder.processor:
         greatest(builder, node, image, reduced, keep)
         return
-    if not pools and (kind is Reduction.MAX or builder.rounded is not None):
-        raise node.refuse("must run over height and width only, not over channels" if C in axes else "must not be quantized", "axes")
+    if not pools and kind is Reduction.MAX:
+        raise node.refuse("must run over height and width only, not over channels", "axes")
     kernel = (image.type.height if H in axes else 1, image.type.width if W in axes else 1)
     dims = [() if index in reduced else dim for index, dim in enumerate(image.dims) if keep or index not in reduced]
     window = Window(kernel=kernel)

@@ -46,7 +46,7 @@ def import_quantized_model(
     qonnx = is_qonnx_model(model)
     stripped = strip(model, QONNX_HANDLERS if qonnx else HANDLERS)
     raw = import_model(stripped.model, name, stripped.activations)
-    marked = {key: replace(value, quantization=stripped.activations.get(key)) for key, value in raw.values.items()}
+    marked = {key: replace(value, quantization=stripped.activations.get(key, value.quantization)) for key, value in raw.values.items()}
     dtypes = {entry.name: str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)) for entry in model.graph.input}
     inputs = tuple(replace(entry, dtype=dtypes[entry.name]) for entry in raw.inputs)
     graph = replace(raw, values=marked, inputs=inputs, arithmetic=_arithmetic(model, arithmetic or Arithmetic()))

@@ -29,11 +29,13 @@ ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 FRACTION_TOLERANCE = 1e-5  # of a logarithm: what rounding scales to float32 leaves
 WAY_OUT = "quantize the whole model, or give the float model and calibration data"
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+REDUCTIONS = ("ReduceMean", "ReduceSum")
 
 
 def attach(graph: Graph, stripped: Stripped) -> Graph:
     """The quantized graph; `graph` holds codes as weights. Raises UnsupportedError naming what is not quantized in a supported way."""
-    known = quantization_by_value(graph, stripped)
+    implied = {name: value.quantization for name, value in graph.values.items() if value.quantization is not None}
+    known = quantization_by_value(graph, stripped, {**implied, **stripped.activations})
     values = {name: replace(value, quantization=known.get(name)) for name, value in graph.values.items()}
     problems = [not_quantized(value, graph, stripped) for value in values.values() if value.quantization is None]
     if problems:
@@ -179,8 +181,11 @@ class Parameters:
     def quantized(self, node: Node, op: Conv, x: Quantization, y: Quantization) -> Conv:
         """Raises ModelError with the reason where the weights are not 8-bit codes or the bias is not understood."""
         sources = self.protos(node)
-        if not any(proto.op_type in PRODUCTS for proto in sources):  # scale and offset of a quantized value, as constants
-            factor = op.weight.reshape(-1).astype(np.float64)
+        if not any(proto.op_type in PRODUCTS for proto in sources):  # scale and offset of a quantized value, or of a sum of such, as constants
+            factor = op.weight.reshape(op.channels, -1)[:, 0].astype(np.float64)
+            if not op.bias.any() and factor.min() > 0 and any(proto.op_type in REDUCTIONS for proto in sources):
+                weight, scale = np.ones(op.weight.shape, np.int8), factor.astype(np.float32)
+                return replace(op, weight=weight, bias=np.zeros(op.channels, np.int32), weight_scale=scale)
             return fine_conv(op, np.ones(op.weight.shape, np.int8), factor, op.bias.astype(np.float64), x, y, f"Conv {node.name!r}")
         scale = self.weight_scale(op, sources)
         weight = np.asarray(op.weight, np.float64)

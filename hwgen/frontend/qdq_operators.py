@@ -14,6 +14,8 @@ from hwgen.frontend.onnx_view import Constant
 from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Array, Handler, Parameter, RefusedError, Stripper
 from hwgen.ir.types import Quantization
 
+REAL_FACTORS = ("PRelu", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
+
 
 def quantize(s: Stripper, node: onnx.NodeProto) -> None:
     source = s.operand(node, 0)
@@ -90,9 +92,9 @@ def keep(s: Stripper, node: onnx.NodeProto) -> None:
 
 
 def with_real_operands(s: Stripper, node: onnx.NodeProto) -> onnx.NodeProto:
-    """A quantized constant that is added to a quantized activation, or multiplied by it, is a real constant."""
+    """A quantized constant that is added to a quantized activation, or multiplied by it, is a real constant, as are factors of REAL_FACTORS."""
     quantized = [name for name in node.input if s.alias.get(name, name) in s.result.activations]
-    if node.op_type not in ("Add", "Sub", "Mul", "Div") or not quantized:
+    if node.op_type not in REAL_FACTORS and (node.op_type not in ("Add", "Sub", "Mul", "Div") or not quantized):
         return node
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
@@ -180,8 +182,6 @@ def add(s: Stripper, node: onnx.NodeProto) -> None:
     """QLinearAdd, QLinearMul: of two activations, or of one and a constant."""
     operator = node.op_type.removeprefix("QLinear")
     constants = [index for index in (0, 3) if s.operand(node, index) in s.constants]
-    if operator == "Mul" and not constants:
-        raise RefusedError("must multiply by a constant: products of two activations are not supported")
     if len(constants) == 2:
         raise RefusedError("must have an activation as operand, both are constant")
     operands = [real_constant(s, node, index) if index in constants else activation(s, node, index) for index in (0, 3)]
@@ -213,6 +213,16 @@ def function(s: Stripper, node: onnx.NodeProto) -> None:
     s.mark(node.output[0], node.output[0], s.quantization(node, 3))
 
 
+def softmax(s: Stripper, node: onnx.NodeProto) -> None:
+    """QLinearSoftmax, whose attribute opset says which dimensions are taken together: those of the model's own opset."""
+    attributes = {a.name: a for a in node.attribute}
+    opset = attributes["opset"].i if "opset" in attributes else s.opset
+    if (opset < 13) != (s.opset < 13):
+        raise RefusedError(f"attribute opset must be of the same kind as the model's opset {s.opset}, below 13 or not, but is {opset}")
+    s.put("Softmax", [activation(s, node, 0)], node.output[0], [a for name, a in attributes.items() if name == "axis"])
+    s.mark(node.output[0], node.output[0], s.quantization(node, 3))
+
+
 def dynamic(s: Stripper, node: onnx.NodeProto) -> None:
     raise RefusedError("belongs to dynamic quantization, whose scales are computed from each input; quantize statically, with calibration data")
 
@@ -231,6 +241,7 @@ HANDLERS: dict[str, Handler] = {
     "QLinearConcat": concat,
     "QLinearSigmoid": function,
     "QLinearLeakyRelu": function,
+    "QLinearSoftmax": softmax,
     "DynamicQuantizeLinear": dynamic,
     "ConvInteger": dynamic,
     "MatMulInteger": dynamic,

@@ -386,15 +386,6 @@ def test_a_shift_or_scale_of_a_quantized_result_is_a_layer_of_its_own(operator, 
             assert not difference[:, record.channel][same[:, record.channel]].any()
 
 
-def test_sums_of_quantized_values_are_refused():
-    """A convolution by ones has a scale of weights that no file gives."""
-    f = conv_model()
-    f.node("ReduceSum", ["c_dq", f.const("axes", np.array([2, 3]))], "r")
-    f.qdq("r", 0.1)
-    with pytest.raises(UnsupportedError, match="attribute axes: must not be quantized"):
-        import_quantized_model(f.model("r_dq"), "m")
-
-
 def test_an_integer_average_that_counts_more_than_onnx_says_is_refused():
     """ONNX Runtime's QLinearAveragePool divides by cells that only ceil_mode adds, its AveragePool does not."""
     f = Foreign(["N", 2, 6, 6])
