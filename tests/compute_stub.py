@@ -11,8 +11,10 @@ from amaranth.lib.wiring import In, Out
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Conv
+from hwgen.isa.latency import READ_CYCLES
 from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import STORE_READ_LAYOUT, buffer_chunks, buffer_words, command_layout, load_write_layout
+from hwgen.rtl.delay import delay_data
 
 
 class ComputeStub(wiring.Component):
@@ -55,7 +57,7 @@ class ComputeStub(wiring.Component):
             self.store_read.ready.eq(~refuse[1]),
             reader.addr.eq(self.store_read.payload.address),
             reader.en.eq(self.store_read.valid & self.store_read.ready),
-            self.store_data.eq(reader.data),
+            self.store_data.eq(delay_data(m, reader.data, READ_CYCLES - 1, "answer")[-1]),
         ]
         self._compute(m, memories)
         return m

@@ -21,7 +21,7 @@ from hwgen.cosim.toolchain import environment
 from hwgen.emit.verilog import convert
 from hwgen.isa.fields import Buffer, Mode, Reduce
 from hwgen.isa.instructions import Conv
-from hwgen.isa.latency import PASS_CYCLES, SETUP_CYCLES, write_cycles
+from hwgen.isa.latency import PASS_CYCLES, READ_CYCLES, SETUP_CYCLES, write_cycles
 from hwgen.isa.machine import Memories
 from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import buffer_chunks, conv_layout, load_write_layout
@@ -54,7 +54,7 @@ def build(config: HardwareConfig) -> Path:
         BUILDS.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=BUILDS))
         (work / "compute.v").write_text(source)
-        fast_to_compile = ["-CFLAGS", "-O0", "-MAKEFLAGS", "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"]
+        fast_to_compile = ["-CFLAGS", f"-O0 -DREAD_CYCLES={READ_CYCLES}", "-MAKEFLAGS", "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"]
         model = ["--cc", "--exe", "--build", "-j", "1", "-O3", "--x-assign", "unique", "--x-initial", "unique", "-Wno-fatal", "-Wno-lint"]
         command = ["verilator", *model, *fast_to_compile, "--top-module", "compute", "-Mdir", ".", "compute.v", str(HARNESS)]
         done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, text=True, check=False)

@@ -18,7 +18,8 @@ SETUP_CYCLES = WALK_CYCLES + 4  # from a CONV command's acceptance to its first 
 PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the accumulator 3
 
 READ_CYCLES = 2  # from a pixel's read to its words: the buffer's cycle, and a register behind it
-SET_READ_CYCLES = 1  # from the read of a weight or parameter word to the word
+SET_READ_CYCLES = 2  # from the read of a weight or parameter word to the word: the buffer's cycle, and a register behind it
+LOAD_WRITE_CYCLES = 2  # from a bus word's write, as LOAD counts it, to that in the weight, parameter or table buffer: before any CONV can read it
 ROUTE_CYCLES = 3  # from its words to its operands
 TREE_LEVELS_PER_REGISTER = 2
 DECODER_SLOTS = 4  # bus words of unpacked weights that are written at once, where a word of the weight buffer holds so many

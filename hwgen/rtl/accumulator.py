@@ -56,6 +56,8 @@ class Accumulator(wiring.Component):
             total = Signal(signed(bits + 1), name=f"total_{r}")
             larger = Mux(total[-1], (~self.sums[r])[:8].as_signed(), base)
             m.d.comb += [total.eq(base + self.sums[r]), result.eq(Mux(self.maximum, larger, total)), write.data[bits * r : bits * (r + 1)].eq(result)]
+            held = Signal(signed(bits), name=f"held_{r}", reset_less=True)
+            m.d.comb += self.held[r].eq(held)
             with m.If(self.valid & self.last):
-                m.d.sync += self.held[r].eq(result)
+                m.d.sync += held.eq(result)
         return m

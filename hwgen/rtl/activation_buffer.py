@@ -9,7 +9,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hwgen.config import BANKS, SIDES, HardwareConfig
+from hwgen.isa.latency import READ_CYCLES
 from hwgen.rtl.command import STORE_READ_LAYOUT, load_write_layout
+from hwgen.rtl.delay import delay_data
 
 BANK_BITS = ceil_log2(BANKS)
 SIDE_BITS = ceil_log2(SIDES)
@@ -43,8 +45,9 @@ def granule_bytes(config: HardwareConfig) -> int:
 
 
 def write_layout(config: HardwareConfig) -> data.StructLayout:
-    """A write of `mask`ed granules to word `address`; no mask bit, no write."""
-    return data.StructLayout({"address": address_bits(config), "mask": config.in_lanes // granule_bytes(config), "data": 8 * config.in_lanes})
+    """A write of `mask`ed granules to word `address`. `ports`: its port (port_of) as one bit of many; none, no write."""
+    places = {"ports": PORTS, "address": address_bits(config), "mask": config.in_lanes // granule_bytes(config)}
+    return data.StructLayout({**places, "data": 8 * config.in_lanes})
 
 
 class ActivationBuffer(wiring.Component):
@@ -52,7 +55,7 @@ class ActivationBuffer(wiring.Component):
 
     Members: `read` and `words` (one word per port) belong to the compute engine, as does `write`. `load` takes bus words from the
     DMA, `store` is the DMA's request, answered on `store_data`.
-    Timing: data follow a read by one cycle and stay until the bank's next read. A read in the cycle of a write to the same word
+    Timing: data follow a read by READ_CYCLES and stay until the bank's next read. A read in the cycle of a write to the same word
     gets the old content, a cycle later the new. The compute engine always comes first: `load.ready` and `store.ready` are low in
     a cycle in which it uses the write or read port of the same bank of the same side; it may read again and again what it waits to take.
     """
@@ -78,17 +81,14 @@ class ActivationBuffer(wiring.Component):
         load_mask = Signal(len(self.write.mask))
         m.d.comb += load_mask.eq(Cat((self.load.payload.chunk == k).replicate(per_chunk) for k in range(chunks)) if chunks > 1 else -1)
         load_data = self.load.payload.data.replicate(chunks)
-        writing = self.write.mask.any()
 
         bits = address_bits(c)
         store_port, load_port = port_of(self.store.payload.address[:bits]), port_of(self.load.payload.address[:bits])
         m.d.comb += [
             self.store.ready.eq(~self.read.enable.bit_select(store_port, 1)),
-            self.load.ready.eq(~(writing & (port_of(self.write.address) == load_port))),
+            self.load.ready.eq(~self.write.ports.bit_select(load_port, 1)),
         ]
-        answered = Signal(PORT_BITS, reset_less=True)
-        with m.If(self.store.valid & self.store.ready):
-            m.d.sync += answered.eq(store_port)
+        answered = delay_data(m, store_port, READ_CYCLES, "answered")[-1]
         m.d.comb += self.store_data.eq(Array(self.words[p] for p in range(PORTS))[answered])
 
         for p in range(PORTS):
@@ -100,18 +100,19 @@ class ActivationBuffer(wiring.Component):
         side, bank = divmod(p, BANKS)
         m.submodules[f"side{side}_bank{bank}"] = memory = Memory(shape=8 * c.in_lanes, depth=c.activation_words // PORTS, init=[])
         read, write = memory.read_port(), memory.write_port(granularity=8 * granule_bytes(c))
+        word = Signal(8 * c.in_lanes, name=f"word_{p}", reset_less=True)  # block RAM takes half of a cycle to its output: no choice fits behind it
+        m.d.sync += word.eq(read.data)
         store, load = self.store.payload.address[:bits], self.load.payload.address[:bits]
-        result_here = self.write.mask.any() & (port_of(self.write.address) == p)
         m.d.comb += [
             read.en.eq(self.read.enable[p] | (self.store.valid & (port_of(store) == p))),
             read.addr.eq(row_of(store)),
-            self.words[p].eq(read.data),
+            self.words[p].eq(word),
             write.addr.eq(row_of(load)),
             write.data.eq(load_data),
         ]
         with m.If(self.read.enable[p]):
             m.d.comb += read.addr.eq(self.read.address[p])
-        with m.If(result_here):
+        with m.If(self.write.ports[p]):
             m.d.comb += [write.en.eq(self.write.mask), write.addr.eq(row_of(self.write.address)), write.data.eq(self.write.data)]
         with m.Elif(self.load.valid & (port_of(load) == p)):
             m.d.comb += write.en.eq(load_mask)

@@ -19,7 +19,7 @@ _CHOICE_BITS = ceil_log2(TABLE_LANES)
 
 class ActivationTable(wiring.Component):
     """Members: `load_valid`, `load` write one word of TABLE_LANES entries, the lowest bytes of the bus word, in every lane; `address` is the
-    word where the table begins; `x` with `valid`; `y` with `y_valid`, and `y_next` one cycle before it.
+    word where the table begins; `x` with `valid`; `y`, and `y_soon` two cycles before it.
     Timing: latency TABLE_CYCLES, interval 1. Reading and loading never wait for each other.
     """
 
@@ -27,12 +27,11 @@ class ActivationTable(wiring.Component):
         self.config = config
         q, bits = config.requantize_lanes, ceil_log2(config.table_words)
         load = {"load_valid": In(1), "load": In(load_write_layout(config))}
-        super().__init__({**load, "address": In(bits), "valid": In(1), "x": In(8 * q), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
+        super().__init__({**load, "address": In(bits), "valid": In(1), "x": In(8 * q), "y_soon": Out(1), "y": Out(8 * q)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        valid = delay(m, self.valid, TABLE_CYCLES, "valid")
-        m.d.comb += [self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
+        m.d.comb += self.y_soon.eq(delay(m, self.valid, TABLE_CYCLES - 2, "valid")[-1])
         for lane in range(self.config.requantize_lanes):
             m.submodules[f"lane_{lane}"] = memory = Memory(shape=8 * TABLE_LANES, depth=self.config.table_words, init=[])
             read, write = memory.read_port(), memory.write_port()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import BUFFER_ADDRESS_BITS, Buffer, Reduce
-from hwgen.isa.latency import READ_CYCLES, SET_READ_CYCLES, operand_cycles, sum_cycles, write_cycles
+from hwgen.isa.latency import LOAD_WRITE_CYCLES, READ_CYCLES, SET_READ_CYCLES, operand_cycles, sum_cycles, write_cycles
 from hwgen.rtl.accumulator import LEAD_CYCLES, Accumulator
-from hwgen.rtl.activation_buffer import PORTS, ActivationBuffer, granule_bytes
+from hwgen.rtl.activation_buffer import ActivationBuffer, granule_bytes
 from hwgen.rtl.activation_table import ActivationTable
 from hwgen.rtl.activity import LOST_LAYOUT
 from hwgen.rtl.command import STORE_READ_LAYOUT, conv_layout, load_write_layout
@@ -37,12 +37,24 @@ def _each(sinks: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
     return [sink.eq(source) for sink, source in zip(sinks, sources, strict=True)]
 
 
+def _later(m: Module, buffer: Any, valid: Value, write: Any, name: str) -> None:
+    """Writes a bus word LOAD_WRITE_CYCLES later: each buffer has registers of its own, as its memory lies all over the chip. Nothing in them
+    is cleared: they hold no more than what is being written."""
+    for k in range(LOAD_WRITE_CYCLES):
+        after, held = Signal(name=f"{name}_write_valid_{k}"), Signal.like(write, name=f"{name}_write_{k}", reset_less=True)
+        m.d.sync += after.eq(valid)
+        with m.If(valid):
+            m.d.sync += held.eq(write)
+        valid, write = after, held
+    m.d.comb += [buffer.load_valid.eq(valid), buffer.load.eq(write)]
+
+
 class ComputeEngine(wiring.Component):
     """Executes CONV commands in order; see `isa.instructions.Conv` for what one means.
 
     Members: `command`; `done` in the cycle of the last write of the oldest accepted command (a read in the next cycle sees it);
-    `idle`: nothing accepted is unfinished; `abort` drops everything. `load_write`, `store_read` with `store_data` (the cycle after
-    the handshake) are the DMA's ways to the buffers. `array_busy`: a pixel entered the array; `lost`: none did, and why
+    `idle`: nothing accepted is unfinished; `abort` drops everything. `load_write`, `store_read` with `store_data`
+    (READ_CYCLES after the handshake) are the DMA's ways to the buffers. `array_busy`: a pixel entered the array; `lost`: none did, and why
     (at most one reason, none while no command is there). `trace_*`: every write of results.
 
     Timing: `command.ready` is high from the cycle after the last slice of the previous command was emitted (the previous command
@@ -92,31 +104,24 @@ class ComputeEngine(wiring.Component):
         c = self.config
         self.activations, self.weights, self.parameters = ActivationBuffer(c), WeightBuffer(c), ParameterBuffer(c)
         m.submodules.activations, m.submodules.weights, m.submodules.parameters = self.activations, self.weights, self.parameters
-        load = self.load_write
-        buffers: list[Any] = [self.parameters] if c.weight_decoder else [self.weights, self.parameters]
+        load, written = self.load_write, self.load_write.valid
+        m.d.comb += [self.activations.load.payload.eq(load.payload), load.ready.eq(1)]
+        later = {Buffer.PARAMETER: self.parameters}
         if c.activation_tables:
             m.submodules.table = self.table = ActivationTable(c)
-            buffers.append(self.table)
+            later[Buffer.TABLE] = self.table
+        if not c.weight_decoder:
+            later[Buffer.WEIGHT] = self.weights
+        for kind, buffer in later.items():
+            _later(m, buffer, written & (load.payload.buffer == kind), load.payload, kind.name.lower())
+        with m.If(load.payload.buffer == Buffer.ACTIVATION):
+            m.d.comb += [self.activations.load.valid.eq(written), load.ready.eq(self.activations.load.ready)]
         if c.weight_decoder:
-            self.decoder = decoder = WeightDecoder(c)
-            m.submodules.decoder = ResetInserter(self.abort)(decoder)
-            m.d.comb += [decoder.load.payload.eq(load.payload), self.weights.load_valid.eq(decoder.write_valid), self.weights.load.eq(decoder.write)]
-        for buffer in buffers:
-            m.d.comb += buffer.load.eq(load.payload)
-        m.d.comb += [self.activations.load.payload.eq(load.payload), load.ready.eq(1)]
-        with m.Switch(load.payload.buffer):
-            with m.Case(Buffer.ACTIVATION):
-                m.d.comb += [self.activations.load.valid.eq(load.valid), load.ready.eq(self.activations.load.ready)]
-            with m.Case(Buffer.WEIGHT):
-                if c.weight_decoder:
-                    m.d.comb += [self.decoder.load.valid.eq(load.valid), load.ready.eq(self.decoder.load.ready)]
-                else:
-                    m.d.comb += self.weights.load_valid.eq(load.valid)
-            with m.Case(Buffer.PARAMETER):
-                m.d.comb += self.parameters.load_valid.eq(load.valid)
-            if c.activation_tables:
-                with m.Case(Buffer.TABLE):
-                    m.d.comb += self.table.load_valid.eq(load.valid)
+            m.submodules.decoder = decoder = ResetInserter(self.abort)(WeightDecoder(c))
+            m.d.comb += decoder.load.payload.eq(load.payload)
+            with m.If(load.payload.buffer == Buffer.WEIGHT):
+                m.d.comb += [decoder.load.valid.eq(written), load.ready.eq(decoder.load.ready)]
+            _later(m, self.weights, decoder.write_valid, decoder.write, "weight")
         m.d.comb += [
             self.activations.store.payload.eq(self.store_read.payload),
             self.activations.store.valid.eq(self.store_read.valid),
@@ -131,8 +136,10 @@ class ComputeEngine(wiring.Component):
         take = Signal()
         m.d.comb += [take.eq(self.command.valid & self.command.ready), self.command.ready.eq(~busy), self.idle.eq(~busy & ~self.draining)]
         m.d.sync += self.started.eq(take)
+        with m.If(~busy):  # not only where it is taken: then each of its bits would wait for that
+            m.d.sync += self.front.eq(self.command.payload)
         with m.If(take):
-            m.d.sync += [self.front.eq(self.command.payload), busy.eq(1)]
+            m.d.sync += busy.eq(1)
         with m.Elif(self.fetch.finished):
             m.d.sync += busy.eq(0)
         with m.If(self.fetch.begins):
@@ -179,11 +186,8 @@ class ComputeEngine(wiring.Component):
         c = self.config
         maximum = self.back.reduce == Reduce.MAX
         m.submodules.route, m.submodules.array = router, array = Route(c), MacArray(c)
-        # Block RAM takes half of a cycle to its output, so that no selection between banks fits behind it.
-        self.words = [Signal(8 * c.in_lanes, name=f"word_{p}", reset_less=True) for p in range(PORTS)]
-        m.d.sync += _each(self.words, self.activations.words)
         m.d.comb += [
-            *_each(router.words, self.words),
+            *_each(router.words, self.activations.words),
             router.valid.eq(self.walked[READ_CYCLES]),
             router.route.eq(delay_data(m, self.fetch.route, READ_CYCLES, "route")[-1]),
             router.mode.eq(self.back.mode),
@@ -264,7 +268,7 @@ class ComputeEngine(wiring.Component):
             delay_data(m, value, READ_CYCLES, name)[-1]
             for value, name in ((self.fetch.residual_port, "residual_port"), (self.fetch.result.group, "residual_group"))
         )
-        word = pick(list(self.words), port)
+        word = pick(list(self.activations.words), port)
         m.d.comb += [
             residuals.push.eq(self.emitted[READ_CYCLES] & self.back.residual),
             residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),
@@ -281,19 +285,17 @@ class ComputeEngine(wiring.Component):
         m.d.comb += [writer.push.eq(self.fetch.emitting), writer.result.eq(self.fetch.result)]
         if tables:
             self._look_up(m, requantizer, adder)
-        for name in ("next", "valid", "y"):
-            source = name if name == "y" else f"y_{name}"
-            m.d.comb += getattr(writer, name).eq(getattr(requantizer, source))
-            with m.If(self.back.residual):
-                m.d.comb += getattr(writer, name).eq(getattr(adder, source))
-            if tables:
-                with m.If(self.back.table):
-                    m.d.comb += getattr(writer, name).eq(getattr(self.table, source))
+        m.d.comb += [writer.soon.eq(requantizer.y_soon), writer.y.eq(requantizer.y)]
+        with m.If(self.back.residual):
+            m.d.comb += [writer.soon.eq(adder.y_soon), writer.y.eq(adder.y)]
+        if tables:
+            with m.If(self.back.table):
+                m.d.comb += [writer.soon.eq(self.table.y_soon), writer.y.eq(self.table.y)]
         write = writer.write
         m.d.comb += [
             self.activations.write.eq(write),
             self.done.eq(writer.done),
-            self.trace_valid.eq(write.mask.any()),
+            self.trace_valid.eq(write.ports.any()),
             self.trace_address.eq(write.address),
             self.trace_mask.eq(Cat(bit.replicate(granule_bytes(self.config)) for bit in write.mask)),
             self.trace_data.eq(write.data),

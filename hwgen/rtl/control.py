@@ -72,24 +72,28 @@ class Control(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        state, running, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal(), Signal()
+        state, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal()
+        running = Signal()  # in RUN; a register, because most of the machine hangs on it
+        m.d.comb += self.halt.eq(~running)
         with m.FSM():
             with m.State("IDLE"):
-                m.d.comb += [self.halt.eq(1), starts.eq(self.start)]
+                m.d.comb += starts.eq(self.start)
                 with m.If(starts):
+                    m.d.sync += running.eq(1)
                     m.next = "RUN"
             with m.State("RUN"):
-                m.d.comb += [running.eq(1), counting.eq(1)]
+                m.d.comb += counting.eq(1)
                 with m.If(over):
+                    m.d.sync += running.eq(0)
                     m.next = "END"
             with m.State("END"):
-                m.d.comb += [self.halt.eq(1), counting.eq(failed), self.ended.eq(Cat(~failed, failed))]
+                m.d.comb += [counting.eq(failed), self.ended.eq(Cat(~failed, failed))]
                 m.d.sync += [state.status.done.eq(~failed), state.status.failed.eq(failed), state.status.busy.eq(failed)]
                 m.next = "IDLE"
                 with m.If(failed):
                     m.next = "DRAIN"
             with m.State("DRAIN"):
-                m.d.comb += [self.halt.eq(1), counting.eq(1)]
+                m.d.comb += counting.eq(1)
                 with m.If(self.drained):
                     m.d.sync += state.status.busy.eq(0)
                     m.next = "IDLE"

@@ -43,8 +43,8 @@ def _located_layout(config: HardwareConfig) -> data.StructLayout:
 
 
 def _read_layout(config: HardwareConfig) -> data.StructLayout:
-    """operand, residual: the ports at which the column's words, and the residual word of the next slice, are read; conflict: both at one.
-    write: the slice's block lies in the output. slices: the pixel's sums are complete."""
+    """operand, residual: the ports at which the column's words, until it walks on, and the residual word of the next slice, are read (none
+    where there is no column); conflict: both at one. write: the slice's block lies in the output. slices: the pixel's sums are complete."""
     ports = {"operand": PORTS, "address": data.ArrayLayout(address_bits(config) - PORT_BITS, BANKS), "residual": PORTS}
     flags = {"conflict": 1, "write": 1, "slices": 1}
     return data.StructLayout({"pixel": pixel_layout(config), **ports, **flags, "route": route_layout(config), "group": result_layout(config)["group"].shape})
@@ -97,7 +97,9 @@ class Fetch(wiring.Component):
         pixel = Signal(pixel_layout(c), reset_less=True)
         located = Signal(_located_layout(c), reset_less=True)
         self.held = Signal(_read_layout(c), reset_less=True)
-        next_located, next_held = self._locate(m, pixel), self._bank(m, located)
+        next_located, next_held = self._locate(m, pixel), self._bank(m, located, valid[1])
+        with m.If(self.walk):
+            m.d.sync += self.held.operand.eq(0)
         with m.If(self.advance):
             m.d.sync += [valid[0].eq(self.valid), valid[1].eq(valid[0]), valid[2].eq(valid[1])]
             m.d.sync += [pixel.eq(self.pixel), located.eq(next_located), self.held.eq(next_held)]
@@ -132,7 +134,7 @@ class Fetch(wiring.Component):
                 m.d.comb += [out.counts.eq(1), out.route.counts.eq(-1), out.column_inside.eq(column_inside)]
         return out
 
-    def _bank(self, m: Module, located: data.View) -> data.View:
+    def _bank(self, m: Module, located: data.View, valid: Value) -> data.View:
         """Sort the words by bank: those that count lie in different ones."""
         c, command, pixel = self.config, self.command, located.pixel
         out = Signal(_read_layout(c), name="next_held")
@@ -154,8 +156,8 @@ class Fetch(wiring.Component):
         write = ~command.keep & (pixel.block < command.output_blocks)
         m.d.comb += [
             residual.eq(Mux(command.residual, 1 << port_of(pixel.residual), 0)),
-            out.residual.eq(Mux(write & pixel.beat & pixel.last, residual, 0)),
-            out.operand.eq(Cat(Cat(used[k][p] & inside[k] for k in range(BANKS)).any() for p in range(PORTS))),
+            out.residual.eq(Mux(valid & write & pixel.beat & pixel.last, residual, 0)),
+            out.operand.eq(Cat(valid & Cat(used[k][p] & inside[k] for k in range(BANKS)).any() for p in range(PORTS))),
             out.conflict.eq(write & Cat((used[k] & residual).any() & inside[k] for k in range(BANKS)).any()),
             out.write.eq(write),
             out.slices.eq(pixel.beat & pixel.last),
@@ -193,7 +195,7 @@ class Fetch(wiring.Component):
         with m.If(self.advance):
             m.d.sync += [walked.eq(0), slice_index.eq(0)]
         self._lost(m, valid, walked, ~spaced)
-        self._outputs(m, valid, walked, done)
+        self._outputs(m, done)
 
     def _lost(self, m: Module, valid: Value, walked: Value, gap: Value) -> None:
         pixel = self.held.pixel
@@ -225,7 +227,7 @@ class Fetch(wiring.Component):
                 held.residual.eq(Mux(c.residual & write, 1 << port_of(residual), 0)),
             ]
 
-    def _outputs(self, m: Module, valid: Value, walked: Value, done: Value) -> None:
+    def _outputs(self, m: Module, done: Value) -> None:
         held, pixel, result = self.held, self.held.pixel, self.result
         m.d.comb += [
             self.beat.index.eq(pixel.index),
@@ -239,8 +241,7 @@ class Fetch(wiring.Component):
             result.final.eq(done & pixel.final),
         ]
         for port in range(SIDES * BANKS):
-            operand = held.operand[port] & ~walked
             m.d.comb += [
-                self.reads.enable[port].eq(valid & (operand | held.residual[port])),
-                self.reads.address[port].eq(Mux(operand, held.address[port % BANKS], row_of(pixel.residual))),
+                self.reads.enable[port].eq(held.operand[port] | held.residual[port]),
+                self.reads.address[port].eq(Mux(held.operand[port], held.address[port % BANKS], row_of(pixel.residual))),
             ]

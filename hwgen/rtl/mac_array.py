@@ -75,8 +75,7 @@ class MacArray(wiring.Component):
             for _ in range(levels):
                 terms = [terms[k] + terms[k + 1] for k in range(0, len(terms), 2)]
             if stage == tree_cycles(c) - 1:
-                with m.If(self.valid[stage + 1]):
-                    m.d.sync += self.sums[r].eq(Mux(self.maximum, ~maxima[stage], terms[0]))
+                m.d.comb += self.sums[r].eq(self._registered(m, f"total_{r}", [Mux(self.maximum, ~maxima[stage], terms[0])], self.valid[stage + 1])[0])
             else:
                 terms = self._registered(m, f"sum_{r}_{stage}", terms, self.valid[stage + 1])
 

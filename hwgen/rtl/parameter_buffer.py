@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Value
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,7 +28,7 @@ def record_layout(config: HardwareConfig) -> data.StructLayout:
 class ParameterBuffer(wiring.Component):
     """Members: `load_valid`, `load` write one bus word; `enable`, `address` read; `records` is the answer.
 
-    Timing: `records` follows `enable` by one cycle. Reading and loading never wait for each other.
+    Timing: `records` follows `enable` by SET_READ_CYCLES. Reading and loading never wait for each other.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -78,4 +78,6 @@ class ParameterBuffer(wiring.Component):
             write.en.eq(Cat(enables)),
             write.data.eq(Cat(values)),
         ]
-        return [read.data[width * r : width * (r + 1)] for r in range(c.weight_rows)]
+        word = Signal(width * c.weight_rows, name=f"word_{name}", reset_less=True)
+        m.d.sync += word.eq(read.data)
+        return [word[width * r : width * (r + 1)] for r in range(c.weight_rows)]

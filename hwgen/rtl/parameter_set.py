@@ -49,8 +49,10 @@ class ParameterSet(wiring.Component):
             for group in range(c.weight_load_cycles):
                 r = group * c.weight_rows + k
                 bias = self._waiting(m, f"bias_{r}", self.write & (self.group == group), self.records[k].bias)
+                active_bias = Signal(len(bias), name=f"active_bias_{r}", reset_less=True)
+                m.d.comb += self.bias[r].eq(active_bias)
                 with m.If(self.switch_bias):
-                    m.d.sync += self.bias[r].eq(bias)
+                    m.d.sync += active_bias.eq(bias)
                 waiting = self._waiting(m, f"rescale_{r}", late_write & (late_group == group), late)
                 active.append(Signal(len(late), name=f"active_{r}", reset_less=True))
                 with m.If(self.switch_rescale):

@@ -122,9 +122,11 @@ class ProgramFetch(wiring.Component):
         ]
         with m.If(words.r_rdy & words.r_en):
             m.d.sync += [number.eq(number + 1), failed.eq(error | (failed & (number != 0)))]
+        record = Signal(used, reset_less=True)
+        m.d.comb += self.record.payload.eq(record)
         with m.If(words.r_en), m.Switch(number):  # also where no word is there yet: the one that comes takes its place
             for beat in range(min(beats, -(-used // width))):
-                part = self.record.payload[beat * width : min(used, (beat + 1) * width)]
+                part = record[beat * width : min(used, (beat + 1) * width)]
                 with m.Case(beat):
                     m.d.sync += part.eq(words.r_data[: len(part)])
         with m.If(complete):

@@ -77,7 +77,7 @@ def pipeline(
 class Requantizer(wiring.Component):
     """Q lanes of `arith.Requantize`.
 
-    Members: `acc` and `rescale` per lane with `valid`; `y` with `y_valid`, and `y_next` one cycle before it.
+    Members: `acc` and `rescale` per lane with `valid`; `y` with `y_valid`, `y_next` one cycle before it and `y_soon` two.
     Timing: latency is the number of stages, interval 1.
     """
 
@@ -85,7 +85,7 @@ class Requantizer(wiring.Component):
         self.config = config
         q = config.requantize_lanes
         operands = {"acc": In(signed(config.accumulator_bits)).array(q), "rescale": In(rescale_layout(config)).array(q)}
-        super().__init__({"valid": In(1), **operands, "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
+        super().__init__({"valid": In(1), **operands, "y_soon": Out(1), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -97,14 +97,14 @@ class Requantizer(wiring.Component):
             tail = {"shift": rescale.tail.shift, **{key: rescale.tail[key].as_signed() for key in ("zero_point", "low", "high")}}
             out = pipeline(m, stages, {"acc": self.acc[lane], "multiplier": multiplier, **tail}, valid[:-1], {}, f"lane{lane}")
             m.d.comb += self.y[8 * lane : 8 * (lane + 1)].eq(out["y"])
-        m.d.comb += [self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
+        m.d.comb += [self.y_soon.eq(valid[-3]), self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
         return m
 
 
 class ResidualAdder(wiring.Component):
     """Q lanes of `arith.AddRequantize`, with the constants of the command.
 
-    Members: `a`, `b` with `valid`; `y` with `y_valid`, and `y_next` one cycle before it.
+    Members: `a`, `b` with `valid`; `y` with `y_valid`, `y_next` one cycle before it and `y_soon` two.
     Timing: latency is the number of stages, interval 1.
     """
 
@@ -112,7 +112,7 @@ class ResidualAdder(wiring.Component):
         self.config = config
         q = config.requantize_lanes
         operands = {"command": In(conv_layout(config)), "valid": In(1), "a": In(8 * q), "b": In(8 * q)}
-        super().__init__({**operands, "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
+        super().__init__({**operands, "y_soon": Out(1), "y_next": Out(1), "y_valid": Out(1), "y": Out(8 * q)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -126,5 +126,5 @@ class ResidualAdder(wiring.Component):
             a, b = (source[8 * lane : 8 * (lane + 1)].as_signed() for source in (self.a, self.b))
             out = pipeline(m, stages, {"a": a, "b": b}, valid[:-1], constants, f"lane{lane}")
             m.d.comb += self.y[8 * lane : 8 * (lane + 1)].eq(out["y"])
-        m.d.comb += [self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
+        m.d.comb += [self.y_soon.eq(valid[-3]), self.y_next.eq(valid[-2]), self.y_valid.eq(valid[-1])]
         return m

@@ -60,11 +60,14 @@ class Route(wiring.Component):
         m.d.sync += [self.window.eq(self.mode == Mode.DEPTHWISE), self.four.eq(self.maximum | (self.tap_rows > 2)), self.two.eq(self.tap_rows == 2)]
         with m.If(second):
             m.d.sync += line.eq(Mux(self.window, self._padding(route.counts), self._unaligned(words, route.offset)))
-        low = self._low(m, second, line, self._columns(m, second, words, route), route.preset)
+        low = [Signal(8 * c.window_taps, name=f"operands_{r}", reset_less=True) for r in range(c.out_lanes)]
+        high = Signal(len(self.high), name="high_operands", reset_less=True)
+        m.d.comb += [self.high.eq(high), *(out.eq(operands) for out, operands in zip(self.low, low, strict=True))]
+        following = self._low(m, second, line, self._columns(m, second, words, route), route.preset)
         with m.If(third):
-            m.d.sync += [self.low[r].eq(low[r]) for r in range(c.out_lanes)]
+            m.d.sync += [operands.eq(next_) for operands, next_ in zip(low, following, strict=True)]
             with m.If(~self.window):
-                m.d.sync += self.high.eq(line[8 * c.window_taps :])
+                m.d.sync += high.eq(line[8 * c.window_taps :])
         return m
 
     def _columns(self, m: Module, enable: Value, words: list[Signal], route: data.View) -> list[Signal]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -12,16 +12,18 @@ from amaranth.utils import ceil_log2
 from hwgen.config import HardwareConfig
 from hwgen.isa.fields import Buffer
 from hwgen.isa.instructions import Store
+from hwgen.isa.latency import READ_CYCLES
 from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS
 from hwgen.rtl.bursts import BurstSplitter, burst_layout
 from hwgen.rtl.command import INDEX_BITS, STORE_READ_LAYOUT, buffer_chunks, command_layout
+from hwgen.rtl.delay import delay, delay_data
 from hwgen.rtl.faults import FAULT_LAYOUT, report
 from hwgen.rtl.registers import PLACE_BITS
 from hwgen.rtl.rows import RowGenerator, beat_bits
 
 DATA_DEPTH = 8  # bus words between buffer and W
-_IN_FLIGHT = 2  # of them, asked for in this cycle and the one before: not in the queue when it is asked whether there is room
+_IN_FLIGHT = READ_CYCLES + 1  # of them, asked for in this cycle and those before: not in the queue when it is asked whether there is room
 
 
 class StoreEngine(wiring.Component):
@@ -32,15 +34,15 @@ class StoreEngine(wiring.Component):
     -------
     command : next command, at position `index` of the program; oldest : position of the oldest accepted command that is not done
     ask, answer : windows of system memory, see RowGenerator
-    read, read_data : word of the activation buffer, there 1 cycle after the request was taken
+    read, read_data : word of the activation buffer, there READ_CYCLES after the request was taken
     bursts, data : to the write DMA
     error, error_address : the memory refused a burst of the oldest command; the write DMA also says when a command is done
     fault : see RowGenerator; bus_fault : BUS_WRITE with the address of the burst
 
     Timing
     ------
-    A command accepted in cycle t offers its first burst in cycle t + 4, asks for its first word in t + 5, has it in t + 6 and offers it
-    to the write DMA from t + 7, one bus word per cycle: the first is on W in t + 8. One word is read per bus word. Bursts and queued
+    A command accepted in cycle t offers its first burst in cycle t + 4, asks for its first word in t + 5, has it in t + 7 and offers it
+    to the write DMA from then on, one bus word per cycle: the first is on W in t + 8. One word is read per bus word. Bursts and queued
     commands with rows of at least 4 bus words follow without a gap on W. With a memory that takes everything at once and confirms one
     cycle after the last W, a single command of n bus words is done in cycle t + 8 + n.
     """
@@ -92,27 +94,29 @@ class StoreEngine(wiring.Component):
 
     def _read_words(self, m: Module, active: Signal, beat: Signal, can: Signal) -> None:
         """The buffer's words, cut into bus words. One that the compute engine keeps from the port waits, so that whether the next one is asked
-        for, which is in `can`, hangs on nothing of the same cycle. It has its place in the queue, whatever those before it meet."""
+        for, which is in `can`, hangs on nothing of the same cycle. It has its place in the queue, whatever those before it meet; past an empty
+        queue it goes to the write DMA in the cycle in which it comes."""
         chunks = buffer_chunks(self._config)[Buffer.ACTIVATION]
-        shift, arriving = ceil_log2(chunks), Signal()
-        chunk = Signal(range(max(2, chunks)))
+        shift, word = ceil_log2(chunks), Signal(self._config.bus_bits)
         waits, asks, waiting, asked = Signal(), Signal(), Signal.like(beat), Signal.like(beat)
         m.submodules.words = words = fifo.SyncFIFO(width=self._config.bus_bits, depth=DATA_DEPTH)
+        arriving = delay(m, asks & self.read.ready, READ_CYCLES, "arriving")[-1]
+        chunk = delay_data(m, asked[: max(1, shift)] if shift else Const(0, 1), READ_CYCLES, "chunk")[-1]
         m.d.comb += [
             asks.eq(waits | (active & can)),
             asked.eq(Mux(waits, waiting, beat)),
             self.read.valid.eq(asks),
             self.read.payload.address.eq(asked >> shift),
-            words.w_en.eq(arriving),
-            self.data.valid.eq(words.r_rdy),
-            self.data.payload.eq(words.r_data),
+            words.w_en.eq(arriving & ~(self.data.ready & ~words.r_rdy)),
+            words.w_data.eq(word),
+            self.data.valid.eq(words.r_rdy | arriving),
+            self.data.payload.eq(Mux(words.r_rdy, words.r_data, word)),
             words.r_en.eq(self.data.ready),
         ]
         with m.Switch(chunk):
             for number in range(chunks):
                 with m.Case(number):
-                    m.d.comb += words.w_data.eq(self.read_data.word_select(number, self._config.bus_bits))
-        m.d.sync += [arriving.eq(asks & self.read.ready), chunk.eq(Mux(shift > 0, asked[: max(1, shift)], 0))]
+                    m.d.comb += word.eq(self.read_data.word_select(number, self._config.bus_bits))
         m.d.sync += [waits.eq(asks & ~self.read.ready), can.eq(~(asks & ~self.read.ready) & (words.level < DATA_DEPTH - _IN_FLIGHT))]
         with m.If(~waits):
             m.d.sync += waiting.eq(beat)

@@ -31,7 +31,7 @@ class TokenCounters(wiring.Component):
 
     Timing
     ------
-    A token given in cycle t is available from cycle t + 1, and `overflow` then tells that it had no place. All outputs are registers.
+    A token given in cycle t is available from cycle t + 1, and `overflow` then tells that it had no place. `available` are registers.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,13 @@ class TokenCounters(wiring.Component):
             for taker in Engine:
                 name = f"from_{giver.name.lower()}_to_{taker.name.lower()}"
                 count, some = Signal(TOKEN_BITS + 1, name=name), Signal(name=f"{name}_some")  # the highest bit: one too many
-                give, take = self.give[giver][taker], self.take[taker][giver]
-                with m.If(give ^ take):
-                    m.d.sync += count.eq(count + Cat(1, take.replicate(TOKEN_BITS)))
-                m.d.sync += some.eq(give | (some & ~(take & (count == 1))))
+                taken = Signal(name=f"{name}_taken")  # `count` does not know of it yet: what is taken is known late in a cycle
+                give, take, single = self.give[giver][taker], self.take[taker][giver], count == Cat(~taken, taken)
+                with m.If(give ^ taken):
+                    m.d.sync += count.eq(count + Cat(1, taken.replicate(TOKEN_BITS)))
+                m.d.sync += [taken.eq(take), some.eq(give | (some & ~(take & single)))]
                 m.d.comb += self.available[taker][giver].eq(some)
-                with m.If(count[-1]):
+                with m.If(count[-1] & ~(taken & (count[:-1] == 0))):
                     m.d.comb += self.overflow[giver].eq(1)
         return m
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -15,7 +15,7 @@ from hwgen.rtl.command import weight_write_layout
 class WeightBuffer(wiring.Component):
     """Members: `load_valid`, `load` write one bus word (see `weight_write_layout`); `enable`, `address` read; `rows` is the answer.
 
-    Timing: `rows` follows `enable` by one cycle. Reading and loading never wait for each other.
+    Timing: `rows` follows `enable` by SET_READ_CYCLES. Reading and loading never wait for each other.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -38,10 +38,12 @@ class WeightBuffer(wiring.Component):
         m.submodules.memory = memory = Memory(shape=width, depth=c.weight_words, init=[])
         read = memory.read_port()
         write = memory.write_port(granularity=c.bus_bits)
+        word = Signal(width, reset_less=True)
+        m.d.sync += word.eq(read.data)
         m.d.comb += [
             read.en.eq(self.enable),
             read.addr.eq(self.address),
-            *(row.eq(read.data[k * len(row) : (k + 1) * len(row)]) for k, row in enumerate(self.rows)),
+            *(row.eq(word[k * len(row) : (k + 1) * len(row)]) for k, row in enumerate(self.rows)),
             write.addr.eq(self.load.address[: len(write.addr)]),
             write.data.eq(self.load.data.replicate(width // len(self.load.data))),
         ]

@@ -112,7 +112,10 @@ def counter_harness(greedy: bool = False, limit: int = TOKEN_LIMIT) -> Harness:
             h.require(small | (count <= limit))
             full.append(give & ~take & (count == limit))
             beyond.append(count > limit)
-            h.shadow(name, count)
+            taken = Signal(name=f"{name}_taken")  # in the cycle before: the block counts it a cycle late
+            h.d.sync += taken.eq(take)
+            h.shadow(name, count + taken)
+            h.shadow(f"{name}_taken", taken)
             h.guard(f"{name}_some", count != 0)
             h.claim(f"{name}_available", stopped | (available == (count != 0)))
             h.claim(f"{name}_small", stopped | (count <= limit + 1))

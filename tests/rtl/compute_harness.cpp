@@ -127,8 +127,10 @@ int main(int, char **argv) {
     for (uint32_t k = 0; k < reads; k++) {
         top.store_read_valid = 1;
         top.store_read_payload = k;
-        settle();
-        edge();
+        for (int wait = 0; wait < READ_CYCLES; wait++) {
+            settle();
+            edge();
+        }
         printf("r %u", k);
         show(top.store_data);
         printf("\n");
