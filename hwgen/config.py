@@ -299,7 +299,8 @@ def _replaced(base: HardwareConfig, content: Mapping[str, Any], source: str) -> 
                 raise ConfigError(f"{source}: {key} must be {' or '.join(choices)}, not {value!r}")
             found[key] = kind(value)
         elif not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
-            raise ConfigError(f"{source}: {key} must be of type {kind.__name__}, not {value!r}")
+            rule = "true or false" if kind is bool else f"of type {kind.__name__}"
+            raise ConfigError(f"{source}: {key} must be {rule}, not {value!r}")
     if "in_lanes" in content or "out_lanes" in content:
         found = {"requantize_lanes": 0, "window_taps": 0, "bus_bits": 0, **found}
     return replace(base, **found)

@@ -132,7 +132,7 @@ def test_settings():
         (["name=x"], "setting 'name=x': must be NAME=VALUE"),
         (["bus_bits=32", "bus_bits=64"], "setting 'bus_bits=64': must be NAME=VALUE, a parameter of the hardware, each once"),
         (["decoder=true"], "settings: unknown key 'decoder'; known keys: name, out_lanes"),
-        (["weight_decoder=1"], "settings: weight_decoder must be of type bool, not 1"),
+        (["weight_decoder=1"], "settings: weight_decoder must be true or false, not 1"),
         (["bus=pci"], "settings: bus must be axi4 or wishbone, not 'pci'"),
         (["out_lanes=-4"], "settings: out_lanes must be of type int, not '-4'"),
         (["out_lanes=5"], "hardware '16x16 with out_lanes=5': out_lanes must be a power of two from 1 to 64, not 5"),

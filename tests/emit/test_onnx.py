@@ -111,18 +111,8 @@ def codes_inside(model, graph, x):
     return codes, found[-len(outputs) :]
 
 
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 100_000))
-@example(1490)  # one code of a value is twelve of the sum that reads it, whose range a clamp has made small
-def test_each_operator_of_the_qdq_form_is_within_one_code_of_golden(seed):
-    """On the codes that ONNX Runtime gives it. A difference travels on, and grows where ranges shrink: outputs of whole networks have no such
-    bound. Averages of an even number of codes are often ties, which the float operator rounds by the errors of its sum; all else is equal
-    but for channels without a certificate."""
-    graph = random_float_graph(seed)
-    quantized = quantize(graph, data(graph, 20, seed))
-    model = to_qdq(quantized)
-    onnx.checker.check_model(model)
-    x = data(graph, 8, seed)
+def compare_each_operator(model, quantized, x):
+    """On the codes that ONNX Runtime gives it, no operator is further than one code from golden, and nearly all are equal."""
     codes, reals = codes_inside(model, quantized, x)
     for entry in quantized.inputs:
         np.testing.assert_array_equal(codes[entry.value], golden(quantized, x, keep=[entry.value])[entry.value])
@@ -134,6 +124,20 @@ def test_each_operator_of_the_qdq_form_is_within_one_code_of_golden(seed):
     for output, real in zip(quantized.outputs, reals, strict=True):
         expected = quantized.values[output.value].quantized.dequantize(codes[output.value])
         np.testing.assert_array_equal(real, from_canonical(output, expected))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 100_000))
+@example(1490)  # one code of a value is twelve of the sum that reads it, whose range a clamp has made small
+def test_each_operator_of_the_qdq_form_is_within_one_code_of_golden(seed):
+    """On the codes that ONNX Runtime gives it. A difference travels on, and grows where ranges shrink: outputs of whole networks have no such
+    bound. Averages of an even number of codes are often ties, which the float operator rounds by the errors of its sum; all else is equal
+    but for channels without a certificate."""
+    graph = random_float_graph(seed)
+    quantized = quantize(graph, data(graph, 20, seed))
+    model = to_qdq(quantized)
+    onnx.checker.check_model(model)
+    compare_each_operator(model, quantized, data(graph, 8, seed))
 
 
 def stored_types(model):
@@ -154,14 +158,11 @@ def test_weights_of_few_bits_are_int4_constants(kind, seed):
     for first, second in zip(quantized.nodes, again.nodes, strict=True):
         if isinstance(first.op, Conv):
             np.testing.assert_array_equal(first.op.weight, second.op.weight)
-    x, names = data(graph, 8, seed), [output.name for output in quantized.outputs]
+    x = data(graph, 8, seed)
     codes = golden(quantized, x)
     for value, array in golden(again, x).items():
         np.testing.assert_array_equal(array, codes[value])
-    for output, found in zip(quantized.outputs, run(model, x, names), strict=True):
-        q = quantized.values[output.value].quantized
-        difference = np.abs(np.rint((found - from_canonical(output, q.dequantize(codes[output.value]))) / q.scale))
-        assert difference.max() <= 1 and difference.mean() < 0.02
+    compare_each_operator(model, quantized, x)
 
 
 def test_only_what_gains_by_it_asks_for_a_newer_opset():
