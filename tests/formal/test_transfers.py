@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from amaranth.hdl import Cat, Const, Mux, Signal, Value
-from amaranth.lib import data
 from amaranth.utils import ceil_log2
 from formal.harness import Harness, accept, offer, requires_persistence
 from formal.prove import prove, refute
@@ -21,7 +20,7 @@ from hwgen.packing import WeightFormat
 from hwgen.rtl.axi import byte_bits, region_layout
 from hwgen.rtl.bursts import BurstSplitter
 from hwgen.rtl.command import buffer_chunks, buffer_words
-from hwgen.rtl.registers import PLACE_BITS, region_place
+from hwgen.rtl.registers import region_place
 from hwgen.rtl.rows import RowGenerator, beat_bits, row_layout, unpacked
 
 CONFIGS = {
@@ -45,14 +44,11 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     h = Harness(RowGenerator(config, command))
     dut, low = h.dut, byte_bits(config)
     source, rows = offer(h, dut.command, "command"), accept(h, dut.rows, "rows")
-    regions, index = h.free(data.ArrayLayout(region_layout(config), 1 << PLACE_BITS - 1), "regions"), h.free(len(dut.index), "index")
-    h.d.comb += dut.index.eq(index)
-    for number in range(len(regions)):
-        for part, value in ((0, regions[number].base + shift_base), (1, regions[number].size + grow_region)):
-            with h.m.If(dut.ask == Value.cast(region_place(Const(number, PLACE_BITS - 1), part))):
-                h.d.comb += dut.answer.eq(value)
-        if grow_region:
-            h.assume(regions[number].size < (1 << 32) - grow_region)
+    answer, index = h.free(len(dut.answer), "answer"), h.free(len(dut.index), "index")
+    asks_size = dut.ask[-1]
+    h.d.comb += [dut.index.eq(index), dut.answer.eq(answer + Mux(asks_size, grow_region, shift_base))]
+    if grow_region:
+        h.assume(answer[:32] < (1 << 32) - grow_region)
 
     held, region = Signal.like(source.payload), Signal(region_layout(config))
     active, stopped, begins, known = Signal(), Signal(), Signal(), held.region < len(Region)
@@ -66,11 +62,12 @@ def row_harness(config: HardwareConfig, command: type, grow_region: int = 0, shi
     with h.m.If(dut.fault.valid):
         h.d.sync += stopped.eq(1)
     h.d.sync += begins.eq(source.taken | (rows.taken & (left != 1)))
-    for number in range(len(regions)):  # in the cycles in which the block reads the registers, for address and check alike
-        with h.m.If(source.taken & (source.payload.region == number)):
-            h.d.sync += region.base.eq(regions[number].base)
-        with h.m.If(begins & (held.region == number)):
-            h.d.sync += region.size.eq(regions[number].size)
+    with h.m.If(source.taken):  # in the cycles in which the block asks, for address and check alike
+        h.d.sync += region.base.eq(answer)
+    with h.m.If(begins):
+        h.d.sync += region.size.eq(answer)
+    h.require(~source.taken | (dut.ask == region_place(source.payload.region, 0)))
+    h.require(~begins | (dut.ask == region_place(held.region, 1)))
 
     chunks, words = buffer_chunks(config), buffer_words(config)
     end, address = offset + held.row_bytes, Value.cast(region.base) + offset
