@@ -94,7 +94,7 @@ def random_memory(r: random.Random) -> MemoryModel:
     )
 
 
-def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int | None:
+def check_network(config: HardwareConfig, seed: int, memory: MemoryModel, *, optimized: bool = True) -> int | None:
     """Cycles of the first inference; None where the network does not fit. Raises when anything differs."""
     new = {"tables": config.activation_tables > 0, "moves": seed % 2 == 1, "gaps": config.output_gaps}
     graph = random_graph(seed, multiplier_bits=config.multiplier_bits, rounding=config.rounding, **new)
@@ -104,7 +104,7 @@ def check_network(config: HardwareConfig, seed: int, memory: MemoryModel) -> int
         network = compile_network(graph, config)
     except CapacityError:
         return None
-    return check_on_rtl(network, memory, optimized=False)  # compiling would take longer than all simulations of the accelerator
+    return check_on_rtl(network, memory, optimized=optimized)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +117,13 @@ class Outcome:
 
 
 def check_hardware(seed: int, most_multipliers: int = MOST_MULTIPLIERS, networks: int = NETWORKS) -> Outcome:
-    """All networks of a seed on its accelerator; stops at the first that differs."""
+    """All networks of a seed on its accelerator; stops at the first that differs. They simulate in less time than optimizing would take."""
     config, r, ran, start = random_hardware(seed, most_multipliers), random.Random(seed), 0, time.perf_counter()
     failure = ""
     for k in range(networks):
         memory = random_memory(r)
         try:
-            ran += check_network(config, 1000 * seed + k, memory) is not None
+            ran += check_network(config, 1000 * seed + k, memory, optimized=False) is not None
         except Exception:
             failure = f"network {1000 * seed + k}, {memory}\n{config}\n{traceback.format_exc()}"
             break
