@@ -66,7 +66,7 @@ def test_control_is_what_lies_in_no_block_of_the_data_path() -> None:
 
 def test_blocks_of_the_data_path_are_in_the_verilog() -> None:
     """With every option each name is there, once."""
-    verilog = render_verilog(HardwareConfig(activation_tables=2, weight_decoder=True))
+    verilog = render_verilog(HardwareConfig(out_lanes=4, in_lanes=4, activation_tables=2, weight_decoder=True))
     modules = re.findall(r"^module \\?(?:\S+\.)?([a-z_]+)", verilog, re.MULTILINE)
     assert {name: modules.count(name) for name in DATA_BLOCKS} == dict.fromkeys(DATA_BLOCKS, 1)
 
