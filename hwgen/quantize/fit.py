@@ -14,17 +14,21 @@ from hwgen.layout import Int8Array
 from hwgen.ops.conv import Conv
 from hwgen.ops.golden import golden_node
 from hwgen.ops.integer import ACCUMULATOR
+from hwgen.packing import WeightFormat
 from hwgen.quantize.activations import quantize_activations
 from hwgen.quantize.clip import choose_clipping
 from hwgen.quantize.few_bits import encode
+from hwgen.quantize.least_squares import Problem, solve
 from hwgen.quantize.options import Granularity, QuantizeOptions, Repair, Scheme
 from hwgen.quantize.ranges import Range
 from hwgen.quantize.rounding import round_adaptively, second_moments
 from hwgen.quantize.samples import Samples, choose_places, matrix, patches_at
-from hwgen.quantize.weights import LEAST_RATIO, Layer, Scales, finished, initial_scales, without_overflow
+from hwgen.quantize.weights import LEAST_RATIO, Layer, Scales, expressible, finished, initial_scales, without_overflow
 
 MOST_PLACES = 4096  # output pixels that a layer is fitted to: seven for each weight of the longest sum of ResNet-8
-FITTED = frozenset({Repair.CLIP, Repair.ROUND, Repair.BIAS})  # repairs that need samples of a layer's operands
+PLACES_PER_WEIGHT = 16  # of a sum, where weights are solved for
+FITTED = frozenset({Repair.CLIP, Repair.ROUND, Repair.SOLVE, Repair.BIAS})  # repairs that need samples of a layer's operands
+Patches = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,9 @@ class _Run:
     def _repaired(self, graph: Graph, node: Node, layer: Layer, scale: Scales) -> tuple[Layer, Scales, int]:
         op, name = node.op, node.inputs[0]
         assert isinstance(op, Conv)
-        places = choose_places(node, graph, self.samples.count, MOST_PLACES)
+        solved = Repair.SOLVE in self.repairs and self.follows and layer.kind is not WeightFormat.INT8
+        most = max(MOST_PLACES, PLACES_PER_WEIGHT * op.weight[0].size) if solved else MOST_PLACES
+        places = choose_places(node, graph, self.samples.count, most)
         real = patches_at(op, self.samples.values[name], 0.0, places)
         met = real
         if self.follows:
@@ -110,16 +116,27 @@ class _Run:
         if Repair.CLIP in self.repairs:
             scale = self._clipped(node, op, layer, scale, met)
         scale, count = without_overflow(layer, scale, self.options)
-        plain = layer
-        if Repair.ROUND in self.repairs and self.follows:
+        plain = layer, scale, count
+        if solved:
+            layer, scale = self._solved(op, layer, scale, real, met)
+        elif Repair.ROUND in self.repairs and self.follows:
             unit = matrix(op, np.broadcast_to(scale.reshape(-1, 1, 1, 1), op.weight.shape))
             rounded = round_adaptively(matrix(op, op.weight) / unit, second_moments(met), lambda units: encode(units, layer.kind))
             layer = replace(layer, codes=rounded.reshape(op.weight.shape).astype(np.int8))
-        if Repair.BIAS in self.repairs:
+        if Repair.BIAS in self.repairs or solved:
             layer = replace(layer, bias=layer.bias + _mean_error(op, layer, scale, real, met))
-        return (layer if _fits(layer, scale) else plain), scale, count
+        return (layer, scale, count) if _fits(layer, scale) else plain
 
-    def _clipped(self, node: Node, op: Conv, layer: Layer, scale: Scales, met: npt.NDArray[np.float32]) -> Scales:
+    def _solved(self, op: Conv, layer: Layer, scale: Scales, real: Patches, met: Patches) -> tuple[Layer, Scales]:
+        """Codes and scales with the least squared error at the output; as they were where a ratio would leave what the arithmetic expresses."""
+        together, fixed = self.options.granularity is Granularity.TENSOR, self.options.scheme is Scheme.POWER_OF_TWO
+        problem, first = Problem.of(matrix(op, op.weight), real, met), scale.astype(np.float64).reshape(op.group, -1)
+        codes, found = solve(problem, first, lambda units: encode(units, layer.kind), together=together, fixed=fixed)
+        scale = found.reshape(-1).astype(np.float32)
+        solution = replace(layer, codes=codes.reshape(op.weight.shape).astype(np.int8)), scale
+        return solution if expressible(layer, scale, self.options) else (layer, first.reshape(-1).astype(np.float32))
+
+    def _clipped(self, node: Node, op: Conv, layer: Layer, scale: Scales, met: Patches) -> Scales:
         squares = np.repeat(np.einsum("grk,grk->gk", met, met, dtype=np.float64) / max(1, met.shape[1]), op.channels // op.group, axis=0)
         shifts = self.options.scheme is Scheme.POWER_OF_TWO
         together = self.options.granularity is Granularity.TENSOR
@@ -131,7 +148,7 @@ class _Run:
         return np.where(clipped >= least, clipped, scale)
 
 
-def _mean_error(op: Conv, layer: Layer, scale: Scales, real: npt.NDArray[np.float32], met: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _mean_error(op: Conv, layer: Layer, scale: Scales, real: Patches, met: Patches) -> npt.NDArray[np.float64]:
     """(C,) what the integer weights on the operands `met` lack to the float ones on the `real` ones, on average, clamps left out."""
     integers = layer.encode(scale)[0].astype(np.float64) * scale.reshape(-1, 1, 1, 1)
     wanted, found = (

@@ -51,6 +51,7 @@ class Repair(Enum):
     RANGE = "range"  # another way from what calibration saw to the range of an activation
     CLIP = "clip-weights"  # weight scales below the greatest weight
     ROUND = "adaptive-rounding"  # weights are rounded so that their errors cancel in the layer's output
+    SOLVE = "least-squares"  # weights of few bits and their scales are chosen together, for the inputs that the quantized layer meets
     BIAS = "correct-bias"  # what quantization adds to the mean of each channel is taken off its bias
 
 
@@ -58,7 +59,7 @@ class Effort(Enum):
     """How many repairs are tried."""
 
     NONE = "none"
-    FAST = "fast"  # each repair once: well under a second for a network of 12 million MACs
+    FAST = "fast"  # each repair once: a second for a network of 12 million MACs, some seconds with weights of few bits
     BEST = "best"  # every range method with every repair: some seconds
 
 

@@ -12,6 +12,7 @@ from hwgen.errors import QuantizationError
 from hwgen.ir.evaluate import evaluate, from_canonical
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
+from hwgen.ops.conv import Conv
 from hwgen.packing import WeightFormat
 from hwgen.quantize import room
 from hwgen.quantize.absorb import absorb
@@ -171,13 +172,20 @@ def _most_inputs(start: Candidate) -> int:
 def _changes(start: Candidate) -> Iterator[tuple[Repair, str, Variant]]:
     """What is tried, in this order: what is fitted to one layer comes behind what moves between layers, because it takes longer."""
     made_up, thorough = start.samples.made_up, start.options.effort is Effort.BEST
-    few_bits = any(kind is not WeightFormat.INT8 for kind in (start.options.weights, *dict(start.options.layer_weights).values()))
-    for repair, detail, change in _all_changes(made_up=made_up, thorough=thorough, clipping=thorough or few_bits):
+    few_bits = any(kind is not WeightFormat.INT8 for kind in _kinds(start))
+    for repair, detail, change in _all_changes(made_up=made_up, thorough=thorough, few_bits=few_bits):
         if repair in start.options.repairs:
             yield repair, detail, change
 
 
-def _all_changes(*, made_up: bool, thorough: bool, clipping: bool) -> Iterator[tuple[Repair, str, Variant]]:
+def _kinds(start: Candidate) -> frozenset[WeightFormat]:
+    """What weights of its layers may be."""
+    return frozenset(start.options.weights_of(node.name) for node in start.graph.nodes if isinstance(node.op, Conv))
+
+
+def _all_changes(*, made_up: bool, thorough: bool, few_bits: bool) -> Iterator[tuple[Repair, str, Variant]]:
+    if few_bits and not made_up:  # first: what else gains shows only on a network that works
+        yield Repair.SOLVE, "float outputs from quantized inputs", _fitting(Repair.SOLVE)
     if not made_up:
         yield Repair.RANGE, "outputs beyond the extremes", _widening
     yield Repair.BIAS, "mean error, analytic" if made_up else "mean error, measured", _fitting(Repair.BIAS)
@@ -189,7 +197,7 @@ def _all_changes(*, made_up: bool, thorough: bool, clipping: bool) -> Iterator[t
         for method in BEST_RANGES if thorough else FAST_RANGES:
             yield Repair.RANGE, method.value, _ranging(method)
         yield Repair.ROUND, "second moments of the layer's inputs", _fitting(Repair.ROUND)
-    if clipping:
+    if thorough or few_bits:
         yield Repair.CLIP, "max, 4, 3, 2.5, 2 sigma, mse", _fitting(Repair.CLIP)
     if thorough:
         yield Repair.EQUALIZE, "chains, again", _equalizing(additions=False)
@@ -200,7 +208,10 @@ def _fitting(repair: Repair) -> Variant:
     assert repair in FITTED
 
     def change(candidate: Candidate) -> Candidate:
-        return candidate if repair in candidate.fitted else replace(candidate, fitted=candidate.fitted | {repair})
+        done = candidate.fitted
+        if Repair.SOLVE in done and WeightFormat.INT8 not in _kinds(candidate):
+            done |= {Repair.ROUND, Repair.BIAS}  # which it holds
+        return candidate if repair in done else replace(candidate, fitted=candidate.fitted | {repair})
 
     return change
 

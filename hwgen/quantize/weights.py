@@ -109,6 +109,12 @@ def _greatest_ratio(arithmetic: Arithmetic) -> float:
     return 2.0 ** max(arithmetic.multiplier_bits - 1, 0)
 
 
+def expressible(layer: Layer, scale: Scales, options: QuantizeOptions) -> bool:
+    """Whether the arithmetic has a ratio for every weight scale."""
+    ratio = scale.astype(np.float64) * float(layer.x.scale) / float(layer.y.scale)
+    return bool(((ratio >= LEAST_RATIO) & (ratio <= _greatest_ratio(options.arithmetic))).all())
+
+
 def without_overflow(layer: Layer, scale: Scales, options: QuantizeOptions) -> tuple[Scales, int]:
     """Double the scale of each channel (of the layer, per tensor) until bias and accumulator fit; never wraps.
 
