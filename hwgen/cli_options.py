@@ -12,11 +12,19 @@ from hwgen.frontend.onnx_file import is_quantized_model, load_model
 from hwgen.network import options_for
 from hwgen.packing import WeightFormat
 from hwgen.quantize import Effort, Granularity, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize.few_bits import INT3, WeightCodes
 
 if TYPE_CHECKING:
     from hwgen.explore.budget import Budget
 
-BITS = {"8": WeightFormat.INT8, "4": WeightFormat.INT4, "2": WeightFormat.INT2, "ternary": WeightFormat.TERNARY, "binary": WeightFormat.BINARY}
+BITS: dict[str, WeightCodes] = {
+    "8": WeightFormat.INT8,
+    "4": WeightFormat.INT4,
+    "3": INT3,
+    "2": WeightFormat.INT2,
+    "ternary": WeightFormat.TERNARY,
+    "binary": WeightFormat.BINARY,
+}
 DEFAULTS = {"scheme": Scheme.ASYMMETRIC, "granularity": Granularity.CHANNEL, "range": RangeMethod.MINMAX, "repair": Effort.FAST}
 CHOSEN_BY_AUTO = ("--scheme", "--granularity", "--range")
 EXACT = "built with 24-bit multipliers for a model that another tool quantized, so that its integers are met exactly"
@@ -32,7 +40,7 @@ def _interval(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _layer_bits(text: str) -> tuple[str, WeightFormat]:
+def _layer_bits(text: str) -> tuple[str, WeightCodes]:
     layer, equals, bits = text.rpartition("=")
     if not (layer and equals and bits in BITS):
         raise argparse.ArgumentTypeError(f"must be LAYER=BITS with bits {', '.join(BITS)}, not {text!r}")
@@ -142,12 +150,12 @@ def budget_of(arguments: argparse.Namespace) -> Budget | None:
     return parse_budget(arguments.budget) if arguments.budget is not None else None
 
 
-def _layer_bits_of(arguments: argparse.Namespace) -> tuple[tuple[str, WeightFormat], ...]:
+def _layer_bits_of(arguments: argparse.Namespace) -> tuple[tuple[str, WeightCodes], ...]:
     """Of `--layer-bits`. Raises ConfigError for a layer that is named twice, or next to `--bits auto`."""
     given = tuple(arguments.layer_bits or ())
     twice = [layer for index, (layer, _) in enumerate(given) if layer in dict(given[:index])]
     if twice:
         raise ConfigError(f"--layer-bits: must name a layer once, names {twice[0]!r} twice")
     if given and arguments.bits == "auto":
-        raise ConfigError("--layer-bits: goes with --bits 8, 4, 2, ternary or binary, not with --bits auto, which chooses for all layers")
+        raise ConfigError("--layer-bits: goes with --bits 8, 4, 3, 2, ternary or binary, not with --bits auto, which chooses for all layers")
     return given

@@ -482,7 +482,7 @@ def test_layers_may_have_bits_of_their_own_and_build_says_what_packing_saves(tmp
     [
         (["--layer-bits", "nope=4"], "weights of layer 'nope': there must be such a convolution; layers with weights are 'stem_out', 'left_out'"),
         (["--layer-bits", "stem_out=4", "--layer-bits", "stem_out=2"], "--layer-bits: must name a layer once, names 'stem_out' twice"),
-        (["--layer-bits", "stem_out=4", "--bits", "auto", "--budget", "sqnr=20dB"], "--layer-bits: goes with --bits 8, 4, 2, ternary or binary"),
+        (["--layer-bits", "stem_out=4", "--bits", "auto", "--budget", "sqnr=20dB"], "--layer-bits: goes with --bits 8, 4, 3, 2, ternary or binary"),
     ],
 )
 def test_bits_of_layers_that_are_refused(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -491,11 +491,11 @@ def test_bits_of_layers_that_are_refused(words: list[str], message: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["stem_out", "=4", "stem_out=3", "stem_out=auto"])
+@pytest.mark.parametrize("text", ["stem_out", "=4", "stem_out=5", "stem_out=auto"])
 def test_bits_of_layers_in_another_form(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["quantize", MODEL, "--layer-bits", text, "-o", str(tmp_path / "q.onnx")])
-    assert "must be LAYER=BITS with bits 8, 4, 2, ternary, binary" in capsys.readouterr().err
+    assert "must be LAYER=BITS with bits 8, 4, 3, 2, ternary, binary" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from hwgen.ir.graph import Graph
 from hwgen.ops.golden import golden
 from hwgen.packing import WeightFormat
 from hwgen.quantize import Effort, Granularity, QuantizeOptions, Repair, Scheme, quantize
+from hwgen.quantize.few_bits import INT3
 from hwgen.quantize.metrics import agreement, sqnr_db
 from hwgen.quantize.streams import divide, streams
 from hwgen.score import real_outputs
@@ -37,7 +38,7 @@ START, END = "<!-- accuracy: written by tools/accuracy.py --readme -->", "<!-- e
 HEAD = ("task", "float", "accuracy", "agreement", "SQNR dB", "seconds", "goal", "others")
 FAST = QuantizeOptions(effort=Effort.FAST)
 TENSOR = replace(FAST, granularity=Granularity.TENSOR)
-FOUR_BITS, TWO_BITS = (replace(FAST, weights=kind) for kind in (WeightFormat.INT4, WeightFormat.INT2))
+FOUR_BITS, THREE_BITS, TWO_BITS = (replace(FAST, weights=kind) for kind in (WeightFormat.INT4, INT3, WeightFormat.INT2))
 SPREAD = 4.0  # octaves: channels are rescaled by 2**U(-SPREAD, SPREAD)
 
 
@@ -68,6 +69,13 @@ RESNET, MOBILENET, KEYWORDS, VISUAL = "resnet8_cifar10_nhwc", "mobilenetv1_025_1
 ORT = "ONNX Runtime"
 TASKS = (
     Task(name="ResNet-8, per channel", network=RESNET, options=FAST, least=(None, 99.2, 34, 1), others=f"{ORT}: 98.8 %, 32.2 dB; NNCF: 20 dB"),
+    Task(
+        name="ResNet-8, per channel, --repair best",
+        network=RESNET,
+        options=replace(FAST, effort=Effort.BEST),
+        least=(None, 99.2, 34, None),
+        others="",
+    ),
     Task(name="ResNet-8, per tensor", network=RESNET, options=TENSOR, least=(None, None, 28.5, None), others=f"{ORT}: 26.3 dB"),
     Task(
         name="ResNet-8, power-of-two",
@@ -119,6 +127,7 @@ TASKS = (
         least=(87.0, None, 21, 30),
         others=f"Brevitas: 86.6 %, 20.1 dB; {ORT}: 50 %",
     ),
+    Task(name="ResNet-8, weights of 3 bits", network=RESNET, options=THREE_BITS, least=(84, None, None, None), others="Brevitas: 82.2 %"),
     Task(
         name="ResNet-8, weights of 2 bits", network=RESNET, options=TWO_BITS, least=(65, None, None, None), others="Brevitas: 49.2 %"
     ),

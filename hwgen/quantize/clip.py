@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hwgen.packing import WeightFormat
-from hwgen.quantize.few_bits import encode
+from hwgen.quantize.few_bits import WeightCodes, encode
 
 Reals = npt.NDArray[np.float64]
 SIGMAS = (4.0, 3.0, 2.5, 2.0)
@@ -24,7 +23,7 @@ class Clipping:
     factor: Reals
 
 
-def choose_clipping(weights: Reals, moments: Reals, scale: Reals, kind: WeightFormat, *, together: bool, shifts_only: bool) -> Clipping:
+def choose_clipping(weights: Reals, moments: Reals, scale: Reals, kind: WeightCodes, *, together: bool, shifts_only: bool) -> Clipping:
     """The rule whose factors lose least at the layer's output.
 
     `weights` (C, K) real; `moments` (C, K) mean squares of what each weight is multiplied with; `scale` (C,) covers the greatest weight.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +16,24 @@ REFINEMENTS = 2  # of the best one: the scale that fits its codes best, and the 
 Reals = npt.NDArray[np.float64]
 
 
-def encode(units: Reals, kind: WeightFormat) -> npt.NDArray[np.int8]:
+@dataclass(frozen=True, kw_only=True)
+class PartOfFormat:
+    """Integers that have no format of their own in memory, and are stored in the narrowest one that holds them."""
+
+    name: str
+    low: int
+    high: int
+
+    def holds(self, weights: npt.NDArray[Any]) -> bool:
+        """Whether each weight has a code."""
+        return not weights.size or (int(weights.min()) >= self.low and int(weights.max()) <= self.high)
+
+
+INT3 = PartOfFormat(name="INT3", low=-4, high=3)
+WeightCodes = WeightFormat | PartOfFormat  # what weights may be
+
+
+def encode(units: Reals, kind: WeightCodes) -> npt.NDArray[np.int8]:
     """Nearest codes of weights in units of their scale."""
     if kind is WeightFormat.BINARY:
         return np.where(units < 0, -1, 1).astype(np.int8)
@@ -22,13 +42,13 @@ def encode(units: Reals, kind: WeightFormat) -> npt.NDArray[np.int8]:
     return codes
 
 
-def covering_scales(weight: Reals, kind: WeightFormat) -> Reals:
+def covering_scales(weight: Reals, kind: WeightCodes) -> Reals:
     """(C,) scales at which the greatest magnitude of weights (C, K) has the greatest code; 0 where all weights are."""
     greatest: Reals = np.abs(weight).max(axis=1, initial=0.0) / kind.high
     return greatest
 
 
-def least_squares_scales(weight: Reals, kind: WeightFormat) -> Reals:
+def least_squares_scales(weight: Reals, kind: WeightCodes) -> Reals:
     """(C,) scales with the least squared error of weights (C, K): large weights are limited where the finer steps of others are worth more.
 
     For one scale for all give weights of one row. 0 where all weights are.

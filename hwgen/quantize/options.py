@@ -11,6 +11,7 @@ from hwgen.arith import MULTIPLIER_BITS, Rounding
 from hwgen.errors import ConfigError
 from hwgen.ir.graph import Arithmetic
 from hwgen.packing import WeightFormat
+from hwgen.quantize.few_bits import WeightCodes
 
 
 class Scheme(Enum):
@@ -80,8 +81,8 @@ class QuantizeOptions:
     certify: bool = True
     effort: Effort = Effort.NONE
     repairs: tuple[Repair, ...] = tuple(Repair)
-    weights: WeightFormat = WeightFormat.INT8
-    layer_weights: tuple[tuple[str, WeightFormat], ...] = ()
+    weights: WeightCodes = WeightFormat.INT8
+    layer_weights: tuple[tuple[str, WeightCodes], ...] = ()
     input_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +108,6 @@ class QuantizeOptions:
         arithmetic = ("multiplier_bits", "rounding", *(["scheme"] if self.multiplier_bits == 0 else []))
         return tuple(field.name for field in fields(self) if field.name not in arithmetic and getattr(self, field.name) != field.default)
 
-    def weights_of(self, layer: str) -> WeightFormat:
+    def weights_of(self, layer: str) -> WeightCodes:
         """What the weights of a layer may be."""
         return dict(self.layer_weights).get(layer, self.weights)

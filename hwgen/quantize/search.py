@@ -17,6 +17,7 @@ from hwgen.packing import WeightFormat
 from hwgen.quantize import room
 from hwgen.quantize.absorb import absorb
 from hwgen.quantize.equalize import equalize
+from hwgen.quantize.few_bits import WeightCodes
 from hwgen.quantize.fit import FITTED, fit
 from hwgen.quantize.metrics import agreement, decibel, sqnr_db
 from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod, Repair
@@ -178,7 +179,7 @@ def _changes(start: Candidate) -> Iterator[tuple[Repair, str, Variant]]:
             yield repair, detail, change
 
 
-def _kinds(start: Candidate) -> frozenset[WeightFormat]:
+def _kinds(start: Candidate) -> frozenset[WeightCodes]:
     """What weights of its layers may be."""
     return frozenset(start.options.weights_of(node.name) for node in start.graph.nodes if isinstance(node.op, Conv))
 

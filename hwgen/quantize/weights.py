@@ -16,7 +16,7 @@ from hwgen.ops.conv import Conv
 from hwgen.ops.integer import ACCUMULATOR, OutputStage, conv_ratio, fold_zero_point, multiplier_and_shift, title, weight_bounds
 from hwgen.ops.staircase import agrees, single_precision_rule
 from hwgen.packing import WeightFormat
-from hwgen.quantize.few_bits import covering_scales, encode, least_squares_scales
+from hwgen.quantize.few_bits import WeightCodes, covering_scales, encode, least_squares_scales
 from hwgen.quantize.options import Granularity, QuantizeOptions, Scheme
 
 LEAST_RATIO = 2.0**-28  # keeps shifts within what the certificate can prove; below it no 8-bit layer gives more than one code
@@ -34,7 +34,7 @@ class Layer:
     bias: npt.NDArray[np.float64]
     x: Quantization
     y: Quantization
-    kind: WeightFormat = WeightFormat.INT8
+    kind: WeightCodes = WeightFormat.INT8
     codes: npt.NDArray[np.int8] | None = None
 
     @classmethod

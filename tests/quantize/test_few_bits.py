@@ -11,10 +11,11 @@ from hwgen.ops.base import Window
 from hwgen.ops.golden import golden
 from hwgen.packing import WeightFormat
 from hwgen.quantize import Granularity, QuantizeOptions, Scheme, quantize, quantize_with_report
-from hwgen.quantize.few_bits import encode, least_squares_scales
+from hwgen.quantize.few_bits import INT3, encode, least_squares_scales
 from hwgen.quantize.metrics import sqnr_db
 
-FEW = [kind for kind in WeightFormat if kind is not WeightFormat.INT8]
+KINDS = [*WeightFormat, INT3]
+FEW = [kind for kind in KINDS if kind is not WeightFormat.INT8]
 SAME = Window(kernel=(3, 3), pads=(1, 1, 1, 1))
 
 
@@ -37,7 +38,7 @@ def test_no_other_scale_is_much_better(kind, seed):
     assert (error(scales) <= every.min(0) * 1.03).all()
 
 
-@pytest.mark.parametrize("kind", WeightFormat)
+@pytest.mark.parametrize("kind", KINDS)
 def test_codes_are_those_of_the_format(kind):
     units = np.array([-1000.0, -127.6, -8.6, -2.4, -0.4, 0.0, 0.4, 1.4, 7.6, 127.6, 1000.0])
     codes = encode(units, kind)
@@ -47,7 +48,7 @@ def test_codes_are_those_of_the_format(kind):
 
 @pytest.mark.parametrize("granularity", Granularity)
 @pytest.mark.parametrize("scheme", Scheme)
-@pytest.mark.parametrize("kind", WeightFormat)
+@pytest.mark.parametrize("kind", KINDS)
 def test_whole_networks(kind, scheme, granularity):
     graph = chain()
     quantized, report = quantize_with_report(graph, data(graph, 16), QuantizeOptions(weights=kind, scheme=scheme, granularity=granularity))
@@ -55,7 +56,7 @@ def test_whole_networks(kind, scheme, granularity):
     assert not report.uncertified
     x, name = data(graph, 32, 3), graph.outputs[0].value
     found = sqnr_db(evaluate(graph, x, outside=False)[name], quantized.values[name].quantized.dequantize(golden(quantized, x)[name]))
-    least = {WeightFormat.INT8: 20, WeightFormat.INT4: 9, WeightFormat.INT2: 0, WeightFormat.TERNARY: 0.5, WeightFormat.BINARY: -0.5}[kind]
+    least = {WeightFormat.INT8: 20, WeightFormat.INT4: 9, INT3: 4, WeightFormat.INT2: 0, WeightFormat.TERNARY: 0.5, WeightFormat.BINARY: -0.5}[kind]
     assert found > least
 
 
