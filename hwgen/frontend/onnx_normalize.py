@@ -18,6 +18,8 @@ from hwgen.ops.base import UNLIMITED
 from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.normalize import Normalize
 
+SEEN = "is seen in another shape"
+
 
 def _factors(builder: Builder, node: OnnxNode, image: Image, array: Array, default: float) -> Array:
     """A constant that broadcasts against (N, *shape) as one that broadcasts to (H, W, C)."""
@@ -54,8 +56,37 @@ def layer_normalization(builder: Builder, node: OnnxNode) -> None:
     if axis % rank == 0:
         raise node.refuse("must not run over the batch", "axis")
     scale, offset = builder.constant(node, 1, "the scale"), builder.optional(node, 2, "the bias")
+    if rank > 4:
+        _in_rows(builder, node, axis % rank - 1, scale, offset)
+        return
     image = builder.image(node, 0, channels_last=axis % rank == rank - 1)
     _normalize(builder, node, image, range(axis % rank - 1, rank - 1), scale, offset)
+
+
+def _in_rows(builder: Builder, node: OnnxNode, first: int, scale: Array, offset: Array | None) -> None:
+    """Of more dimensions than the accelerator's values have: those from `first` on (the batch not counted) as one row."""
+    view = builder.view(node, 0)
+    shape, own = view.shape, view.shape[first:]
+    rows, partial = builder.free_name(node, "rows"), builder.free_name(node, "normal")
+    builder.hand_over(node, view, host.Reshape(shape=(math.prod(shape[:first]), math.prod(own))), SEEN, rows)
+    inner = replace(node, inputs=(rows, *node.inputs[1:]), outputs=(partial,))
+    image = builder.image(inner, 0, channels_last=True)
+    factors = [None if array is None else _as_row(node, array, own) for array in (scale, offset)]
+    _normalize(builder, inner, image, (1,), *factors)
+    _seen_as(builder, node, partial, shape)
+
+
+def _as_row(node: OnnxNode, array: Array, shape: Sequence[int]) -> Array:
+    try:
+        return np.broadcast_to(array, shape).reshape(-1)
+    except ValueError as error:
+        raise node.refuse(f"scale and bias must broadcast to the normalized dimensions {list(shape)}, not be of shape {list(array.shape)}") from error
+
+
+def _seen_as(builder: Builder, node: OnnxNode, partial: str, shape: Sequence[int]) -> None:
+    result = builder.env[partial]
+    assert isinstance(result, Image)
+    builder.hand_over(node, result, host.Reshape(shape=tuple(shape)), SEEN)
 
 
 def instance_normalization(builder: Builder, node: OnnxNode) -> None:
@@ -89,9 +120,7 @@ def group_normalization(builder: Builder, node: OnnxNode) -> None:
     source = place(builder, node, image.value, steps, rows, None, builder.fresh(f"{image.value}.groups"))
     partial = builder.free_name(node, "rows")
     _normalize(builder, replace(node, outputs=(partial,)), source, (1,), factors[0], factors[1])
-    result = builder.env[partial]
-    assert isinstance(result, Image)
-    builder.hand_over(node, result, host.Reshape(shape=shape), "is seen in another shape")
+    _seen_as(builder, node, partial, shape)
 
 
 def local_response(builder: Builder, node: OnnxNode) -> None:

@@ -176,7 +176,8 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
     with np.errstate(over="ignore"):
         scale, offset = reals(scale), reals(offset)
     moved = isinstance(view, Result) and builder.processor and all(isinstance(step, host.MovingStep) for step in view.steps)
-    outside = builder.scale_outside and node.inputs[index] not in (builder.rounded or {})  # else it would be rounded behind, not before
+    rounded = node.inputs[index] in (builder.rounded or {})
+    outside = builder.scale_outside and not rounded  # else it would be rounded behind, not before
     if (isinstance(view, Result) and not moved) or (isinstance(view, RawInput) and outside):
         builder.env[node.output] = view.then(host.Affine(scale=scale, offset=offset), node.output)
         return
@@ -189,7 +190,7 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
         return
     vectors = [builder.per_channel(node, image, array) for array in (scale, offset)]
     steps = affine_steps(float(vectors[0][0]), float(vectors[1][0]))
-    if steps and builder.is_rounded(image.value) and all((vector == vector[0]).all() for vector in vectors):
+    if steps and (rounded or builder.is_rounded(image.value)) and all((vector == vector[0]).all() for vector in vectors):
         emit_lookup(builder, node, *steps, index=index)
         return
     op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)

@@ -49,6 +49,12 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], list[str], int]]
         17,
     ),
     "layers of the columns": ([node("LayerNormalization", ["h", "s", "o"], "y")], {"s": normal(3), "o": normal(3, seed=1)}, ["Conv", "Normalize"], 17),
+    "layers of five dimensions": (
+        [node("Reshape", ["h", "five"], "f"), node("LayerNormalization", ["f", "s", "o"], "n", axis=3), node("Flatten", ["n"], "y")],
+        {"five": shape_of(0, 2, 3, 4, 3), "s": normal(4, 3), "o": normal(3)},
+        ["Conv", "Move", "Normalize"],
+        17,
+    ),
     "groups": ([node("GroupNormalization", ["h", "c", "d"], "y", num_groups=3, epsilon=1e-3)], {}, ["Conv", "Move", "Normalize"], 21),
     "groups, written out": (
         [
@@ -105,6 +111,11 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], str]] = {
     ),
     "axis": ([node("LayerNormalization", ["h", "c"], "y", axis=4)], {}, "LayerNormalization 'y': attribute axis must lie within the 4 dimensions, not 4"),
     "computed scale": ([node("LayerNormalization", ["h", "h"], "y")], {}, "LayerNormalization 'y': the scale must be constant, but 'h' is computed"),
+    "scale of five dimensions": (
+        [node("Reshape", ["h", "five"], "f"), node("LayerNormalization", ["f", "e"], "y", axis=3)],
+        {"five": shape_of(0, 2, 3, 4, 3), "e": normal(4)},
+        "LayerNormalization 'y': scale and bias must broadcast to the normalized dimensions [4, 3], not be of shape [4]",
+    ),
     "shape of scales": (
         [node("InstanceNormalization", ["h", "c", "e"], "y")],
         {"e": normal(5)},
