@@ -317,6 +317,13 @@ def test_explaining_needs_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert error_of(capsys) == "hwgen: network 'model': needs calibration data to be explained by; pass --calibration X.npz"
 
 
+@pytest.mark.parametrize(("verb", "flag"), [("compare", "--calibration"), ("evaluate", "--float")])
+def test_verbs_that_need_a_float_model_say_so(verb: str, flag: str, built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    quantized = str(built / "onnx/quantized.onnx")
+    assert main([verb, quantized, flag, CALIBRATION if verb == "compare" else quantized, "--inputs", TEST]) == 2
+    assert error_of(capsys) == "hwgen: model 'quantized.onnx': must be float, came quantized; give the float model"
+
+
 def test_data_beside_a_quantized_model_are_read_and_give_a_known_answer(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quantized = str(shutil.copy(built / "onnx/quantized.onnx", tmp_path / "model.onnx"))
     assert main(["build", quantized, "--calibration", str(tmp_path / "absent.npz"), "--array", ARRAY, "-o", str(tmp_path / "out")]) == 2

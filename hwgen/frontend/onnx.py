@@ -62,8 +62,11 @@ FOLDABLE_PER_STORED = 16
 
 
 def load_float_graph(path: Path) -> Graph:
-    """Read, check, import and optimize a float model. Raises ModelError or UnsupportedError."""
-    return optimize(import_model(load_model(path), network_name(path)))
+    """Read, check, import and optimize a float model. Raises ModelError, also for a quantized one, or UnsupportedError."""
+    model = load_model(path)
+    if is_quantized_model(model):
+        raise ModelError(f"model {path.name!r}: must be float, came quantized; give the float model")
+    return optimize(import_model(model, network_name(path)))
 
 
 def import_model(model: onnx.ModelProto, name: str, rounded: Mapping[str, Quantization] | None = None) -> Graph:

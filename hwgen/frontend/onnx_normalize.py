@@ -37,8 +37,17 @@ def _normalize(builder: Builder, node: OnnxNode, image: Image, shared: Sequence[
     if not axes:
         raise node.refuse("must take the mean of more than one element")
     factors = [_factors(builder, node, image, np.full((), one) if array is None else array, one) for array, one in ((scale, 1.0), (offset, 0.0))]
-    op = Normalize(axes=axes, epsilon=node.real("epsilon", 1e-5), scale=factors[0], offset=factors[1])
+    _emit(builder, node, Normalize(axes=axes, epsilon=_single(node, "epsilon", 1e-5), scale=factors[0], offset=factors[1]), image)
+
+
+def _emit(builder: Builder, node: OnnxNode, op: Normalize, image: Image) -> None:
     builder.emit(node, op, [image], image.dims)
+    builder.normalized[node.output] = builder.nodes[-1]
+
+
+def _single(node: OnnxNode, attribute: str, default: float) -> float:
+    """An attribute as a file holds it, the default too: what is written and read again means the same integers."""
+    return float(np.float32(node.real(attribute, default)))
 
 
 def _require_processor(builder: Builder, node: OnnxNode) -> None:
@@ -127,20 +136,20 @@ def local_response(builder: Builder, node: OnnxNode) -> None:
     """On the processor; beta at most 1."""
     _require_processor(builder, node)
     image = channels_first(builder, node, len(builder.view(node, 0).shape) - 1)
-    alpha, beta, bias = (node.real(name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
+    alpha, beta, bias = (_single(node, name, default) for name, default in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
     builder.emit(node, LocalResponse(size=node.integer("size", 0), alpha=alpha, beta=beta, bias=bias), [image], image.dims)
 
 
 def with_factors(builder: Builder, node: OnnxNode, image: Image, scale: Array, offset: Array) -> bool:
     """Takes scale and offset behind a Normalize into it, where nothing is rounded or limited in between. Says whether it is one."""
-    before = next((other for other in builder.nodes if other.output == image.value), None)
+    before = builder.normalized.get(image.value)
     if before is None or not isinstance(before.op, Normalize) or before.op.clamp != UNLIMITED or image.value in (builder.rounded or {}):
         return False
     factor, addend = (_factors(builder, node, image, array, 0.0).astype(np.float64) for array in (scale, offset))
     op = replace(before.op, scale=reals(before.op.scale * factor), offset=reals(before.op.offset * factor + addend))
-    builder.emit(node, op, [replace(image, value=before.inputs[0])], image.dims)
+    _emit(builder, node, op, replace(image, value=before.inputs[0]))
     last = builder.nodes[-1]
-    builder.nodes[-1] = replace(last, source=(*before.source, *last.source))
+    builder.nodes[-1] = builder.normalized[node.output] = replace(last, source=(*before.source, *last.source))
     return True
 
 
