@@ -105,10 +105,14 @@ def run(config: HardwareConfig, before: Memories, commands: Sequence[Conv], paus
     `side_loads` are written meanwhile, between reads. `abort_after`: first begin the first command, and abort it after so many cycles.
     """
     c = config
-    contents = {Buffer.ACTIVATION: before.activation, Buffer.WEIGHT: before.weight, Buffer.PARAMETER: before.parameter}
+    contents = {Buffer.ACTIVATION: before.activation, Buffer.PARAMETER: before.parameter}
     if c.activation_tables:
         contents[Buffer.TABLE] = before.table
     loads = [payload for buffer, memory in contents.items() for payload in load_payloads(c, buffer, 0, memory)]
+    # Weights come last, and the word that the first command reads first in the cycle before that command: it must not come too late.
+    words = load_payloads(c, Buffer.WEIGHT, 0, before.weight)
+    chunks, first = buffer_chunks(c)[Buffer.WEIGHT], commands[0].weight_address
+    loads += [words[chunks * ((first + k) % c.weight_words) + part] for k in reversed(range(c.weight_words)) for part in range(chunks)]
     load_words, command_words = -(-load_write_layout(c).size // 32) + 1, -(-conv_layout(c).size // 32)
     data = [load_words, len(loads), command_words, len(commands), len(side_loads), c.activation_words, int(bool(side_loads)), _LIMIT, abort_after]
     for payload in [*loads, *side_loads]:
