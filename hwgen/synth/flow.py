@@ -14,9 +14,11 @@ from hwgen.config import HardwareConfig, Machine
 from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
+from hwgen.synth.copies import MOST_PINS, copy_drivers
 from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
 from hwgen.synth.product import render_product
+from hwgen.synth.registers import BLOCKS, FLIP_FLOP, absorb
 from hwgen.synth.tools import SynthesisTool
 
 Stage = Callable[[str], None]  # told the name of each stage that begins
@@ -75,6 +77,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
     settings = [device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _PLACE.get(device.family), render_product(), _script(request)]
+    settings += [BLOCKS, MOST_PINS]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -108,9 +111,21 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
         outcome: dict[str, Any] = {"cells": parse.module_cells(json.loads((folder / "stat.json").read_text(encoding="utf-8"))), "placed": None}
         _check_fit(request, outcome["cells"])
         if place:
+            if request.device.family is Family.ECP5:
+                _improve(folder / "netlist.json", outcome["cells"])
             stage(f"place and route with {place[0].name}")
             outcome["placed"] = _place(request, place[0], folder)
         return outcome
+
+
+def _improve(path: Path, cells: dict[str, dict[str, int]]) -> None:
+    """Flip-flops go into the blocks before them, and no longer count; those with many pins are copied."""
+    netlist = json.loads(path.read_text(encoding="utf-8"))
+    lost, added = absorb(netlist), copy_drivers(netlist)
+    for module, count in lost.items():
+        if count or added[module]:
+            cells[module.lstrip("\\")][FLIP_FLOP] += added[module] - count
+    path.write_text(json.dumps(netlist), encoding="utf-8")
 
 
 def _check_fit(request: SynthesisRequest, cells: parse.Cells) -> None:

@@ -38,6 +38,17 @@ def writing(file: str, content: object) -> str:
     return f"pathlib.Path({file!r}).write_text({json.dumps(content)!r}); open('runs', 'a').write('x')"
 
 
+def _flip_flop(data: int) -> dict[str, object]:
+    connections = {"CLK": [2], "DI": [data], "Q": [data + 10]}
+    return {"type": "TRELLIS_FF", "parameters": {}, "connections": connections, "port_directions": {"CLK": "input", "DI": "input", "Q": "output"}}
+
+
+_RAM = {"type": "DP16KD", "parameters": {}, "connections": {"DOA0": [3]}, "port_directions": {"DOA0": "output"}}
+_CELLS = {"ram": _RAM, "behind": _flip_flop(3), "elsewhere": _flip_flop(4)}
+NETLIST = {"modules": {"hwgen_accelerator": {"ports": {"y": {"direction": "output", "bits": [13]}}, "cells": _CELLS}}}
+SYNTHESIZED = writing("stat.json", STAT) + "; " + writing("netlist.json", NETLIST)
+
+
 def request(device: str = "ecp5-85k", **changes: object) -> SynthesisRequest:
     base = SynthesisRequest(verilog=VERILOG, config=CONFIG, device=DEVICES[device], frequency_mhz=100.0)
     return replace(base, **changes)
@@ -53,9 +64,9 @@ def use(monkeypatch: pytest.MonkeyPatch, *found: SynthesisTool) -> None:
 
 
 def test_numbers_are_those_of_the_accelerator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), pretend("nextpnr-ecp5", writing("report.json", REPORT)))
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", writing("report.json", REPORT)))
     found = synthesize(request(), STAGES.append)
-    assert found.used == Resources(lut=57, ff=60, dsp=16, ram=3)
+    assert found.used == Resources(lut=57, ff=59, dsp=16, ram=3)  # one flip-flop is inside the block RAM
     assert found.harness == Resources(lut=1, ff=4)
     assert found.mhz == 123.46
     assert STAGES[-2:] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]
@@ -71,7 +82,7 @@ def test_without_place_and_route_there_is_no_frequency(monkeypatch: pytest.Monke
 
 def test_results_come_from_the_cache_until_something_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     count = tmp_path / "count"
-    body = writing("stat.json", STAT) + f"; open({str(count)!r}, 'a').write('x')"
+    body = SYNTHESIZED + f"; open({str(count)!r}, 'a').write('x')"
     yosys, place = pretend("yosys", body), pretend("nextpnr-ecp5", writing("report.json", REPORT))
     use(monkeypatch, yosys, place)
     first = synthesize(request(), STAGES.append)
@@ -95,7 +106,7 @@ def test_blocks_that_are_too_many_are_known_before_placing(monkeypatch: pytest.M
 
 def test_what_does_not_fit_while_placing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     place = pretend("nextpnr-ecp5", "print('Info:   TRELLIS_COMB: 90000/ 83640   107%\\nERROR: no BELs remaining'); sys.exit(1)")
-    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), place)
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), place)
     with pytest.raises(CapacityError, match="needs TRELLIS_COMB 90000 of 83640;"):
         synthesize(request(), STAGES.append)
 
@@ -104,7 +115,7 @@ def test_a_tool_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, pretend("yosys", "print('a\\nERROR: no such command: synth_ecp5\\nmore'); sys.exit(1)"))
     with pytest.raises(ToolError, match="^yosys 1.0: must synthesize the accelerator, failed: no such command: synth_ecp5$"):
         synthesize(request("xc7"), STAGES.append)
-    use(monkeypatch, pretend("yosys", writing("stat.json", STAT)), pretend("nextpnr-ecp5", "print('out of luck'); sys.exit(3)"))
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", "print('out of luck'); sys.exit(3)"))
     with pytest.raises(ToolError, match="^nextpnr-ecp5 1.0: must place and route the accelerator, failed: out of luck$"):
         synthesize(request(), STAGES.append)
 
