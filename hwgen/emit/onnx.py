@@ -12,7 +12,7 @@ from hwgen.ir.graph import Graph
 
 def to_qdq(graph: Graph) -> onnx.ModelProto:
     """Float operators between DequantizeLinear and QuantizeLinear: the form that most tools exchange.
-    Weights that fit 4 bits are INT4 constants, which ask for opset 21; all else is opset 13.
+    Weights that fit 4 bits are INT4 constants beside uint8 activations, which ask for opset 21; all else is opset 13.
 
     Raises UnsupportedError, naming every operator that opset 13 cannot express.
     """

@@ -32,6 +32,8 @@ class OnnxBuilder:
         self.initializers: list[onnx.TensorProto] = []
         self.problems: list[Unsupported] = []
         self.versions = OPSET, IR_VERSION
+        # ONNX Runtime 1.32 turns int8 activations into uint8 ones and leaves the `output_dtype` that it wrote itself: in opset 21 it refuses them.
+        self._int4 = all(value.quantization is None or value.quantization.unsigned for value in graph.values.values())
         self.renamed: dict[str, str] = {}  # tensor -> value of the graph, where the names differ
         self._outside = {entry.name for entry in graph.inputs} | {entry.name for entry in graph.outputs}
         self._used = set(graph.values) | self._outside
@@ -56,9 +58,9 @@ class OnnxBuilder:
             self.renamed.setdefault(tensor, value)
 
     def constant(self, wish: str, array: npt.NDArray[Any], *, few_bits: bool = False) -> str:
-        """`few_bits`: integers from -8 to 7, to be stored as INT4."""
+        """`few_bits`: integers from -8 to 7, to be stored as INT4 where all activations are uint8."""
         name, stored = self.fresh(wish), np.array(array, order="C")
-        if few_bits:
+        if few_bits and self._int4:
             stored = stored.astype(helper.tensor_dtype_to_np_dtype(TensorProto.INT4))
             self.versions = FEW_BITS_OPSET, FEW_BITS_IR_VERSION
         self.initializers.append(numpy_helper.from_array(stored, name))

@@ -95,8 +95,8 @@ def onnx_weight(op: Conv) -> tuple[IntArray, IntArray]:
 def dequantized(builder: OnnxBuilder, name: str, codes: IntArray, scale: FloatArray, axis: int = 0, zero_point: IntArray | None = None) -> str:
     """A constant and its DequantizeLinear, along `axis` where `scale` has one entry for each channel.
 
-    Weights that fit 4 bits are INT4, unless each channel has only one: then it saves nothing, and asks for a newer opset. They are
-    never INT2: ONNX Runtime 1.32 makes an integer convolution of it, which it then refuses.
+    Weights that fit 4 bits are INT4 beside uint8 activations, unless each channel has only one: then it saves nothing, and asks for a newer
+    opset. They are never INT2: ONNX Runtime 1.32 makes an integer convolution of it, which it then refuses.
     """
     few_bits = codes.dtype == np.int8 and codes.size > codes.shape[axis] and WeightFormat.INT4.holds(codes)
     operands = [builder.constant(name, codes, few_bits=few_bits), builder.constant(f"{name}.scale", scale)]

@@ -11,6 +11,7 @@ from float_graphs import RELU6, FloatBuilder, data, random_float_graph
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
+from random_graphs import random_graph, with_few_bits
 
 from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.errors import UnsupportedError
@@ -163,6 +164,23 @@ def test_weights_of_few_bits_are_int4_constants(kind, seed):
     for value, array in golden(again, x).items():
         np.testing.assert_array_equal(array, codes[value])
     compare_each_operator(model, quantized, x)
+
+
+def with_activations(graph, unsigned):
+    """The same network with activations that the outside sees as uint8, or as int8."""
+    values = {name: replace(value, quantization=replace(value.quantized, unsigned=unsigned)) for name, value in graph.values.items()}
+    return replace(graph, values=values)
+
+
+@pytest.mark.parametrize("unsigned", [True, False])
+def test_onnx_runtime_loads_weights_of_few_bits_beside_activations_of_either_type(unsigned):
+    """With its graph optimizations. Of int8 activations in opset 21 it makes operators that it then refuses: there weights stay int8."""
+    versions = set()
+    for seed in range(40):
+        model = to_qdq(with_activations(with_few_bits(random_graph(seed), seed), unsigned))
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        versions.add(model.opset_import[0].version)
+    assert versions == ({13, 21} if unsigned else {13})
 
 
 def test_only_what_gains_by_it_asks_for_a_newer_opset():
