@@ -185,7 +185,7 @@ def check_on_rtl(network: CompiledNetwork, memory: MemoryModel, *, optimized: bo
 
     Every word of every layer and output is golden's, and where the memory is ideal the cycles are as predicted.
     """
-    job, codes = job_of(network, 2, memory, limit_cycles=2_000_000)
+    job, codes = job_of(network, 2, memory, limit_cycles=max(2_000_000, 4 * network.predict(memory.latency_cycles).total_cycles))
     result = runner.simulate(replace(job, later_entry=network.resident_entry, optimized=optimized))
     result.check()
     assert result.trace is not None
