@@ -41,6 +41,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
         "harness": found.harness.values(),
         "target_mhz": found.target_mhz,
         "mhz": found.mhz,
+        "overused_wires": found.overused_wires,
         "inferences_per_second": round(1e6 * found.mhz / cycles, 2) if found.mhz and cycles else None,
         "cycles_source": source,
         "critical_path": list(found.critical_path),
@@ -62,6 +63,13 @@ def _share(entry: Json, name: str) -> str:
     return f"{used} ({100 * entry['used'][name] / available[name]:.0f} %)" if available else used
 
 
+def _frequency(entry: Json) -> str:
+    if not entry["mhz"]:
+        return "not placed"
+    wires = entry["overused_wires"]
+    return f"{entry['mhz']:.1f}" + (f" estimated; routing stopped at {wires:,} overused wires" if wires else "")
+
+
 def synthesis_rows(report: Json) -> tuple[SynthesisRow, ...]:
     """The devices of a report, as text."""
     rows = []
@@ -69,7 +77,7 @@ def synthesis_rows(report: Json) -> tuple[SynthesisRow, ...]:
         shares = {name: _share(entry, name) for name in NAMES}
         if "large" in entry["used"]:
             shares["ram"] += f" + {_share(entry, 'large')} large"
-        rate, mhz = entry["inferences_per_second"], entry["mhz"]
+        rate = entry["inferences_per_second"]
         speed = f"{rate:,.1f} ({entry['cycles_source']} cycles)" if rate else "–"
-        rows.append(SynthesisRow(device=entry["device"], **shares, mhz=f"{mhz:.1f}" if mhz else "not placed", inferences=speed))
+        rows.append(SynthesisRow(device=entry["device"], **shares, mhz=_frequency(entry), inferences=speed))
     return tuple(rows)

@@ -51,8 +51,10 @@ class SynthesisRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesis:
-    """What the accelerator takes, without its harness. `mhz` None: not placed. `blocks`: path of a block and what it takes; `control`: cells
-    by type of all that is no data path (parse.DATA_BLOCKS). Both are empty where blocks were not asked for; the serial machine is not divided."""
+    """What the accelerator takes, without its harness. `mhz` None: not placed. `overused_wires` above 0: the router did not come to its end
+    and was stopped there; `mhz` is the estimate after placement, and the critical path is not known. `blocks`: path of a block and what it
+    takes; `control`: cells by type of all that is no data path (parse.DATA_BLOCKS). Both are empty where blocks were not asked for; the serial
+    machine is not divided."""
 
     device: Device
     used: Resources
@@ -61,6 +63,7 @@ class Synthesis:
     mhz: float | None
     critical_path: tuple[str, ...]
     tools: Mapping[str, str]
+    overused_wires: int = 0
     blocks: tuple[tuple[str, Resources], ...] = ()
     control: Mapping[str, int] = field(default_factory=dict)
 
@@ -77,7 +80,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
     settings = [device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _PLACE.get(device.family), render_product(), _script(request)]
-    settings += [BLOCKS, MOST_PINS]
+    settings += [BLOCKS, MOST_PINS, parse.STUCK_ROUNDS, parse.STUCK_WIRES]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -151,14 +154,18 @@ def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> Capacity
 def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
     device = request.device
     arguments = ("--json", "netlist.json", "--report", "report.json", "--freq", f"{request.frequency_mhz:g}", "--seed", str(SEED), "--timing-allow-fail")
-    done = tools.run(tool, (*device.flags, *_PLACE[device.family], *arguments), folder)
+    done = tools.run(tool, (*device.flags, *_PLACE[device.family], *arguments), folder, parse.is_stuck)
+    if done.stopped:
+        used = parse.placed_resources({name: count for name, (count, _) in parse.utilization(done.log).items()}, device.family)
+        return {"used": used, "mhz": parse.estimated_mhz(done.log), "critical_path": (), "overused_wires": parse.overused_wires(done.log)[-1]}
     if done.code:
         short = parse.too_small(parse.utilization(done.log))
         if short:
             raise _does_not_fit(request, short)
         raise ToolError(f"{tool.name} {tool.version}: must place and route the accelerator, failed: {done.error}")
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    return {"used": parse.placed_resources(report, device.family), "mhz": parse.frequency_mhz(report), "critical_path": parse.critical_path(report)}
+    used = parse.placed_resources({name: int(entry["used"]) for name, entry in report["utilization"].items()}, device.family)
+    return {"used": used, "mhz": parse.frequency_mhz(report), "critical_path": parse.critical_path(report), "overused_wires": 0}
 
 
 def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mapping[str, str]) -> Synthesis:
@@ -177,6 +184,7 @@ def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mappi
         mhz=placed["mhz"] if placed else None,
         critical_path=tuple(placed["critical_path"]) if placed else (),
         tools=dict(versions),
+        overused_wires=placed["overused_wires"] if placed else 0,
         blocks=parse.block_table(cells, TOP_MODULE, device.family) if request.blocks else (),
         control=parse.control_cells(cells, TOP_MODULE, device.family) if request.blocks and request.config.machine is Machine.PARALLEL else {},
     )

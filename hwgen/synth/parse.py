@@ -10,6 +10,9 @@ from hwgen.errors import ToolError
 from hwgen.synth.devices import CELLS, PLACED, Family, Resources
 
 _UTILIZATION = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
+_OVERUSED = re.compile(r"\biter=\d+ wires=\d+ overused=(\d+)")
+_FREQUENCY = re.compile(r"Max frequency for clock\s+'(.+)': (\d+\.\d+) MHz")
+STUCK_ROUNDS, STUCK_WIRES = 10, 500  # of router2: below so many overused wires it may stand still for long, and yet find a way
 _NAMESPACE = re.compile(r"\$paramod[^\\]*\\")  # what yosys puts before the name of a module with parameters
 
 # Blocks through which data pass: operands, sums, results, and the memories that hold them. All others are control.
@@ -95,10 +98,28 @@ def too_small(used: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
     return tuple(f"{name} {count} of {available}" for name, (count, available) in used.items() if count > available)
 
 
-def placed_resources(report: Mapping[str, Any], family: Family) -> dict[str, int]:
-    """What the placed netlist takes of LUTs, DSP blocks, ...; by the names of Resources."""
-    used = report["utilization"]
-    return {name: int(used[cell]["used"]) for name, cell in PLACED[family].items() if cell in used}
+def placed_resources(used: Mapping[str, int], family: Family) -> dict[str, int]:
+    """What the placed netlist takes of LUTs, DSP blocks, ...; by the names of Resources. `used`: by nextpnr's names."""
+    return {name: used[cell] for name, cell in PLACED[family].items() if cell in used}
+
+
+def overused_wires(log: str) -> tuple[int, ...]:
+    """After each round of router2: wires that more than one net wants. The last is 0 where the routing has come to its end."""
+    return tuple(int(count) for count in _OVERUSED.findall(log))
+
+
+def is_stuck(log: str) -> bool:
+    """The router has found nothing better in STUCK_ROUNDS rounds and is far from its end: it would go on for hours."""
+    counts = overused_wires(log)
+    return len(counts) > STUCK_ROUNDS and STUCK_WIRES < min(counts[:-STUCK_ROUNDS]) <= min(counts[-STUCK_ROUNDS:])
+
+
+def estimated_mhz(log: str) -> float:
+    """The lowest frequency over all clocks by the last estimate of the log. Raises ToolError when there is none."""
+    found = {clock: float(mhz) for clock, mhz in _FREQUENCY.findall(log)}
+    if not found:
+        raise ToolError("nextpnr: must estimate the frequency of a clock after placement, estimates none")
+    return round(min(found.values()), 2)
 
 
 def frequency_mhz(report: Mapping[str, Any]) -> float:

@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from hwgen.errors import ToolError
 
+PATIENCE_SECONDS = 1.0  # between looks at what a tool prints
 INSTALL = "python3 -m pip install 'hwgen[synth]'"
 _OLDEST = {"yosys": (0, 40), "nextpnr-ecp5": (0, 7), "nextpnr-ice40": (0, 6)}  # on PATH; before, the JSON lacks parts, or there is no placer static
 _PRESENT = "import sys, {module}; sys.exit({module}.run_{name}(sys.argv[1:]))"
@@ -31,10 +33,11 @@ class SynthesisTool:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What a run left behind: its exit code and everything that it printed."""
+    """What a run left behind: its exit code and everything that it printed. `stopped`: by us, before its end."""
 
     code: int
     log: str
+    stopped: bool = False
 
     @property
     def error(self) -> str:
@@ -76,12 +79,35 @@ def find(names: tuple[str, ...]) -> tuple[SynthesisTool, ...]:
     return tuple(tool for tool in found.values() if tool is not None)
 
 
-def run(tool: SynthesisTool, arguments: tuple[str, ...], folder: Path) -> Finished:
-    """Run in `folder`; files are named relative to it (YoWASP sees no other /tmp than its own). Raises ToolError when it cannot start."""
+def run(tool: SynthesisTool, arguments: tuple[str, ...], folder: Path, hopeless: Callable[[str], bool] = lambda log: False) -> Finished:
+    """Run in `folder`; files are named relative to it (YoWASP sees no other /tmp than its own). Raises ToolError when it cannot start.
+
+    `hopeless` reads what was printed so far, now and then; where it says so, the tool is stopped.
+    """
     log = folder / f"{tool.name}.log"
     try:
         with log.open("wb") as stream:
-            done = subprocess.run([*tool.command, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, check=False)
+            process = subprocess.Popen([*tool.command, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
     except OSError as error:
         raise ToolError(f"{tool.name}: must start, does not ({error.strerror}); {INSTALL}") from error
-    return Finished(code=done.returncode, log=log.read_text(encoding="utf-8", errors="replace"))
+    stopped = False
+    with process:
+        try:
+            while not stopped and not _ended(process):
+                stopped = hopeless(_text(log))
+        finally:
+            process.kill()  # also when the caller is interrupted
+    return Finished(code=process.returncode, log=_text(log), stopped=stopped)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Wait a little for its end."""
+    try:
+        process.wait(PATIENCE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")

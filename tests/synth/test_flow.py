@@ -12,9 +12,11 @@ import pytest
 
 from hwgen.config import HardwareConfig
 from hwgen.errors import CapacityError, ToolError
+from hwgen.report.synthesis import synthesis_entry, synthesis_rows
 from hwgen.synth import tools
 from hwgen.synth.devices import DEVICES, Resources
 from hwgen.synth.flow import SynthesisRequest, synthesize
+from hwgen.synth.parse import is_stuck
 from hwgen.synth.tools import Finished, SynthesisTool, find, run
 
 VERILOG = "module hwgen_accelerator(clk, a, y);\n  input clk;\n  input [2:0] a;\n  output y;\nendmodule\n"
@@ -71,6 +73,59 @@ def test_numbers_are_those_of_the_accelerator_alone(monkeypatch: pytest.MonkeyPa
     assert found.mhz == 123.46
     assert STAGES[-2:] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]
     assert found.tools == {"yosys": "1.0", "nextpnr-ecp5": "1.0"}
+
+
+STUCK = """Info: \t        TRELLIS_COMB:      58/  83640     0%
+Info: Max frequency for clock '$glbnet$clk': 140.00 MHz (PASS at 100.00 MHz)
+Info: Max frequency for clock '$glbnet$clk': 72.20 MHz (FAIL at 100.00 MHz)
+"""
+
+
+def _round(number: int, overused: int) -> str:
+    return f"Info:     iter={number} wires=500000 overused={overused} overuse={overused + 9} archfail=NA\n"
+
+
+def test_a_router_that_does_not_get_on_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known by then is the result: the netlist's cells, and the last estimate of the frequency."""
+    monkeypatch.setattr(tools, "PATIENCE_SECONDS", 0.05)
+    rounds = "".join(_round(k, count) for k, count in enumerate([30_000, 4_000, *range(4_010, 4_021)]))
+    log = STUCK + rounds
+    nextpnr = pretend("nextpnr-ecp5", f"import time; print({log!r}, flush=True); time.sleep(600)")
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), nextpnr)
+    found = synthesize(request(), STAGES.append)
+    assert (found.mhz, found.overused_wires, found.critical_path, found.used.lut) == (72.2, 4_020, (), 57)
+    (row,) = synthesis_rows({"synthesis": {"ecp5-85k": synthesis_entry(found, {"measured_cycles": 1000, "predicted_cycles": 1000})}})
+    assert row.mhz == "72.2 estimated; routing stopped at 4,020 overused wires"
+
+
+@pytest.mark.parametrize(
+    ("counts", "stuck"),
+    [
+        ([], False),
+        ([30_000, 4_000, *[4_000] * 9], False),
+        ([30_000, 4_000, *[4_000] * 10], True),
+        ([30_000, 4_000, *range(4_010, 4_019), 3_999], False),
+        ([30_000, 400, *[400] * 30], False),  # few wires: a way may yet be found
+        (list(range(30_000, 0, -500)), False),
+    ],
+)
+def test_only_a_router_without_progress_is_stuck(counts: list[int], stuck: bool) -> None:
+    assert is_stuck("".join(_round(k, count) for k, count in enumerate(counts))) is stuck
+
+
+def test_an_interrupted_run_leaves_no_program_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "PATIENCE_SECONDS", 0.05)
+
+    def interrupted(log: str) -> bool:
+        if log:
+            raise KeyboardInterrupt
+        return False
+
+    waiting = pretend("waits", "import os, time; print(os.getpid(), flush=True); time.sleep(600)")
+    with pytest.raises(KeyboardInterrupt):
+        run(waiting, (), tmp_path, interrupted)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "waits.log").read_text()), 0)
 
 
 def test_without_place_and_route_there_is_no_frequency(monkeypatch: pytest.MonkeyPatch) -> None:
