@@ -14,7 +14,6 @@ from hwgen.config import HardwareConfig, Machine
 from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
-from hwgen.synth.copies import MOST_PINS, copy_drivers
 from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
 from hwgen.synth.product import render_product
@@ -80,7 +79,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
     settings = [device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _PLACE.get(device.family), render_product(), _script(request)]
-    settings += [BLOCKS, MOST_PINS, parse.STUCK_ROUNDS, parse.STUCK_WIRES]
+    settings += [BLOCKS, parse.STUCK_ROUNDS, parse.STUCK_WIRES]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -122,12 +121,11 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
 
 
 def _improve(path: Path, cells: dict[str, dict[str, int]]) -> None:
-    """Flip-flops go into the blocks before them, and no longer count; those with many pins are copied."""
+    """Flip-flops go into the blocks before them, and no longer count."""
     netlist = json.loads(path.read_text(encoding="utf-8"))
-    lost, added = absorb(netlist), copy_drivers(netlist)
-    for module, count in lost.items():
-        if count or added[module]:
-            cells[module.lstrip("\\")][FLIP_FLOP] += added[module] - count
+    for module, count in absorb(netlist).items():
+        if count:
+            cells[module.lstrip("\\")][FLIP_FLOP] -= count
     path.write_text(json.dumps(netlist), encoding="utf-8")
 
 
