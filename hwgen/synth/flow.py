@@ -79,7 +79,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
     settings = [device.name, device.flags, request.frequency_mhz, request.blocks, SEED, _PLACE.get(device.family), render_product(), _script(request)]
-    settings += [BLOCKS, parse.STUCK_ROUNDS, parse.STUCK_WIRES]
+    settings += [BLOCKS, parse.STUCK]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)

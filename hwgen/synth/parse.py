@@ -12,7 +12,7 @@ from hwgen.synth.devices import CELLS, PLACED, Family, Resources
 _UTILIZATION = re.compile(r"^Info:\s+(\w+):\s+(\d+)/\s*(\d+)\s+\d+%", re.MULTILINE)
 _OVERUSED = re.compile(r"\biter=\d+ wires=\d+ overused=(\d+)")
 _FREQUENCY = re.compile(r"Max frequency for clock\s+'(.+)': (\d+\.\d+) MHz")
-STUCK_ROUNDS, STUCK_WIRES = 10, 500  # of router2: below so many overused wires it may stand still for long, and yet find a way
+STUCK = ((10, 500), (50, 0))  # of router2: rounds without progress, with more than so many overused wires; with few it may yet find a way
 _NAMESPACE = re.compile(r"\$paramod[^\\]*\\")  # what yosys puts before the name of a module with parameters
 
 # Blocks through which data pass: operands, sums, results, and the memories that hold them. All others are control.
@@ -109,9 +109,9 @@ def overused_wires(log: str) -> tuple[int, ...]:
 
 
 def is_stuck(log: str) -> bool:
-    """The router has found nothing better in STUCK_ROUNDS rounds and is far from its end: it would go on for hours."""
+    """The router has found nothing better for so many rounds (STUCK) that it would go on for hours."""
     counts = overused_wires(log)
-    return len(counts) > STUCK_ROUNDS and STUCK_WIRES < min(counts[:-STUCK_ROUNDS]) <= min(counts[-STUCK_ROUNDS:])
+    return any(len(counts) > rounds and wires < min(counts[:-rounds]) <= min(counts[-rounds:]) for rounds, wires in STUCK)
 
 
 def estimated_mhz(log: str) -> float:

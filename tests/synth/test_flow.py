@@ -106,6 +106,9 @@ def test_a_router_that_does_not_get_on_is_stopped(monkeypatch: pytest.MonkeyPatc
         ([30_000, 4_000, *[4_000] * 10], True),
         ([30_000, 4_000, *range(4_010, 4_019), 3_999], False),
         ([30_000, 400, *[400] * 30], False),  # few wires: a way may yet be found
+        ([30_000, 24, *[70] * 49], False),
+        ([30_000, 24, *[70] * 50], True),
+        ([30_000, *[0] * 60], False),  # at its end
         (list(range(30_000, 0, -500)), False),
     ],
 )
