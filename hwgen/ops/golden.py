@@ -5,7 +5,7 @@ Convolutions run through BLAS in float32 where every partial sum is an integer b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ BLOCK_BYTES = 8 << 20  # of float patches per block of the batch: stays near the
 def golden_node(node: Node, graph: Graph, *arrays: Int8Array) -> Int8Array:
     """int8 result (N, H, W, C) of one node from its int8 inputs."""
     kernel = prepare(node, graph)
-    count, block = len(arrays[0]), max(1, BLOCK_BYTES // max(1, _patch_bytes(node, graph)))
+    count, block = len(arrays[0]), _block([node], graph)
     with single_threaded():
         if count <= block:
             return kernel(*arrays)
@@ -82,7 +82,7 @@ def golden_codes(graph: Graph, codes: Mapping[str, Int8Array], *, keep: Collecti
     last_use = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     count = len(next(iter(codes.values())))
     results = {name: np.empty((count, *graph.values[name].type.shape), np.int8) for name in kept}
-    block = max(1, BLOCK_BYTES // max(1, max((_patch_bytes(node, graph) for node in graph.nodes), default=1)))
+    block = _block(graph.nodes, graph)
     for start in range(0, count, block):
         part = slice(start, min(start + block, count))
         live = {name: np.ascontiguousarray(array[part]) for name, array in codes.items()}
@@ -100,6 +100,11 @@ def golden_codes(graph: Graph, codes: Mapping[str, Int8Array], *, keep: Collecti
 def _store(results: dict[str, Int8Array], name: str, part: slice, array: Int8Array) -> None:
     if name in results:
         results[name][part] = array
+
+
+def _block(nodes: Sequence[Node], graph: Graph) -> int:
+    """How many inputs of the batch the nodes take at once."""
+    return max(1, BLOCK_BYTES // max(1, max((_patch_bytes(node, graph) for node in nodes), default=1)))
 
 
 def _patch_bytes(node: Node, graph: Graph) -> int:

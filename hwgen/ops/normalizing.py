@@ -65,13 +65,18 @@ class NormalizeStage:
     def root(self) -> InversePower:
         return inverse_power(0.5)
 
+    @property
+    def down(self) -> int:
+        """Bits that the quotient loses, beside the places of the root."""
+        return UNIT_BITS - RESULT_BITS - self.extra // 2
+
     def apply(self, q: Int8Array) -> Int8Array:
         """(N, H, W, C) codes -> codes."""
         x = q.astype(np.int64)
         total, squares = (part.sum(axis=self.axes, keepdims=True) for part in (x, x * x))
         v = ((self.count * squares - total * total) << self.extra) + self.epsilon
         r, places = self.root.at(np.maximum(v, 1))
-        down = np.maximum(UNIT_BITS + places - self.extra // 2 - RESULT_BITS, 1)
+        down = np.maximum(places + self.down, 1)
         normal = ((self.count * x - total) * r + (np.int64(1) << (down - 1))) >> down
         return _limited(rounded_shift(normal * self.multiplier + self.offset, self.shift) + self.zero_point, self.low, self.high)
 

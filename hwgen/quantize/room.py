@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from hwgen.ir.graph import Graph
 from hwgen.ir.types import FloatArray
@@ -20,7 +19,6 @@ from hwgen.quantize.samples import Samples
 
 FACTORS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0)
 LEAST_INPUTS = 8  # fewer do not tell how far others go
-Reals = npt.NDArray[np.float64]
 
 
 def with_room(graph: Graph, ranges: Mapping[str, Range], room: float) -> dict[str, Range]:
