@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from random_graphs import Builder
 
@@ -71,13 +73,16 @@ class MixedBuilder(Builder):
         return self.node(op, (x,), self.near(2.0**-3))
 
     def normalize(self, x: str) -> str:
-        """Layers, instances, or with factors of any shape."""
+        """Layers, instances, or with factors of any shape; of small epsilon by the mean square, some with a least divisor."""
         kind = self.values[x].type
         axes = self.r.choice([(3,), (1, 2), tuple(sorted(self.r.sample([1, 2, 3], self.r.randint(1, 3))))])
         shapes = [(1, 1, kind.channels), tuple(self.r.choice([1, size]) for size in kind.shape)]
         scale, offset = (self.rng.normal(size=self.r.choice(shapes)).astype(np.float32) for _ in range(2))
         y = self.near(2.0**-6)
         op = Normalize(axes=axes, epsilon=10.0 ** self.r.uniform(-6, -1), scale=scale, offset=offset, clamp=self.clamp(y))
+        if op.epsilon < 1e-3:
+            least = float(self.values[x].quantized.scale) if op.epsilon < 1e-5 else 0.0
+            op = replace(op, epsilon=0.0 if least else op.epsilon, centered=False, least=least)
         return self.node(op, (x,), y)
 
     def respond(self, x: str) -> str:

@@ -209,8 +209,8 @@ def _normalize(f: _Function) -> str:
         "offset_steps": strides(offset.shape),
     }
     fields: dict[str, object] = {name: "{" + ", ".join(map(str, triple)) + "}" for name, triple in triples.items()}
-    numbers = {name: getattr(stage, name) for name in ("count", "extra", "down", "shift", "zero_point", "low", "high")}
-    fields |= {"epsilon": f"INT64_C({stage.epsilon})", **numbers}
+    numbers = {name: getattr(stage, name) for name in ("count", "x_zero_point", "extra", "down", "shift", "zero_point", "low", "high")}
+    fields |= {"epsilon": f"INT64_C({stage.epsilon})", "least": f"INT64_C({stage.least})", "centered": int(stage.centered), **numbers}
     f.tables.append(int_array("int32_t", f"scale_{f.index}", scale.reshape(-1)))
     f.tables.append(c_array("int64_t", f"offset_{f.index}", (f"INT64_C({value})" for value in offset.reshape(-1).tolist())))
     struct, power = f.struct("normalization", fields), _power(f, stage.root)

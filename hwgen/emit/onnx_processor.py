@@ -11,6 +11,7 @@ from hwgen.emit.onnx_builder import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, OnnxBui
 from hwgen.ir.graph import Node
 from hwgen.ir.host import Transpose, simplified
 from hwgen.ir.types import FloatArray
+from hwgen.layout import Int64Array
 from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.matmul import MatMul
@@ -19,6 +20,7 @@ from hwgen.ops.normalize import Normalize
 from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 
 ON_CODES = (Move, Extremum)  # the same on codes as on real values
+Part = tuple[str, str | FloatArray | Int64Array | None]  # an operator, and its second operand
 AXIS = {1: 2, 2: 3, 3: 1}  # of (N, H, W, C) in (N, C, H, W)
 
 
@@ -36,7 +38,7 @@ def write_processor(builder: OnnxBuilder, node: Node, inputs: list[str], output:
         case LocalResponse() as op:
             builder.node("LRN", inputs, output, size=op.size, alpha=op.alpha, beta=op.beta, bias=op.bias)
         case Normalize() as op:
-            _write_normalize(builder, node, op, inputs[0], output)
+            (_write_normalize if op.centered else _write_mean_square)(builder, node, op, inputs[0], output)
         case Move() as op:
             kind = builder.graph.values[node.inputs[0]].type
             ends = Transpose(permutation=TO_CHANNELS_LAST), Transpose(permutation=TO_CHANNELS_FIRST)
@@ -74,6 +76,30 @@ def _write_normalize(builder: OnnxBuilder, node: Node, op: Normalize, source: st
             current = builder.node(operator, [current, builder.constant(f"{output}.{name}", array)], builder.fresh(f"{output}.with_{name}"))
     builder.note_name(current, node.output)
     builder.node("Transpose", [current], output, perm=[int(axis) for axis in np.argsort(order)])
+
+
+def _write_mean_square(builder: OnnxBuilder, node: Node, op: Normalize, source: str, output: str) -> None:
+    """Written out, as the operator for it is of opset 23, and in sums, as ReduceMean takes its axes in another way from opset 18 on."""
+    count = op.count(builder.graph.values[node.inputs[0]].type)
+    axes, part = np.array([AXIS[axis] for axis in op.axes], np.int64), np.array(1 / count, np.float32)
+    divisor: list[Part] = [("Mul", source), ("ReduceSum", axes), ("Mul", part), *_operand("Add", op.epsilon, 0), ("Sqrt", None), *_operand("Max", op.least, 0)]
+    scale, offset = (np.asarray(array, np.float32).transpose(2, 0, 1) for array in (op.scale, op.offset))
+    root = _chain(builder, divisor, source, f"{output}.root", builder.fresh(f"{output}.root"))
+    _chain(builder, [("Div", root), *_operand("Mul", scale, 1), *_operand("Add", offset, 0)], source, f"{output}.normal", output)
+
+
+def _operand(operator: str, constant: float | FloatArray, neutral: float) -> list[Part]:
+    """The operator with the constant, unless that changes nothing."""
+    return [(operator, np.asarray(constant, np.float32))] if (np.asarray(constant) != neutral).any() else []
+
+
+def _chain(builder: OnnxBuilder, parts: Sequence[Part], current: str, wish: str, final: str) -> str:
+    """Operators one after the other, each with a second operand that is a tensor or a constant; the last result is named `final`."""
+    for index, (operator, operand) in enumerate(parts):
+        name = final if index == len(parts) - 1 else builder.fresh(wish)
+        second = [] if operand is None else [operand if isinstance(operand, str) else builder.constant(f"{name}.{operator}", operand)]
+        current = builder.node(operator, [current, *second], name)
+    return current
 
 
 def _named(factors: Sequence[FloatArray]) -> Iterator[tuple[str, FloatArray]]:

@@ -15,8 +15,8 @@ from hwgen.frontend.onnx_constants import constant_node, fold, tensor
 from hwgen.frontend.onnx_dense import DENSE_HANDLERS
 from hwgen.frontend.onnx_file import check_model, is_quantized_model, load_model, network_name, opset_of
 from hwgen.frontend.onnx_moves import MOVE_HANDLERS
-from hwgen.frontend.onnx_node import OnnxNode, Refusal
-from hwgen.frontend.onnx_normalize import NORMALIZE_HANDLERS
+from hwgen.frontend.onnx_node import OnnxNode, Refusal, needed
+from hwgen.frontend.onnx_normalize import NORMALIZE_HANDLERS, written_out
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
 from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
@@ -24,6 +24,7 @@ from hwgen.frontend.onnx_slice import SLICE_HANDLERS
 from hwgen.frontend.onnx_transposed import TRANSPOSED_HANDLERS
 from hwgen.frontend.onnx_view import Constant, Image, RawInput, Result
 from hwgen.frontend.onnx_window import WINDOW_HANDLERS
+from hwgen.frontend.onnx_written_out import Normalization, find_normalizations
 from hwgen.ir import host
 from hwgen.ir.graph import Graph, GraphOutput
 from hwgen.ir.types import Quantization
@@ -110,7 +111,10 @@ def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
         builder.env[declared.name] = RawInput(source=declared.name, shape=declared.shape, integer=not declared.dtype.startswith(("float", "bfloat")))
     problems: list[Unsupported] = []
     outputs = [output.name for output in model.graph.output]
-    for node in _needed(model, opset_of(model, name)):
+    opset = opset_of(model, name)
+    nodes = needed([OnnxNode.read(proto, opset) for proto in model.graph.node], outputs)
+    known = {key: constant.probes[0] for key, constant in builder.env.items() if isinstance(constant, Constant)}
+    for node in find_normalizations(nodes, known, outputs, builder.rounded or {}):
         try:
             _translate(builder, node)
             _refuse_extra_outputs(model, node)
@@ -145,6 +149,9 @@ def _translate(builder: Builder, node: OnnxNode) -> None:
     if constants and len(constants) == sum(name != "" for name in node.inputs):
         builder.define_constant(node, fold(node, [operand if isinstance(operand, Constant) else None for operand in operands]))
         return
+    if isinstance(node, Normalization):
+        written_out(builder, node)
+        return
     handler = HANDLERS.get(node.operator)
     if handler is None:
         raise node.refuse("operator is not supported")
@@ -157,17 +164,6 @@ def _recover(builder: Builder, node: OnnxNode) -> None:
     views = [view for view in known if view is not None and not isinstance(view, Constant)]
     if node.operator in KEEPS_SHAPE and views:
         builder.env[node.output] = views[0]
-
-
-def _needed(model: onnx.ModelProto, opset: int) -> list[OnnxNode]:
-    """The nodes that the graph's outputs depend on, in the file's (topological) order."""
-    wanted = {output.name for output in model.graph.output}
-    needed = []
-    for proto in reversed(model.graph.node):
-        if wanted.intersection(proto.output):
-            wanted.update(proto.input)
-            needed.append(OnnxNode.read(proto, opset))
-    return needed[::-1]
 
 
 def _refuse_extra_outputs(model: onnx.ModelProto, node: OnnxNode) -> None:

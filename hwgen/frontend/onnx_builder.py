@@ -173,7 +173,7 @@ class Builder:
             self.values[name] = Value(name=name, type=op.infer(*kinds))
         except ModelError as error:
             raise node.malformed(str(error)) from error
-        sources = (node.name,) if node.name else ()
+        sources = node.parts or ((node.name,) if node.name else ())
         self.nodes.append(Node(name=name, op=op, inputs=inputs, output=name, source=sources))
         return name
 

@@ -67,6 +67,7 @@ def power(builder: Builder, node: OnnxNode) -> None:
     exponent = builder.constant(node, 1, "the exponent")
     if exponent.size != 1:
         raise node.refuse(f"the exponent must be one number, not of shape {list(exponent.shape)}")
+    builder.require_broadcast(node, exponent, builder.view(node, 0).shape)
     emit_lookup(builder, node, Step(function=Function.POWER, parameters=(float(exponent.reshape(())),)))
 
 

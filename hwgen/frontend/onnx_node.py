@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class OnnxNode:
-    """A node of the file. `name` is its own or, when it has none, its first output's. Absent optional inputs are empty strings."""
+    """A node of the file. `name` is its own or, when it has none, its first output's. Absent optional inputs are empty strings. `parts`:
+    names of the nodes of the file that it stands for together, where it is more than one."""
 
     name: str
     operator: str
@@ -30,6 +31,7 @@ class OnnxNode:
     opset: int
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
+    parts: tuple[str, ...] = ()
 
     @staticmethod
     def read(proto: onnx.NodeProto, opset: int) -> OnnxNode:
@@ -85,3 +87,13 @@ class OnnxNode:
     def malformed(self, reason: str) -> ModelError:
         """To be raised: the node contradicts ONNX or its own inputs."""
         return ModelError(f"{self.operator} {self.name!r}: {reason}")
+
+
+def needed(nodes: Sequence[OnnxNode], outputs: Collection[str]) -> list[OnnxNode]:
+    """Those of the nodes (in topological order) that the tensors `outputs` depend on."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]

@@ -1,10 +1,11 @@
-"""Normalizations by what the values themselves give: of layers, instances, groups, and by neighbouring channels. On the processor."""
+"""Normalizations by what the values themselves give: of layers, instances, groups, by the mean square, and by neighbouring channels. On the
+processor."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_view import Array, Image
 from hwgen.frontend.onnx_window import channels_first
+from hwgen.frontend.onnx_written_out import Normalization
 from hwgen.ir import host
 from hwgen.ops.base import UNLIMITED
 from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.normalize import Normalize
 
 SEEN = "is seen in another shape"
+TINY = float(np.finfo(np.float32).tiny)  # a least divisor that only 0 is below: 0 / 0 is 0
 
 
 def _factors(builder: Builder, node: OnnxNode, image: Image, array: Array, default: float) -> Array:
@@ -30,14 +33,27 @@ def _factors(builder: Builder, node: OnnxNode, image: Image, array: Array, defau
     return reals(image.canonical(array.reshape(((1,) * missing + array.shape)[1:])))
 
 
-def _normalize(builder: Builder, node: OnnxNode, image: Image, shared: Sequence[int], scale: Array | None, offset: Array | None) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Root:
+    """The divisor `gain` * max(sqrt(mean square + epsilon), least), of values less their mean if `centered`; numbers as a float32 holds them."""
+
+    epsilon: float
+    least: float = 0.0
+    gain: float = 1.0
+    centered: bool = True
+
+
+def _normalize(builder: Builder, node: OnnxNode, image: Image, shared: Sequence[int], root: Root, scale: Array | None, offset: Array | None) -> None:
     """Over the ONNX dimensions `shared` (counted without the batch)."""
     axes = tuple(sorted(1 + axis for index in shared for axis in image.core[index]))
     axes = axes or tuple(axis for axis, size in enumerate(image.type.shape, 1) if size == 1)[:1]  # each element alone
     if not axes:
         raise node.refuse("must take the mean of more than one element")
     factors = [_factors(builder, node, image, np.full((), one) if array is None else array, one) for array, one in ((scale, 1.0), (offset, 0.0))]
-    _emit(builder, node, Normalize(axes=axes, epsilon=_single(node, "epsilon", 1e-5), scale=factors[0], offset=factors[1]), image)
+    with np.errstate(over="ignore"):
+        scaled = reals(factors[0] / root.gain)
+    op = Normalize(axes=axes, epsilon=root.epsilon, scale=scaled, offset=factors[1], centered=root.centered, least=root.least)
+    _emit(builder, node, op, image)
 
 
 def _emit(builder: Builder, node: OnnxNode, op: Normalize, image: Image) -> None:
@@ -47,7 +63,16 @@ def _emit(builder: Builder, node: OnnxNode, op: Normalize, image: Image) -> None
 
 def _single(node: OnnxNode, attribute: str, default: float) -> float:
     """An attribute as a file holds it, the default too: what is written and read again means the same integers."""
-    return float(np.float32(node.real(attribute, default)))
+    return _as_single(node.real(attribute, default))
+
+
+def _as_single(number: float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
+
+
+def _root(node: OnnxNode) -> Root:
+    return Root(epsilon=_single(node, "epsilon", 1e-5))
 
 
 def _require_processor(builder: Builder, node: OnnxNode) -> None:
@@ -56,23 +81,77 @@ def _require_processor(builder: Builder, node: OnnxNode) -> None:
 
 
 def layer_normalization(builder: Builder, node: OnnxNode) -> None:
-    """With constant scale and bias, on the processor."""
+    """With constant scale and bias, on the processor; also written out in operators of one step."""
+    _over_last(builder, node, _root(node), builder.optional(node, 2, "the bias"))
+
+
+def mean_square_normalization(builder: Builder, node: OnnxNode) -> None:
+    """With constant scale, on the processor; also written out in operators of one step."""
+    _over_last(builder, node, replace(_root(node), centered=False), None)
+
+
+def _over_last(builder: Builder, node: OnnxNode, root: Root, offset: Array | None) -> None:
+    """Over the dimensions from the attribute `axis` on."""
     _require_processor(builder, node)
+    axis = _axis(builder, node)
+    _normalize_dims(builder, node, range(axis - 1, len(builder.view(node, 0).shape)), root, builder.constant(node, 1, "the scale"), offset)
+
+
+def _axis(builder: Builder, node: OnnxNode) -> int:
+    """The attribute, counted from the first dimension, which it must not be."""
+    return _dimension(builder, node, node.integer("axis", -1), "axis")
+
+
+def _dimension(builder: Builder, node: OnnxNode, axis: int, attribute: str) -> int:
     rank = len(builder.view(node, 0).shape) + 1
-    axis = node.integer("axis", -1)
     if not -rank <= axis < rank:
-        raise node.malformed(f"attribute axis must lie within the {rank} dimensions, not {axis}")
+        raise node.malformed(f"attribute {attribute} must lie within the {rank} dimensions, not {axis}")
     if axis % rank == 0:
-        raise node.refuse("must not run over the batch", "axis")
-    scale, offset = builder.constant(node, 1, "the scale"), builder.optional(node, 2, "the bias")
-    if rank > 4:
-        _in_rows(builder, node, axis % rank - 1, scale, offset)
+        raise node.refuse("must not run over the batch", attribute)
+    return axis % rank
+
+
+def _normalize_dims(builder: Builder, node: OnnxNode, shared: Sequence[int], root: Root, scale: Array | None, offset: Array | None) -> None:
+    rank = len(builder.view(node, 0).shape) + 1
+    if rank > 4 and list(shared) == list(range(shared[0], rank - 1)):
+        _in_rows(builder, node, shared[0], root, scale, offset)
         return
-    image = builder.image(node, 0, channels_last=axis % rank == rank - 1)
-    _normalize(builder, node, image, range(axis % rank - 1, rank - 1), scale, offset)
+    image = builder.image(node, 0, channels_last=list(shared) == [rank - 2])
+    _normalize(builder, node, image, shared, root, scale, offset)
 
 
-def _in_rows(builder: Builder, node: OnnxNode, first: int, scale: Array, offset: Array | None) -> None:
+def lp_normalization(builder: Builder, node: OnnxNode) -> None:
+    """By the root of the sum of squares (p = 2), on the processor; also written out by ReduceL2, with a least divisor."""
+    if node.integer("p", 2) != 2:
+        raise node.refuse(f"must be 2, not {node.integer('p', 2)}", "p")
+    _require_processor(builder, node)
+    axis = _axis(builder, node)
+    gain = math.sqrt(builder.view(node, 0).shape[axis - 1])
+    _normalize_dims(builder, node, [axis - 1], Root(epsilon=0.0, least=TINY, gain=gain, centered=False), None, None)
+
+
+def written_out(builder: Builder, node: Normalization) -> None:
+    """A normalization that the file writes out, on the processor."""
+    _require_processor(builder, node)
+    found, shape = node.divisor, builder.view(node, 0).shape
+    shared = sorted({_dimension(builder, node, axis, "axes") - 1 for axis in found.axes})
+    if found.shape is not None and not _fits(found.shape, (1, *shape)):
+        raise node.refuse(f"the divisor is expanded to {list(found.shape)}, which must fit the operand's {['N', *shape]}")
+    count = math.prod(shape[index] for index in shared)
+    terms = found.factor * (1 if found.averaged else count)  # the divisor is the root of so many times the mean square
+    if not found.averaged and _as_single(found.factor) == _as_single(1 / count):
+        terms = 1.0
+    gain = math.sqrt(terms)
+    root = Root(epsilon=_as_single(found.epsilon / terms), least=_as_single(found.least / gain), gain=gain, centered=node.centered)
+    scale, offset = (builder.optional(node, index, what) for index, what in ((1, "the scale"), (2, "the bias")))
+    _normalize_dims(builder, node, shared, root, scale, offset)
+
+
+def _fits(shape: tuple[int, ...], operand: tuple[int, ...]) -> bool:
+    return len(shape) == len(operand) and all(own in (1, size) for own, size in zip(shape, operand, strict=True))
+
+
+def _in_rows(builder: Builder, node: OnnxNode, first: int, root: Root, scale: Array | None, offset: Array | None) -> None:
     """Of more dimensions than the accelerator's values have: those from `first` on (the batch not counted) as one row."""
     view = builder.view(node, 0)
     shape, own = view.shape, view.shape[first:]
@@ -81,7 +160,7 @@ def _in_rows(builder: Builder, node: OnnxNode, first: int, scale: Array, offset:
     inner = replace(node, inputs=(rows, *node.inputs[1:]), outputs=(partial,))
     image = builder.image(inner, 0, channels_last=True)
     factors = [None if array is None else _as_row(node, array, own) for array in (scale, offset)]
-    _normalize(builder, inner, image, (1,), *factors)
+    _normalize(builder, inner, image, (1,), root, *factors)
     _seen_as(builder, node, partial, shape)
 
 
@@ -105,7 +184,7 @@ def instance_normalization(builder: Builder, node: OnnxNode) -> None:
     if len(image.dims) < 2:
         raise node.malformed(f"its operand must have at least 3 dimensions, not {len(image.dims) + 1}")
     scale, offset = (_of_channels(builder, node, index, image.shape) for index in (1, 2))
-    _normalize(builder, node, image, range(1, len(image.dims)), scale, offset)
+    _normalize(builder, node, image, range(1, len(image.dims)), _root(node), scale, offset)
 
 
 def _of_channels(builder: Builder, node: OnnxNode, index: int, shape: Sequence[int]) -> Array:
@@ -128,7 +207,7 @@ def group_normalization(builder: Builder, node: OnnxNode) -> None:
     steps = (*image.to_host(), host.Reshape(shape=rows))
     source = place(builder, node, image.value, steps, rows, None, builder.fresh(f"{image.value}.groups"))
     partial = builder.free_name(node, "rows")
-    _normalize(builder, replace(node, outputs=(partial,)), source, (1,), factors[0], factors[1])
+    _normalize(builder, replace(node, outputs=(partial,)), source, (1,), _root(node), factors[0], factors[1])
     _seen_as(builder, node, partial, shape)
 
 
@@ -155,6 +234,8 @@ def with_factors(builder: Builder, node: OnnxNode, image: Image, scale: Array, o
 
 NORMALIZE_HANDLERS = {
     "LayerNormalization": layer_normalization,
+    "RMSNormalization": mean_square_normalization,
+    "LpNormalization": lp_normalization,
     "InstanceNormalization": instance_normalization,
     "GroupNormalization": group_normalization,
     "LRN": local_response,

@@ -47,12 +47,15 @@ def _limited(y: Int64Array, low: int, high: int) -> Int8Array:
 class NormalizeStage:
     """With n = `count` codes q that share a mean, S their sum: c = n * q - S and v = (n * sum(q**2) - S**2) * 2**extra + epsilon are exact;
     c / sqrt(v) with RESULT_BITS behind the point, times `multiplier`, plus `offset`, divided by 2**shift is the result. `multiplier` and
-    `offset` broadcast to (H, W, C)."""
+    `offset` broadcast to (H, W, C). If not `centered`, q is a code less `x_zero_point`, S is 0, and v is at least `least`."""
 
     axes: tuple[int, ...]
     count: int
+    centered: bool
+    x_zero_point: int
     extra: int
     epsilon: int
+    least: int
     multiplier: Int64Array
     offset: Int64Array
     shift: int
@@ -72,10 +75,10 @@ class NormalizeStage:
 
     def apply(self, q: Int8Array) -> Int8Array:
         """(N, H, W, C) codes -> codes."""
-        x = q.astype(np.int64)
-        total, squares = (part.sum(axis=self.axes, keepdims=True) for part in (x, x * x))
+        x = q.astype(np.int64) - self.x_zero_point
+        total, squares = (part.sum(axis=self.axes, keepdims=True) for part in (x * self.centered, x * x))
         v = ((self.count * squares - total * total) << self.extra) + self.epsilon
-        r, places = self.root.at(np.maximum(v, 1))
+        r, places = self.root.at(np.maximum(v, self.least))
         down = np.maximum(places + self.down, 1)
         normal = ((self.count * x - total) * r + (np.int64(1) << (down - 1))) >> down
         return _limited(rounded_shift(normal * self.multiplier + self.offset, self.shift) + self.zero_point, self.low, self.high)
@@ -87,11 +90,12 @@ def normalize_stage(node: Node, graph: Graph) -> NormalizeStage:
     assert isinstance(op, Normalize)
     x, y = (graph.values[name].quantized for name in (node.inputs[0], node.output))
     count = op.count(graph.values[node.inputs[0]].type)
-    epsilon = op.epsilon * (count / float(x.scale)) ** 2
-    most = (count * 255 / 2) ** 2 + epsilon + 1
+    epsilon, least = (part * (count / float(x.scale)) ** 2 for part in (op.epsilon, op.least**2))
+    most = max((count * 255 / (2 if op.centered else 1)) ** 2 + epsilon, least) + 1
     extra = min(EXTRA_BITS, (MOST_BITS - 1 - math.ceil(math.log2(most))) // 2 * 2)
     if extra < 0:
-        raise QuantizationError(f"{title(node)}: the scale of its operand must not be so small against epsilon {op.epsilon:g}, {x.scale:.9g}; quantize again")
+        named = f"epsilon {op.epsilon:g}" + (f" and the least divisor {op.least:g}" if op.least else "")
+        raise QuantizationError(f"{title(node)}: the scale of its operand must not be so small against {named}, {x.scale:.9g}; quantize again")
     scale, offset = (np.asarray(array, np.float64) / float(y.scale) for array in (op.scale, op.offset))
     greatest, farthest = float(np.abs(scale).max()), float(np.abs(offset).max())
     places = MULTIPLIER_BITS - 1 - (math.floor(math.log2(greatest)) if greatest else 0)
@@ -104,8 +108,11 @@ def normalize_stage(node: Node, graph: Graph) -> NormalizeStage:
     return NormalizeStage(
         axes=op.axes,
         count=count,
+        centered=op.centered,
+        x_zero_point=0 if op.centered else x.zero_point,
         extra=extra,
         epsilon=int(np.rint(np.ldexp(epsilon, extra))),
+        least=max(1, int(np.rint(np.ldexp(least, extra)))),
         multiplier=np.rint(np.ldexp(scale, shift - RESULT_BITS)).astype(np.int64),
         offset=np.rint(np.ldexp(np.clip(offset, -beyond, beyond), shift)).astype(np.int64),
         shift=shift,

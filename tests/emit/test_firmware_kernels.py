@@ -12,6 +12,7 @@ from firmware_support import SANITIZE, compile_c, firmware_input, run, sources, 
 from mixed_graphs import mixed_graph
 
 from hwgen.emit.firmware import FirmwareInput, emit_firmware
+from hwgen.ops.normalize import Normalize
 
 SEEDS = (1, 2, 4, 12, 19, 61, 83, 85)
 
@@ -31,7 +32,9 @@ def test_kernels_and_phases_equal_the_golden_model(seed: int, tmp_path: Path) ->
 
 
 def test_the_seeds_cover_every_kernel() -> None:
-    used = {type(kernel.node.op).__name__ for seed in SEEDS for group in firmware_input(mixed_graph(seed)).processor.kernels for kernel in group}
+    kernels = [kernel.node.op for seed in SEEDS for group in firmware_input(mixed_graph(seed)).processor.kernels for kernel in group]
+    used = {type(op).__name__ for op in kernels}
+    assert {op.centered for op in kernels if isinstance(op, Normalize)} == {True, False}
     assert used >= {"Mul", "Div", "Extremum", "MatMul", "Softmax", "Move", "LogSoftmax", "ArgExtremum", "Normalize", "LocalResponse"}
 
 

@@ -77,6 +77,8 @@ ONE = np.ones((1, 1, 1), np.float32)
     [
         *(Mul(), Div(), Softmax(axis=3), LogSoftmax(axis=3), LocalResponse(size=3, alpha=0.01)),
         Normalize(axes=(3,), epsilon=1e-3, scale=ONE, offset=ONE),
+        Normalize(axes=(3,), epsilon=1e-3, scale=ONE, offset=ONE, centered=False),
+        Normalize(axes=(3,), epsilon=0.0, scale=0.7 * ONE, offset=0 * ONE, centered=False, least=0.5),
     ],
     ids=lambda op: type(op).__name__,
 )

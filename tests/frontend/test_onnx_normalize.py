@@ -55,6 +55,16 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], list[str], int]]
         ["Conv", "Move", "Normalize"],
         17,
     ),
+    "mean square": ([node("RMSNormalization", ["h", "s"], "y", axis=1, epsilon=1e-2)], {"s": normal(6, 4, 3)}, ["Conv", "Normalize"], 23),
+    "mean square of the columns": ([node("RMSNormalization", ["h", "s"], "y")], {"s": normal(3)}, ["Conv", "Normalize"], 23),
+    "mean square of five dimensions": (
+        [node("Reshape", ["h", "five"], "f"), node("RMSNormalization", ["f", "s"], "n", axis=3), node("Flatten", ["n"], "y")],
+        {"five": shape_of(0, 2, 3, 4, 3), "s": normal(4, 3)},
+        ["Conv", "Move", "Normalize"],
+        23,
+    ),
+    "length": ([node("LpNormalization", ["h"], "y", axis=1)], {}, ["Conv", "Normalize"], 13),
+    "length of the columns": ([node("LpNormalization", ["h"], "y", p=2)], {}, ["Conv", "Normalize"], 22),
     "groups": ([node("GroupNormalization", ["h", "c", "d"], "y", num_groups=3, epsilon=1e-3)], {}, ["Conv", "Move", "Normalize"], 21),
     "groups, written out": (
         [
@@ -108,6 +118,12 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], str]] = {
         [node("LayerNormalization", ["h", "s"], "y", axis=0)],
         {"s": np.ones((), np.float32)},
         "LayerNormalization 'y', attribute axis: must not run over the batch",
+    ),
+    "batch of lengths": ([node("LpNormalization", ["h"], "y", axis=-4)], {}, "LpNormalization 'y', attribute axis: must not run over the batch"),
+    "axis of lengths": (
+        [node("LpNormalization", ["h"], "y", axis=-5)],
+        {},
+        "LpNormalization 'y': attribute axis must lie within the 4 dimensions, not -5",
     ),
     "axis": ([node("LayerNormalization", ["h", "c"], "y", axis=4)], {}, "LayerNormalization 'y': attribute axis must lie within the 4 dimensions, not 4"),
     "computed scale": ([node("LayerNormalization", ["h", "h"], "y")], {}, "LayerNormalization 'y': the scale must be constant, but 'h' is computed"),

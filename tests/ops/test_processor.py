@@ -151,8 +151,8 @@ def real_of(graph: Graph, x: np.ndarray) -> np.ndarray:
     op, (x_q, y_q) = graph.nodes[0].op, (graph.values[name].quantized for name in ("v0", "v1"))
     real = (x.astype(np.float64) - x_q.zero_point) * float(x_q.scale)
     if isinstance(op, Normalize):
-        centered = real - real.mean(axis=op.axes, keepdims=True)
-        deviation = np.sqrt((centered**2).mean(axis=op.axes, keepdims=True) + op.epsilon)
+        centered = real - real.mean(axis=op.axes, keepdims=True) if op.centered else real
+        deviation = np.maximum(np.sqrt((centered**2).mean(axis=op.axes, keepdims=True) + op.epsilon), op.least)
         y = np.clip(centered / np.where(deviation > 0, deviation, 1) * op.scale + op.offset, *op.clamp)
     elif isinstance(op, LocalResponse):
         squares = np.pad(real**2, [(0, 0)] * 3 + [(op.before, op.size)])
@@ -180,6 +180,9 @@ OF_PAIRS = {  # of the two channels of a pixel
     "layer": (Normalize(axes=(3,), epsilon=1e-5, scale=ONE, offset=0 * ONE), 1 / 100),
     "layer with factors": (Normalize(axes=(3,), epsilon=0.05, scale=np.float32([[[3, -0.1]]]), offset=np.float32([[[-2, 1]]]), clamp=(-1.5, np.inf)), 1 / 40),
     "layer without epsilon": (Normalize(axes=(3,), epsilon=0.0, scale=ONE, offset=ONE), 1 / 100),
+    "mean square": (Normalize(axes=(3,), epsilon=1e-5, scale=np.float32([[[1.5, -0.7]]]), offset=0 * ONE, centered=False), 1 / 100),
+    "mean square, at least": (Normalize(axes=(3,), epsilon=0.0, scale=ONE, offset=ONE, centered=False, least=0.3, clamp=(0.2, np.inf)), 1 / 90),
+    "mean square, without anything": (Normalize(axes=(3,), epsilon=0.0, scale=ONE, offset=0 * ONE, centered=False), 1 / 90),
     "response": (LocalResponse(size=3, alpha=0.5, beta=0.75, bias=1.0), 1 / 60),
     "steep response": (LocalResponse(size=2, alpha=4.0, beta=1.0, bias=0.01), 1 / 20),
     "softmax": (Softmax(axis=3), 1 / 255),
@@ -203,6 +206,7 @@ def test_random_normalizations_are_within_the_stated_error() -> None:
         scale, offset = (rng.normal(size=[r.choice([1, size]) for size in kind.shape]).astype(np.float32) for _ in range(2))
         for op in (
             Normalize(axes=axes, epsilon=10 ** r.uniform(-7, -1), scale=scale, offset=offset, clamp=r.choice([UNLIMITED, (0.0, 2.0)])),
+            Normalize(axes=axes, epsilon=10 ** r.uniform(-7, -1), scale=scale, offset=offset, centered=False, least=r.choice([0.0, 1e-9, 0.5])),
             LocalResponse(size=r.randint(1, 9), alpha=10 ** r.uniform(-4, 1), beta=r.choice([0.5, 0.75, 1.0]), bias=10 ** r.uniform(-1, 1)),
             LogSoftmax(axis=r.randint(1, 3)),
         ):
@@ -218,8 +222,9 @@ def test_the_longest_mean_does_not_overflow() -> None:
     x = np.where(np.arange(65536).reshape(1, 256, 256, 1) % 2, 127, -128).astype(np.int8)
     x[0, 0, 0, 0] = 127
     for codes in (x, np.full_like(x, -128), np.where(np.arange(65536).reshape(x.shape) == 7, 127, -128).astype(np.int8)):
-        op = Normalize(axes=(1, 2), epsilon=1e-5, scale=ONE, offset=ONE)
-        assert_within_the_stated_error(graph_of(op, (kind,), (0.1, 1 / 30), (0, 0)), codes)
+        for op in (Normalize(axes=(1, 2), epsilon=1e-5, scale=ONE, offset=ONE, centered=centered) for centered in (True, False)):
+            for zero_points in ((0, 0), (-128, 0), (127, 0)):
+                assert_within_the_stated_error(graph_of(op, (kind,), (0.1, 1 / 30), zero_points), codes)
 
 
 def test_long_softmax_keeps_its_error() -> None:
@@ -272,6 +277,12 @@ ILLEGAL = {
         (TensorType(1, 1, 4),),
         (1e-10, 1.0),
         "Normalize 'n': the scale of its operand must not be so small against epsilon 1, 1.00000001e-10; quantize again",
+    ),
+    "tiny_scale_beside_the_least_divisor": (
+        Normalize(axes=(3,), epsilon=0.0, scale=np.ones((1, 1, 1), np.float32), offset=np.zeros((1, 1, 1), np.float32), centered=False, least=1.0),
+        (TensorType(1, 1, 4),),
+        (1e-10, 1.0),
+        "Normalize 'n': the scale of its operand must not be so small against epsilon 0 and the least divisor 1, 1.00000001e-10; quantize again",
     ),
     "tiny_scale_beside_factors": (
         Normalize(axes=(3,), epsilon=1e-5, scale=np.full((1, 1, 1), 1e30, np.float32), offset=np.zeros((1, 1, 1), np.float32)),
@@ -343,6 +354,16 @@ SHAPES = {
         Normalize(axes=(3,), epsilon=-1.0, scale=ONE, offset=ONE),
         (TensorType(2, 2, 3),),
         "Normalize: epsilon must be a number of at least 0, not -1",
+    ),
+    "normalize_least": (
+        Normalize(axes=(3,), epsilon=0.1, scale=ONE, offset=ONE, least=0.5),
+        (TensorType(2, 2, 3),),
+        "Normalize: the least divisor must be a number of at least 0, and 0 where the mean is taken away, not 0.5",
+    ),
+    "normalize_infinite_least": (
+        Normalize(axes=(3,), epsilon=0.1, scale=ONE, offset=ONE, centered=False, least=np.inf),
+        (TensorType(2, 2, 3),),
+        "Normalize: the least divisor must be a number of at least 0, and 0 where the mean is taken away, not inf",
     ),
     "normalize_scale": (
         Normalize(axes=(3,), epsilon=0.1, scale=np.ones((1, 1, 2), np.float32), offset=ONE),

@@ -144,13 +144,14 @@ def normalizing_nodes(op: Normalize, constants: dict[str, Any]) -> tuple[list[An
     """Mean and variance written out."""
     axes = [(2, 3, 1)[axis - 1] for axis in op.axes]
     constants |= {"a": shape_of(*axes), "e": np.float32(op.epsilon), "s": op.scale.transpose(2, 0, 1)[None], "o": op.offset.transpose(2, 0, 1)[None]}
+    constants |= {"l": np.float32(op.least)}
     return [
-        node("ReduceMean", ["x0", "a"], "mean"),
-        node("Sub", ["x0", "mean"], "c"),
+        *([node("ReduceMean", ["x0", "a"], "mean"), node("Sub", ["x0", "mean"], "c")] if op.centered else [node("Identity", ["x0"], "c")]),
         node("Mul", ["c", "c"], "cc"),
         node("ReduceMean", ["cc", "a"], "v"),
         node("Add", ["v", "e"], "ve"),
-        node("Sqrt", ["ve"], "d"),
+        node("Sqrt", ["ve"], "r"),
+        node("Max", ["r", "l"], "d"),
         node("Div", ["c", "d"], "n"),
         node("Mul", ["n", "s"], "ns"),
     ], node("Add", ["ns", "o"], "h")
