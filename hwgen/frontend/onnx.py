@@ -115,6 +115,7 @@ def _import(model: onnx.ModelProto, name: str, builder: Builder) -> Graph:
     nodes = needed([OnnxNode.read(proto, opset) for proto in model.graph.node], outputs)
     known = {key: constant.probes[0] for key, constant in builder.env.items() if isinstance(constant, Constant)}
     for node in find_normalizations(nodes, known, outputs, builder.rounded or {}):
+        builder.origin.update(dict.fromkeys(node.outputs, node))
         try:
             _translate(builder, node)
             _refuse_extra_outputs(model, node)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 
+import numpy as np
 import onnx
 
 from hwgen.errors import Unsupported
@@ -17,6 +18,7 @@ from hwgen.ir import host
 from hwgen.ir.types import TensorType
 from hwgen.ops.base import UNLIMITED
 from hwgen.ops.clamp import Clamp
+from hwgen.ops.conv import scaling
 from hwgen.ops.move import Move
 from hwgen.ops.softmax import ArgExtremum, LogSoftmax, Softmax
 
@@ -116,31 +118,50 @@ class ProcessorBuilder(Builder):
         return True
 
     def from_result(self, node: OnnxNode, result: Result, name: str, roles: Sequence[Axes] | None, last: bool | None) -> Image:
-        """What the processor holds, as a value that the accelerator can read; `name` is its tensor. Raises Refusal for steps that only the
-        processor's real numbers can express."""
+        """What the processor holds, as a value that the accelerator can read; `name` is its tensor."""
         source = result.source
         pending: list[host.HostStep] = []
         shape: Shape = self.values[source].type.shape
         for step, label in zip(result.steps, result.names, strict=True):
-            if isinstance(step, host.Softmax | host.LogSoftmax | host.ArgExtremum):
-                if label in self.computed:
-                    source, pending, shape = self.computed[label]
-                    continue
-                grouped, axis = shape, step.axis - 1
-                if len(shape) > 3:
-                    grouped, axis = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])), 1
-                rows = [*pending, host.Reshape(shape=grouped)]
-                image = place(self, node, source, rows, grouped, None, self.fresh(f"{label}.rows"))
-                source = self.add_value(node, self.fresh(label), _accelerated(step, 1 + image.dims[axis][0]), (image.value,))
-                shape = host.shape_after(step, shape)
-                pending = [*replace(image, value=source, type=self.values[source].type).to_host(), host.Reshape(shape=shape)]
-                self.computed[label] = source, pending, shape
-            elif isinstance(step, host.MovingStep):
+            if isinstance(step, host.MovingStep):
                 pending = [*pending, step]
                 shape = host.shape_after(step, shape)
             else:
-                raise self.refused(node, result)
+                if label not in self.computed:
+                    self.computed[label] = self._computed(self.origin.get(label, node), label, step, source, pending, shape)
+                source, pending, shape = self.computed[label]
         return place(self, node, source, pending, shape, roles, self.fresh(name), last)
+
+    def _computed(
+        self, node: OnnxNode, label: str, step: host.HostStep, source: str, before: Sequence[host.HostStep], shape: Shape
+    ) -> tuple[str, list[host.HostStep], Shape]:
+        """The step of `node` as an operator between others, on the tensor (N, *shape) that `before` makes of `source`: a value, and what makes
+        the tensor `label` of it."""
+        if isinstance(step, host.Affine):
+            image = self._scaled(node, label, step, source, before, shape)
+        else:
+            assert isinstance(step, host.Softmax | host.LogSoftmax | host.ArgExtremum)
+            grouped, axis = shape, step.axis - 1
+            if len(shape) > 3:
+                grouped, axis = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])), 1
+            image = place(self, node, source, [*before, host.Reshape(shape=grouped)], grouped, None, self.fresh(f"{label}.rows"))
+            name = self.add_value(node, self.fresh(label), _accelerated(step, 1 + image.dims[axis][0]), (image.value,))
+            image, shape = replace(image, value=name, type=self.values[name].type), host.shape_after(step, shape)
+        return image.value, [*image.to_host(), host.Reshape(shape=shape)], shape
+
+    def _scaled(self, node: OnnxNode, label: str, step: host.Affine, source: str, before: Sequence[host.HostStep], shape: Shape) -> Image:
+        """By a scale and an offset for each channel, or for each element in a row."""
+        scale, offset = step.scale, step.offset
+        name, image = self.fresh(f"{label}.rows"), None
+        if len(shape) <= 3:
+            image = place(self, node, source, before, shape, None, name)
+        if image is None or not all(self.is_per_channel(node, image, array) for array in (scale, offset)):
+            size = math.prod(shape)
+            image = place(self, node, source, [*before, host.Reshape(shape=(size,))], (size,), [(C,)], self.fresh(name))
+            scale, offset = (np.broadcast_to(array, (1, *shape)).reshape(1, -1) for array in (scale, offset))
+        op = scaling(self.per_channel(node, image, scale), self.per_channel(node, image, offset))
+        value = self.add_value(node, self.fresh(label), op, (image.value,))
+        return replace(image, value=value)
 
     def read_again(self, node: OnnxNode, image: Image, steps: Sequence[host.HostStep]) -> Image:
         """A network input that lies in memory already, as `steps` would have brought it there."""

@@ -50,6 +50,7 @@ class Builder:
     nodes: list[Node] = field(default_factory=list)
     values: dict[str, Value] = field(default_factory=dict)
     inputs: dict[str, GraphInput] = field(default_factory=dict)
+    origin: dict[str, OnnxNode] = field(default_factory=dict)  # by tensor: the node that computes it
     normalized: dict[str, Node] = field(default_factory=dict)  # by value: the Normalize that computes it
     foldable_elements: int = 0  # of constants that may still be computed
 

@@ -12,9 +12,8 @@ from hwgen.frontend.onnx_node import OnnxNode
 from hwgen.frontend.onnx_pairs import in_a_row
 from hwgen.frontend.onnx_view import Array, Constant, Image
 from hwgen.ops.add import Add
-from hwgen.ops.base import Window
 from hwgen.ops.clamp import Clamp
-from hwgen.ops.conv import Conv
+from hwgen.ops.conv import scaling
 from hwgen.ops.lookup import Function, Lookup, Step, gelu, gelu_by_tanh, hard_swish, mish, swish
 from hwgen.optimize.fuse_lookup import function_of_one
 
@@ -91,8 +90,7 @@ def _sloped(builder: Builder, node: OnnxNode, slope: Array) -> None:
     slopes = builder.per_channel(node, image, slope)
     positive = builder.part(node, "positive", Clamp(clamp=(0.0, np.inf)), image, image.dims)
     negative = builder.part(node, "negative", Clamp(clamp=(-np.inf, 0.0)), image, image.dims)
-    op = Conv(weight=slopes.reshape(-1, 1, 1, 1), bias=np.zeros(len(slopes), np.float32), window=Window(kernel=(1, 1)), group=len(slopes))
-    scaled = builder.part(node, "scaled", op, negative, image.dims)
+    scaled = builder.part(node, "scaled", scaling(slopes), negative, image.dims)
     result = (builder.rounded or {}).get(node.output)
     if result is not None:  # one of the two parts is 0, and the other already rounded as the sum is
         builder.imply(scaled.value, float(result.scale), result.zero_point)

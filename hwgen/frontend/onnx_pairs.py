@@ -14,8 +14,8 @@ from hwgen.frontend.onnx_node import OnnxNode, Refusal
 from hwgen.frontend.onnx_view import Axes, C, Constant, H, Image, Result, W
 from hwgen.ir import host
 from hwgen.ops.add import Add
-from hwgen.ops.base import Operator, Window
-from hwgen.ops.conv import Conv
+from hwgen.ops.base import Operator
+from hwgen.ops.conv import scaling
 from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.matmul import MatMul
 
@@ -88,8 +88,7 @@ def _repeated(builder: Builder, node: OnnxNode, image: Image, shape: tuple[int, 
 def sub_pair(builder: Builder, node: OnnxNode) -> None:
     """a - b: b is multiplied by -1, and added."""
     image = builder.image(node, 1)
-    channels = image.type.channels
-    op = Conv(weight=-np.ones((channels, 1, 1, 1), np.float32), bias=np.zeros(channels, np.float32), window=Window(kernel=(1, 1)), group=channels)
+    op = scaling(-np.ones(image.type.channels, np.float32))
     name = builder.fresh(f"{node.output}.negative")
     builder.emit(replace(node, outputs=(name,)), op, [image], image.dims)
     operand = (builder.rounded or {}).get(image.value)

@@ -15,9 +15,9 @@ from hwgen.frontend.onnx_normalize import with_factors
 from hwgen.frontend.onnx_pairs import add_pair, all_computed, chain, in_a_row, pair, sub_pair
 from hwgen.frontend.onnx_view import Array, Constant, Image, RawInput, Result
 from hwgen.ir import host
-from hwgen.ops.base import Interval, Limit, Window, channel_limits
+from hwgen.ops.base import Interval, Limit, channel_limits
 from hwgen.ops.clamp import Clamp
-from hwgen.ops.conv import Conv
+from hwgen.ops.conv import scaling
 from hwgen.ops.elementwise import Div, Extremum, Mul
 from hwgen.ops.lookup import Function
 from hwgen.optimize.fuse_lookup import affine_steps
@@ -79,10 +79,7 @@ def _clamp_by_constant(builder: Builder, node: OnnxNode, interval: Callable[[Lim
         return
     image = builder.image(node, 1 - side)
     clamp = interval(channel_limits(builder.per_channel(node, image, constant)))
-    channels = image.type.channels
-    ones = np.ones((channels, 1, 1, 1), np.float32)
-    op = Conv(weight=ones, bias=np.zeros(channels, np.float32), window=Window(kernel=(1, 1)), group=channels, clamp=clamp)
-    builder.emit(node, op, [image], image.dims)
+    builder.emit(node, scaling(np.ones(image.type.channels, np.float32), clamp=clamp), [image], image.dims)
 
 
 def batch_normalization(builder: Builder, node: OnnxNode) -> None:
@@ -193,7 +190,7 @@ def _affine(builder: Builder, node: OnnxNode, index: int, scale: Array, offset: 
     if steps and (rounded or builder.is_rounded(image.value)) and all((vector == vector[0]).all() for vector in vectors):
         emit_lookup(builder, node, *steps, index=index)
         return
-    op = Conv(weight=vectors[0].reshape(-1, 1, 1, 1), bias=vectors[1], window=Window(kernel=(1, 1)), group=image.type.channels)
+    op = scaling(vectors[0], vectors[1])
     if moments is not None and all(array.shape == op.bias.shape for array in moments):
         op = replace(op, moments=moments)
     builder.emit(node, op, [image], image.dims)

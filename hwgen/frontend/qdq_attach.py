@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -16,18 +17,21 @@ from hwgen.frontend.onnx_constants import tensor
 from hwgen.frontend.qdq_strip import LAYOUT, Array, Parameter, Stripped
 from hwgen.ir.graph import Graph, Node, Value, fresh_name
 from hwgen.ir.types import Quantization
-from hwgen.ops.base import Window
+from hwgen.ops.base import UNLIMITED, Window
 from hwgen.ops.check import COPYING, GREATEST_WEIGHT, MAX_FRACTION, check_scale
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.conv import Conv
-from hwgen.ops.lookup import Lookup
+from hwgen.ops.lookup import Function, Lookup
+from hwgen.optimize.fold_batch_norm import is_affine
 
 COPYING_OPERATORS = (*LAYOUT, "Relu", "Clip", "Min", "Max", "Pad", "Dropout")
 ELEMENTWISE = ("Mul", "Div", "Add", "Sub", "Cast")
 
 
 FRACTION_TOLERANCE = 1e-5  # of a logarithm: what rounding scales to float32 leaves
+FACTOR_TOLERANCE = 1e-3  # of a code: what rounding its product with a factor to float32 leaves
 WAY_OUT = "quantize the whole model, or give the float model and calibration data"
+Reals = npt.NDArray[np.float64]
 PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 REDUCTIONS = ("ReduceMean", "ReduceSum")
 
@@ -119,7 +123,8 @@ def _rounded_twice(node: Node, values: dict[str, Value], stripped: Stripped) -> 
 
 
 def quantization_by_value(graph: Graph, stripped: Stripped, start: Mapping[str, Quantization] | None = None) -> dict[str, Quantization]:
-    """Quantization by value name: found at the tensor itself, through changes of layout, and through operators that keep codes."""
+    """Quantization by value name: found at the tensor itself, through changes of layout, and through operators that keep codes, or multiply real
+    values by a positive number: those have the same codes at another scale."""
     known = dict(stripped.activations if start is None else start)
     for node in reversed(stripped.model.graph.node):
         if node.op_type in (*LAYOUT, "Cast") and node.output[0] in known:
@@ -136,9 +141,23 @@ def quantization_by_value(graph: Graph, stripped: Stripped, start: Mapping[str, 
             if isinstance(node.op, COPYING) and found is not None:
                 for name in names:
                     known.setdefault(name, found)
+            elif (factor := _positive_factor(node, known)) is not None:
+                for name, other, by in ((node.inputs[0], node.output, 1 / factor), (node.output, node.inputs[0], factor)):
+                    if name not in known and other in known:
+                        known[name] = replace(known[other], scale=np.float32(float(known[other].scale) * by))
         if len(known) == before:
             break
     return known
+
+
+def _positive_factor(node: Node, known: Mapping[str, Quantization]) -> float | None:
+    """The number by which the node multiplies, where that is all; before a value that is quantized, it may limit as well."""
+    op, factor = node.op, 0.0
+    if isinstance(op, Lookup) and [step.function for step in op.steps] == [Function.SCALE]:
+        (factor,) = op.steps[0].parameters
+    elif isinstance(op, Conv) and is_affine(node) and not op.bias.any() and (op.weight == op.weight[0]).all():
+        factor = float(op.weight.flat[0]) if op.clamp == UNLIMITED or node.output in known else 0.0
+    return factor if 0 < factor < math.inf else None
 
 
 def _behind(name: str, model: onnx.ModelProto, known: dict[str, Quantization]) -> Quantization | None:
@@ -187,25 +206,28 @@ class Parameters:
                 weight, scale = np.ones(op.weight.shape, np.int8), factor.astype(np.float32)
                 return replace(op, weight=weight, bias=np.zeros(op.channels, np.int32), weight_scale=scale)
             return fine_conv(op, np.ones(op.weight.shape, np.int8), factor, op.bias.astype(np.float64), x, y, f"Conv {node.name!r}")
-        scale = self.weight_scale(op, sources)
-        weight = np.asarray(op.weight, np.float64)
-        if (weight != np.rint(weight)).any() or np.abs(weight).max(initial=0) > GREATEST_WEIGHT:
-            raise ModelError("its weights must be 8-bit codes, and not be scaled afterwards")
+        factor, addends = self._scaled(sources, op.channels)
+        scale = (self.weight_scale(op, sources) * np.abs(factor)).astype(np.float32)
+        exact = np.asarray(op.weight, np.float64) / np.abs(factor).reshape(-1, 1, 1, 1)
+        codes = np.rint(exact)
+        if np.abs(exact - codes).max(initial=0) > (FACTOR_TOLERANCE if (factor != 1).any() else 0) or np.abs(codes).max(initial=0) > GREATEST_WEIGHT:
+            raise ModelError("its weights must be 8-bit codes, and not be scaled but by one number, or one per channel afterwards")
         for one in np.unique(scale).tolist():
             check_scale(one, f"weights of Conv {node.name!r}")
-        bias, seen = np.zeros(op.channels, np.int64), np.zeros(op.channels)
-        addends, unit = list(self._biases(sources)), np.float32(x.scale) * scale
-        fraction = _fraction(addends[0].scale, unit) if len(addends) == 1 and isinstance(addends[0], Parameter) else 0
-        for addend in addends:
-            codes, as_imported = self._bias_codes(addend, np.ldexp(unit, -fraction), node.name)
-            bias, seen = bias + codes, seen + as_imported
+        bias: Array = np.zeros(op.channels, np.int64)
+        seen, unit = np.zeros(op.channels), np.float32(x.scale) * scale
+        single = addends[0][0] if len(addends) == 1 else None
+        fraction = _fraction(single.scale, unit) if isinstance(single, Parameter) else 0
+        for addend, as_imported in addends:
+            bias = bias + self._bias_codes(addend, np.ldexp(unit, -fraction), node.name)
+            seen = seen + as_imported
         if not np.allclose(seen, op.bias, rtol=1e-4, atol=1e-6 * max(1.0, np.abs(seen).max(initial=0))):
             raise ModelError("its bias must come from a constant that is added to it, and from nothing else")
         limits = np.iinfo(np.int32)
         if (bias < limits.min).any() or (bias > limits.max).any():
             raise QuantizationError(f"Conv {node.name!r}: the bias must fit int32 at the scale of the products, reaches {np.abs(bias).max()}; quantize again")
-        narrow = INT8.holds(int(weight.min(initial=0)), int(weight.max(initial=0)))
-        kept = weight.astype(np.int8) if narrow else weight.astype(np.int16)
+        narrow = INT8.holds(int(codes.min(initial=0)), int(codes.max(initial=0)))
+        kept = codes.astype(np.int8) if narrow else codes.astype(np.int16)
         return replace(op, weight=kept, bias=bias.astype(np.int32), weight_scale=scale, bias_fraction=fraction)
 
     def weight_scale(self, op: Conv, sources: list[onnx.NodeProto]) -> npt.NDArray[np.float32]:
@@ -229,34 +251,56 @@ class Parameters:
     def _is_parameter(self, proto: onnx.NodeProto, index: int) -> bool:
         return len(proto.input) > index and proto.input[index] in self.stripped.parameters
 
-    def _biases(self, sources: list[onnx.NodeProto]) -> Iterator[Parameter | Array]:
+    def _scaled(self, sources: list[onnx.NodeProto], channels: int) -> tuple[Reals, list[tuple[Parameter | Array, Reals]]]:
+        """By what the product is multiplied before or behind it, one number or one per channel; and what is added to it, each addend times what
+        follows it, with its numbers as the float front end saw them. Raises ModelError where that cannot be told."""
         places = {"Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "Add": (0, 1)}
-        for proto in sources:
+        factor: Reals = np.ones(1)
+        addends: list[tuple[Parameter | Array, Reals]] = []
+        for proto in reversed(sources):
+            if proto.op_type in ("Mul", "Div"):
+                factor = factor * self._factor(proto, channels)
             for index in places.get(proto.op_type, ()):
                 name = proto.input[index] if len(proto.input) > index else ""
                 if name in self.stripped.parameters:
-                    yield self.stripped.parameters[name]
+                    own = self.stripped.parameters[name]
+                    codes = _per_channel(own.codes, channels)
+                    addends.append((Parameter(codes=codes * np.sign(factor), scale=own.scale * np.abs(factor), axis=0), codes * factor))
                 elif name in self.plain:
-                    yield tensor(self.plain[name], f"initializer {name!r}")
+                    real = _per_channel(tensor(self.plain[name], f"initializer {name!r}"), channels) * factor
+                    addends.append((real, real))
+        return factor, addends
+
+    def _factor(self, proto: onnx.NodeProto, channels: int) -> Reals:
+        name = next((name for name in proto.input if name in self.plain), "")
+        if not name or (proto.op_type == "Div" and name != proto.input[1]):
+            raise ModelError("it must be multiplied or divided by a constant that is stored as such")
+        constant = tensor(self.plain[name], f"initializer {name!r}").astype(np.float64).reshape(-1)
+        if constant.size not in (1, channels) or not constant.all() or not np.isfinite(constant).all():
+            raise ModelError("it must be multiplied by one number other than 0, or one per channel")
+        return 1 / constant if proto.op_type == "Div" else constant
 
     @staticmethod
-    def _bias_codes(addend: Parameter | Array, unit: npt.NDArray[np.float32], name: str) -> tuple[Array, Array]:
-        """The bias (C,) as integers at the scale `unit` of the products, and as the float front end saw it."""
-        stored = (addend.codes if isinstance(addend, Parameter) else addend).reshape(-1)
-        if stored.size not in (1, unit.size):
-            raise ModelError(f"its bias must have {unit.size} elements, not {stored.size}")
-        stored = np.broadcast_to(stored, unit.shape)
+    def _bias_codes(addend: Parameter | Array, unit: npt.NDArray[np.float32], name: str) -> Array:
+        """The bias (C,) as integers at the scale `unit` of the products."""
         if isinstance(addend, Parameter):
             scale = np.broadcast_to(addend.scale, unit.shape) if addend.scale.size in (1, unit.size) else None
             if scale is None:
                 raise ModelError(f"its bias must have 1 or {unit.size} scales, not {addend.scale.size}")
             if np.allclose(scale, unit, rtol=1e-5, atol=0):
-                return stored, stored.astype(np.float32)
-            real = stored * scale.astype(np.float64)
+                return addend.codes.astype(np.int64)
+            real = addend.codes * scale.astype(np.float64)
         else:
-            real = stored.astype(np.float64)
+            real = addend.astype(np.float64)
         with np.errstate(all="ignore"):
             codes = np.rint(real / unit.astype(np.float64))
         if not np.isfinite(codes).all() or np.abs(codes).max() > 2.0**40:
             raise QuantizationError(f"Conv {name!r}: the bias must fit int32 at the scale of the products; quantize again")
-        return codes.astype(np.int64), stored.astype(np.float32)
+        return codes.astype(np.int64)
+
+
+def _per_channel(array: Array, channels: int) -> Array:
+    """A bias as (C,)."""
+    if array.size not in (1, channels):
+        raise ModelError(f"its bias must have {channels} elements, not {array.size}")
+    return np.broadcast_to(array.reshape(-1), (channels,))

@@ -142,3 +142,9 @@ class Conv:
             example(TensorType(3, 4, 7), 3, Window(kernel=(3, 4), pads=(2, 1, 3, 2), dilations=(2, 1)), spread=(3, 2)),
             example(TensorType(1, 1, 40), 1, Window(kernel=(1, 1))),
         )
+
+
+def scaling(scale: FloatArray, offset: FloatArray | None = None, clamp: Interval = UNLIMITED) -> Conv:
+    """clamp(x * scale + offset) with one `scale` and `offset` per channel: float32 (C,)."""
+    bias = np.zeros(len(scale), np.float32) if offset is None else offset
+    return Conv(weight=scale.reshape(-1, 1, 1, 1), bias=bias, window=Window(kernel=(1, 1)), group=len(scale), clamp=clamp)

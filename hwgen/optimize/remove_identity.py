@@ -20,15 +20,17 @@ from hwgen.optimize.rewrite import bypass
 
 def remove_identity(graph: Graph) -> Graph:
     """Readers of a copy read the original. A graph keeps at least one node: its last copy stays."""
+    weights_are_codes = any(value.quantization is not None for value in graph.values.values())
     for node in graph.nodes:
         current = graph.producer(node.output)
-        if current is not None and len(graph.nodes) > 1 and is_identity(graph, current):
+        if current is not None and len(graph.nodes) > 1 and is_identity(graph, current, weights_are_codes=weights_are_codes):
             graph = bypass(graph, current)
     return graph
 
 
-def is_identity(graph: Graph, node: Node) -> bool:
-    """Output equals input, element by element, for every input. An output with a quantization of its own is rounded again."""
+def is_identity(graph: Graph, node: Node, *, weights_are_codes: bool = False) -> bool:
+    """Output equals input, element by element, for every input. An output with a quantization of its own is rounded again. A convolution
+    whose `weights_are_codes` multiplies by a scale that is not known here."""
     op, quantization = node.op, graph.values[node.output].quantization
     if quantization is not None and quantization != graph.values[node.inputs[0]].quantization:
         return False
@@ -48,6 +50,6 @@ def is_identity(graph: Graph, node: Node) -> bool:
         return not op.steps
     if isinstance(op, MaxPool | AveragePool):
         return op.window.is_pointwise and op.clamp == UNLIMITED
-    if isinstance(op, Conv) and is_affine(node):
+    if isinstance(op, Conv) and is_affine(node) and not weights_are_codes:
         return op.clamp == UNLIMITED and bool((op.weight == 1).all() and not op.bias.any())
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnxruntime
@@ -105,7 +105,67 @@ def in_the_middle(operator: str, scale: float, zero_point: int, integer: bool = 
     return f
 
 
+CODES = np.random.default_rng(0).integers(-127, 128, (3, 4, 1, 1)).astype(np.int8)
+ONES = np.ones((4, 1, 1, 1), np.int8)
+VECTOR = np.float32([0.5, -0.2, 2]).reshape(3, 1, 1)
+
+
+@dataclass
+class Line:
+    """A network in one line, from the quantized input to a quantized result."""
+
+    f: Foreign = field(default_factory=lambda: Foreign(["N", 4, 6, 6]))
+    current: str = ""
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.current = self.f.qdq("x", 0.05, 128)
+
+    def then(self, operator: str, *operands: str | np.ndarray | np.float32, first: bool = False, **attributes: object) -> Line:
+        """`first`: constants stand before the tensor."""
+        self.count += 1
+        name = f"{operator}{self.count}"
+        others = [operand if isinstance(operand, str) else self.f.const(f"{name}{k}", operand) for k, operand in enumerate(operands)]
+        self.current = self.f.node(operator, [*others, self.current] if first else [self.current, *others], name, **attributes)
+        return self
+
+    def rounded(self, scale: float, zero_point: int = 100) -> Line:
+        self.current = self.f.qdq(self.current, scale, zero_point)
+        return self
+
+    def conv(self, bias: bool = False, codes: np.ndarray = CODES, scale: float = 0.01, **attributes: object) -> Line:
+        weight = self.f.weight(f"w{self.count}", codes, scale)
+        return self.then("Conv", weight, *([self.f.weight(f"b{self.count}", np.int32([900, -700, 50]), 0.05 * scale)] if bias else []), **attributes)
+
+    def end(self, scale: float = 0.0437, zero_point: int = 100) -> Foreign:
+        self.f.node("Identity", [self.rounded(scale, zero_point).current], "y")
+        return self.f
+
+
+C = np.float32(0.37)
+FACTORS: dict[str, Callable[[], Foreign]] = {
+    "softmax, factor, rounded, convolution": lambda: Line().then("Softmax", axis=1).then("Mul", C).rounded(0.37 / 255, 0).conv().end(0.005),
+    "softmax, rounded, factor, convolution": lambda: Line().then("Softmax", axis=1).rounded(1 / 255, 0).then("Mul", C).conv().end(0.005),
+    "softmax, quotient, rounded": lambda: Line().then("Softmax", axis=1).then("Div", C).rounded(0.02, 0).then("MaxPool", kernel_shape=[2, 2]).end(0.02, 0),
+    "factor, convolution": lambda: Line().then("Mul", C).conv().end(),
+    "pool, factor, convolution": lambda: Line().then("MaxPool", kernel_shape=[2, 2]).then("Mul", C, first=True).conv(bias=True).end(),
+    "convolution, factor": lambda: Line().conv(bias=True).then("Mul", C).end(),
+    "convolution, quotient": lambda: Line().conv(bias=True).then("Div", C).end(0.2),
+    "convolution, negative factor": lambda: Line().conv(bias=True).then("Mul", -C, first=True).end(),
+    "convolution, factors of channels": lambda: Line().conv(bias=True).then("Mul", VECTOR).end(),
+    "convolution, factor, offset": lambda: Line().conv(bias=True).then("Mul", C).then("Add", VECTOR).end(),
+    "convolution, offset, factor, limit": lambda: Line().conv().then("Add", VECTOR).then("Mul", VECTOR).then("Relu").end(0.0437, 0),
+    "convolution, rounded, factor, convolution": lambda: Line().conv().rounded(0.05).then("Mul", C).conv(codes=CODES[:, :3], scale=0.02).end(0.07),
+    "factor, softmax": lambda: Line().then("Mul", C).then("Softmax", axis=1).rounded(1 / 255, 0).then("Relu").end(1 / 255, 0),
+    "neighbours, factor": lambda: Line().then("LRN", size=3).then("Mul", C).end(),
+    "neighbours, factor, limit": lambda: Line().then("LRN", size=3).then("Mul", C).then("Relu").end(0.0437, 0),
+    "average, factor": lambda: Line().then("AveragePool", kernel_shape=[2, 2]).then("Mul", C).end(),
+    "sigmoid, factor": lambda: Line().then("Sigmoid").then("Mul", C).end(0.37 / 255, 0),
+    "weights of one code": lambda: Line().then("LRN", size=3).rounded(0.05, 128).conv(codes=ONES, scale=0.37, group=4).then("Relu").end(0.02, 0),
+}
+
 CASES: dict[str, Callable[[], Foreign]] = {
+    **FACTORS,
     "mean over channels": lambda: one("ReduceMean", scale=0.0137, axes=[1]),
     "mean over all": lambda: one("ReduceMean", scale=0.0037, axes=[1, 2, 3]),
     "sum over channels": lambda: one("ReduceSum", np.array([1]), scale=0.0937),
@@ -161,3 +221,26 @@ def test_a_softmax_that_means_other_dimensions_is_refused() -> None:
     message = r"QLinearSoftmax 'QLinearSoftmax_s_q': attribute opset must be of the same kind as the model's opset 13, below 13 or not, but is 12"
     with pytest.raises(UnsupportedError, match=message):
         import_quantized_model(f.model(), "single")
+
+
+REFUSED: dict[str, tuple[Callable[[], Foreign], str]] = {
+    "real values between three": (
+        lambda: Line().then("Softmax", axis=1).then("Mul", C).conv().end(0.005),
+        "Softmax 'Softmax_Softmax1': its result must be quantized, but is read as real values; quantize the whole model",
+    ),
+    "factor that is 0": (lambda: Line().conv().then("Mul", 0 * C).end(), "it must be multiplied by one number other than 0, or one per channel"),
+    "negative factor of the input": (lambda: Line().then("Mul", -C).conv().end(), "Lookup 'Mul_Mul1': its result must be quantized"),
+    "factors that vary": (lambda: Line().conv().then("Mul", np.float32(np.arange(1, 7))).end(), "Conv"),
+    "offset before the convolution": (
+        lambda: Line().then("MaxPool", kernel_shape=[2, 2]).then("Add", C).conv().end(),
+        "its bias must come from a constant that is added to it, and from nothing else",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_factors_that_are_not_exact_are_refused(case: str) -> None:
+    source, message = REFUSED[case]
+    with pytest.raises(UnsupportedError) as caught:
+        import_quantized_model(source().model(), "single")
+    assert message in str(caught.value)
