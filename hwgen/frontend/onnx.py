@@ -18,6 +18,7 @@ from hwgen.frontend.onnx_moves import MOVE_HANDLERS
 from hwgen.frontend.onnx_node import OnnxNode, Refusal, needed
 from hwgen.frontend.onnx_normalize import NORMALIZE_HANDLERS, written_out
 from hwgen.frontend.onnx_pointwise import POINTWISE_HANDLERS
+from hwgen.frontend.onnx_reduce import REDUCE_HANDLERS
 from hwgen.frontend.onnx_resize import RESIZE_HANDLERS
 from hwgen.frontend.onnx_shape import SHAPE_HANDLERS
 from hwgen.frontend.onnx_slice import SLICE_HANDLERS
@@ -35,6 +36,7 @@ __all__ = ["HANDLERS", "check_model", "import_model", "is_quantized_model", "loa
 
 HANDLERS: dict[str, Callable[[Builder, OnnxNode], None]] = {
     **WINDOW_HANDLERS,
+    **REDUCE_HANDLERS,
     **DENSE_HANDLERS,
     **POINTWISE_HANDLERS,
     **SHAPE_HANDLERS,

@@ -42,7 +42,7 @@ def _sizes(shape: Shape, dims: Sequence[Axes]) -> dict[int, int] | None:
 
 def _usual(rank: int, last: bool) -> list[tuple[Axes, ...]]:
     """All ways to name so many dimensions: the usual orders first, of them that with the channels `last` or first."""
-    if rank == 0 or rank > 3:
+    if rank > 3:
         return []
     found = [axes for order in (last, not last) if (axes := default_roles(rank, order)) is not None]
     return [tuple((axis,) for axis in axes) for axes in dict.fromkeys((*found, *permutations((H, W, C), rank)))]

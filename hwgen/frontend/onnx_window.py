@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from hwgen.frontend.onnx_arrange import arranged
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
-from hwgen.frontend.onnx_reduce import greatest
+from hwgen.frontend.onnx_reduce import Reduction, over_dimensions
 from hwgen.frontend.onnx_view import Axes, C, H, Image, W
 from hwgen.ops.average_pool import AveragePool
 from hwgen.ops.base import Pads, Window, ceil_padding
@@ -29,14 +28,6 @@ class Slide:
     begin: int
     end: int
     ceil: int = 0
-
-
-class Reduction(Enum):
-    """What becomes of the elements of a dimension."""
-
-    MEAN = "mean"
-    SUM = "sum"
-    MAX = "max"
 
 
 UNIT = Slide(kernel=1, stride=1, dilation=1, begin=0, end=0)
@@ -96,66 +87,7 @@ def global_max_pool(builder: Builder, node: OnnxNode) -> None:
 
 def _global(builder: Builder, node: OnnxNode, kind: Reduction) -> None:
     image = channels_first(builder, node, len(builder.view(node, 0).shape) - 1)
-    _reduce(builder, node, image, range(1, len(image.dims)), kind)
-
-
-def reduce_mean(builder: Builder, node: OnnxNode) -> None:
-    """ReduceMean over rows, columns or both: a global average pooling; over channels (too): a convolution by equal weights."""
-    _reduction(builder, node, Reduction.MEAN)
-
-
-def reduce_sum(builder: Builder, node: OnnxNode) -> None:
-    """ReduceSum over rows, columns, channels: a convolution by ones."""
-    _reduction(builder, node, Reduction.SUM)
-
-
-def reduce_max(builder: Builder, node: OnnxNode) -> None:
-    """ReduceMax over rows, columns or both: a global max pooling."""
-    _reduction(builder, node, Reduction.MAX)
-
-
-def _reduction(builder: Builder, node: OnnxNode, kind: Reduction) -> None:
-    axes = builder.numbers(node, 1, "axes")
-    view = builder.view(node, 0)
-    rank = len(view.shape) + 1
-    if not axes:
-        if node.integer("noop_with_empty_axes", 0):
-            builder.env[node.output] = view
-            return
-        raise node.refuse("must not reduce the batch; give the other axes", "axes")
-    if any(not -rank <= axis < rank for axis in axes):
-        raise node.malformed(f"axes must lie within the {rank} dimensions, not {axes}")
-    reduced = sorted({axis % rank for axis in axes})
-    if reduced[0] == 0:
-        raise node.refuse("must not reduce the batch", "axes")
-    last = (rank == 4 and reduced == [1, 2]) or (rank == 3 and reduced == [1])
-    first = (rank == 4 and reduced == [2, 3]) or (rank == 3 and reduced == [2])
-    image = builder.image(node, 0, channels_last=last if last or first else None)
-    _reduce(builder, node, image, [axis - 1 for axis in reduced], kind, keep=bool(node.integer("keepdims", 1)))
-
-
-def _reduce(builder: Builder, node: OnnxNode, image: Image, reduced: Sequence[int], kind: Reduction, keep: bool = True) -> None:
-    """Mean, sum or maximum over the ONNX dimensions `reduced` (counted without the batch)."""
-    axes = {axis for index in reduced for axis in image.core[index]}
-    pools = C not in axes and kind is not Reduction.SUM
-    if C in axes and kind is Reduction.MAX and builder.processor:
-        greatest(builder, node, image, reduced, keep)
-        return
-    if not pools and kind is Reduction.MAX:
-        raise node.refuse("must run over height and width only, not over channels", "axes")
-    kernel = (image.type.height if H in axes else 1, image.type.width if W in axes else 1)
-    dims = [() if index in reduced else dim for index, dim in enumerate(image.dims) if keep or index not in reduced]
-    window = Window(kernel=kernel)
-    if pools:
-        pooling = MaxPool if kind is Reduction.MAX else AveragePool
-        builder.emit(node, pooling(window=window), [image], tuple(dims))
-        return
-    channels = image.type.channels
-    group = 1 if C in axes else channels
-    weight = np.ones((1 if C in axes else channels, *kernel, channels // group), np.float32)
-    if kind is Reduction.MEAN:
-        weight /= np.float32(weight[0].size)
-    builder.emit(node, Conv(weight=weight, bias=np.zeros(len(weight), np.float32), window=window, group=group), [image], tuple(dims))
+    over_dimensions(builder, node, image, range(1, len(image.dims)), kind)
 
 
 def _pool(builder: Builder, node: OnnxNode) -> tuple[Image, list[Slide], Axes]:
@@ -259,7 +191,4 @@ WINDOW_HANDLERS = {
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
     "GlobalMaxPool": global_max_pool,
-    "ReduceMean": reduce_mean,
-    "ReduceMax": reduce_max,
-    "ReduceSum": reduce_sum,
 }

@@ -120,6 +120,27 @@ def test_reductions_over_channels_are_convolutions(operator: str, axes: list[int
     assert operators(graph) == ["Conv", "Conv"]
 
 
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[1], [1, 2, 3], [2, 3], [-1]])
+@pytest.mark.parametrize("operator", ["ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare"])
+def test_reductions_of_functions(operator: str, axes: list[int], keepdims: int) -> None:
+    nodes = [node("Conv", ["x", "w"], "h"), node(operator, ["h", "axes"], "y", keepdims=keepdims)]
+    proto = model(nodes, X, {"w": normal(5, 4, 1, 1), "axes": shape_of(*axes)}, opset=18)
+    kinds = [kind for kind in operators(assert_equal_to_onnxruntime(proto)) if kind != "Move"]
+    assert kinds == {
+        "ReduceMin": ["Conv", "MaxPool", "Conv"],  # the first convolution takes the sign
+        "ReduceL1": ["Conv", "Lookup", "Conv"],
+        "ReduceL2": ["Conv", "Lookup", "Conv", "Lookup"],
+        "ReduceSumSquare": ["Conv", "Lookup", "Conv"],
+    }[operator]
+
+
+@pytest.mark.parametrize("operator", ["ReduceMin", "ReduceL2"])
+def test_reductions_of_the_input_and_of_nothing(operator: str) -> None:
+    assert_equal_to_onnxruntime(model([node(operator, ["x", "axes"], "h"), node("Relu", ["h"], "y")], X, {"axes": shape_of(1, 2)}, opset=18))
+    assert_equal_to_onnxruntime(model([node(operator, ["x"], "h", noop_with_empty_axes=1), node("Relu", ["h"], "y")], X, opset=18))
+
+
 @pytest.mark.parametrize("axes", [[2, 3], [2], [-1]])
 def test_reduce_sum_over_the_image_is_a_depthwise_convolution(axes: list[int]) -> None:
     convolution, constants = node("Conv", ["x", "w"], "h"), {"w": normal(5, 4, 1, 1), "axes": shape_of(*axes)}
