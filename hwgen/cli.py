@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hwgen import __version__
+from hwgen.children import ended_by_signals
 from hwgen.cli_explore import print_choices, print_few_bits, print_mixture, print_weights, run_compare, run_explain
 from hwgen.cli_options import budget_of, hardware_arguments, hardware_of, may_widen, model_arguments, options_of, options_on, quantization_arguments
 from hwgen.console import MISMATCH, OK, USER_ERROR
@@ -296,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        with ended_by_signals():
+            return int(arguments.run(arguments))
     except HwgenError as error:
         _err.print(f"hwgen: {escape(str(error))}", style="red" if _err.is_terminal else "")
         return MISMATCH if isinstance(error, MismatchError) else USER_ERROR

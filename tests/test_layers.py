@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "hwgen"
 # From the bottom up. A module may import what stands before it, and its own package.
 ORDER = (
-    *("errors", "cache", "blas"),
+    *("errors", "cache", "blas", "children"),
     *("arith", "config", "packing", "layout", "ir", "isa", "ops", "optimize", "quantize", "frontend", "schedule", "rtl", "emit", "cosim", "synth", "report"),
     *("arrays", "output", "progress", "inputs", "network", "score", "explain", "explore", "build", "verify", "synthesize", "evaluate"),
     *("console", "cli_options", "cli_explore", "cli", "__main__"),

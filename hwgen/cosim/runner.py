@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hwgen.children import end, started
 from hwgen.cosim import script
 from hwgen.cosim.job import CommandTrace, InferenceResult, SimulationJob, SimulationResult, Trace
 from hwgen.cosim.memory import MemoryMap, all_patches, memory_image, memory_map, segments
@@ -95,7 +96,7 @@ def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[thre
 
     def stop() -> None:
         expired.set()
-        process.kill()
+        end(process)
 
     timer = threading.Timer(seconds, stop)
     timer.start()
@@ -105,23 +106,20 @@ def _time_limit(process: subprocess.Popen[str], seconds: float) -> Iterator[thre
         timer.cancel()
 
 
-def _started(command: list[str], folder: Path) -> subprocess.Popen[str]:
-    try:
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    except OSError as error:
-        raise ToolError(f"co-simulation: {command[0]!r} cannot be started ({error.strerror}); set HWGEN_CACHE to a folder where they can") from error
-
-
 def _execute(simulator: Simulator, arguments: list[str], folder: Path, limit_seconds: float, progress: Progress | None) -> str:
     """Run the simulation; returns its last line. Raises ToolError when it crashes, MismatchError when it runs longer than allowed."""
     lines: list[str] = [""]
-    with _started([str(simulator.program), *arguments], folder) as process, _time_limit(process, limit_seconds) as expired:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines = [*lines[-10:], line.strip()]
-            if progress is not None and line.startswith("inference "):
-                progress(int(line.split()[1]))
-        code = process.wait()
+    program = str(simulator.program)
+    try:
+        with started([program, *arguments], folder, subprocess.PIPE, text=True) as process, _time_limit(process, limit_seconds) as expired:
+            assert process.stdout is not None
+            for line in process.stdout:
+                lines = [*lines[-10:], line.strip()]
+                if progress is not None and line.startswith("inference "):
+                    progress(int(line.split()[1]))
+            code = process.wait()
+    except OSError as error:
+        raise ToolError(f"co-simulation: {program!r} cannot be started ({error.strerror}); set HWGEN_CACHE to a folder where they can") from error
     if expired.is_set():
         raise MismatchError(f"co-simulation: must end within {limit_seconds:g} s, stopped; the accelerator hangs, or too many inferences were asked for")
     if code or not lines[-1].startswith("finished "):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hwgen.cache import cache_root
+from hwgen.children import started
 from hwgen.config import Bus, HardwareConfig
 from hwgen.cosim.toolchain import ToolStatus, environment, require
 from hwgen.emit.render import template_root
@@ -97,14 +98,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _run(command: tuple[str, ...], folder: Path) -> None:
     try:
-        done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=_BUILD_LIMIT_SECONDS, check=False)
+        with started(command, folder, subprocess.PIPE, env=environment(), text=True) as process:
+            printed, _ = process.communicate(timeout=_BUILD_LIMIT_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise ToolError(f"{command[0]}: must compile the simulation in {_BUILD_LIMIT_SECONDS} s; stopped; try a smaller array") from error
-    if done.returncode:
-        text = (done.stderr + done.stdout).strip().splitlines()
+    if process.returncode:
+        text = printed.strip().splitlines()
         errors = [line for line in text if "rror" in line] or text
         listing = "\n".join(f"  {line}" for line in errors[:20])
-        raise ToolError(f"{command[0]}: failed with exit code {done.returncode} while compiling the simulation:\n{listing}")
+        raise ToolError(f"{command[0]}: failed with exit code {process.returncode} while compiling the simulation:\n{listing}")
 
 
 def _runtime(obj: Path, tools: Sequence[ToolStatus]) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from hwgen.children import started
 from hwgen.errors import ToolError
 
 PATIENCE_SECONDS = 1.0  # between looks at what a tool prints
@@ -85,18 +86,13 @@ def run(tool: SynthesisTool, arguments: tuple[str, ...], folder: Path, hopeless:
     `hopeless` reads what was printed so far, now and then; where it says so, the tool is stopped.
     """
     log = folder / f"{tool.name}.log"
-    try:
-        with log.open("wb") as stream:
-            process = subprocess.Popen([*tool.command, *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT)
-    except OSError as error:
-        raise ToolError(f"{tool.name}: must start, does not ({error.strerror}); {INSTALL}") from error
     stopped = False
-    with process:
-        try:
+    try:
+        with log.open("wb") as stream, started([*tool.command, *arguments], folder, stream) as process:
             while not stopped and not _ended(process):
                 stopped = hopeless(_text(log))
-        finally:
-            process.kill()  # also when the caller is interrupted
+    except OSError as error:
+        raise ToolError(f"{tool.name}: must start, does not ({error.strerror}); {INSTALL}") from error
     return Finished(code=process.returncode, log=_text(log), stopped=stopped)
 
 
