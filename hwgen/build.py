@@ -25,6 +25,7 @@ from hwgen.explain import explain, explanation_json, render_explanation, require
 from hwgen.explain.report import summary
 from hwgen.explore.budget import Budget
 from hwgen.explore.choices import Choices, chooser, render_mixture
+from hwgen.frontend.onnx import load_model
 from hwgen.frontend.qdq import load_quantized_graph
 from hwgen.inputs import random_codes
 from hwgen.ir.evaluate import evaluate, to_canonical
@@ -117,10 +118,10 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
     """
     progress = progress or Silent()
     check_replaceable(request.out, force=request.force)
-    digest = model_sha256(request.model)
-    hardware = widened(request.hardware) if request.widen and has_foreign_scales(request.model) else request.hardware
+    digest, proto = model_sha256(request.model), load_model(request.model)
+    hardware = widened(request.hardware) if request.widen and has_foreign_scales(proto) else request.hardware
     choices = chooser(hardware, auto=request.auto, budget=request.budget)
-    network = load_network(request.model, request.calibration, options_for(hardware, request.options), progress, choices)
+    network = load_network(request.model, request.calibration, options_for(hardware, request.options), progress, choices, proto)
     if request.explain:
         require_explainable(network)
     progress.stage("write and read the quantized model")

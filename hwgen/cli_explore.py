@@ -92,6 +92,8 @@ def print_weights(report: Json) -> None:
         out.print(f"weights: {stored} in {words} bus words, packed as {', '.join(weights['formats'])}; {unpacked} in {whole_words} as int8")
     elif way:
         out.print(f"weights: {stored}, stored as int8, because the hardware does not unpack fewer bits; {way} stores about {packed}")
+    else:
+        out.print(f"weights: {stored}, stored as int8, because hardware {escape(hardware.name)} cannot unpack fewer bits")
 
 
 def print_few_bits(graph: Graph, hardware: HardwareConfig) -> None:

@@ -57,9 +57,8 @@ def options_for(config: HardwareConfig, options: QuantizeOptions) -> QuantizeOpt
     return replace(options, scheme=scheme, multiplier_bits=config.multiplier_bits, rounding=config.rounding)
 
 
-def has_foreign_scales(model: Path) -> bool:
+def has_foreign_scales(proto: onnx.ModelProto) -> bool:
     """Another tool quantized the model: its scales were not chosen for multipliers of a few bits."""
-    proto = load_model(model)
     return is_quantized_model(proto) and not any(entry.key == NOTE_MULTIPLIER_BITS for entry in proto.metadata_props)
 
 
@@ -79,16 +78,21 @@ def for_hardware(graph: Graph, config: HardwareConfig) -> Graph:
 
 
 def load_network(
-    model: Path, calibration: Path | None, options: QuantizeOptions, progress: Progress, choose: Chooser | None = None
+    model: Path,
+    calibration: Path | None,
+    options: QuantizeOptions,
+    progress: Progress,
+    choose: Chooser | None = None,
+    proto: onnx.ModelProto | None = None,
 ) -> QuantizedNetwork:
-    """Read `model`; quantize it with `calibration`, or without data, when it is float. `choose` makes better options of these, from the float graph, the
-    calibration data and their labels.
+    """Read `model`, unless its content is given as `proto`; quantize it with `calibration`, or without data, when it is float. `choose` makes
+    better options of these, from the float graph, the calibration data and their labels.
 
     Raises ModelError, UnsupportedError, DataError (data that do not fit; without data, unknown ranges of inputs), QuantizationError, or
     ConfigError where options would have no effect, because the model is quantized already.
     """
     progress.stage("read the model")
-    proto, name = load_model(model), network_name(model)
+    proto, name = load_model(model) if proto is None else proto, network_name(model)
     if is_quantized_model(proto):
         if choose is not None:
             raise DataError(f"model {model.name!r}: must be float for a choice of how to quantize it, came quantized; give the float model")

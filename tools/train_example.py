@@ -152,12 +152,16 @@ def to_onnx(p: dict[str, Array]) -> onnx.ModelProto:
     return model
 
 
+def begin(folder: str, shapes: dict[str, tuple[int, ...]]) -> tuple[Path, np.random.Generator, dict[str, Array]]:
+    """The folder for the results, which the command line may name; a source of random numbers; and parameters to start from."""
+    place, random = Path(sys.argv[1] if len(sys.argv) > 1 else folder), np.random.default_rng(SEED)
+    place.mkdir(parents=True, exist_ok=True)
+    return place, random, initial(shapes, random)
+
+
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/digits")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, random, p = begin("examples/digits", SHAPES)
     x, y, held, labels = digits()
-    random = np.random.default_rng(SEED)
-    p = initial(SHAPES, random)
     train(p, x, y, lambda p, batch, wanted: gradients(forward(batch, p), p, wanted), EPOCHS, random)
     accuracy = float((forward(held, p)["logits"].argmax(1) == labels).mean())
     onnx.save(to_onnx(p), folder / "model.onnx")

@@ -9,16 +9,14 @@ ternary by its size: 0 below 0.7 times the mean of its channel, else one scale p
 
 from __future__ import annotations
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from tools.train_example import SEED, TEST_IMAGES, Array, Labels, conv, conv_gradients, cross_entropy_gradient, digits, initial, train
+from tools.train_example import TEST_IMAGES, Array, Labels, begin, conv, conv_gradients, cross_entropy_gradient, digits, train
 
 FLOAT_EPOCHS, TERNARY_EPOCHS = 15, 30
 SHAPES: dict[str, tuple[int, ...]] = {"first": (16, 1, 3, 3), "second": (32, 16, 3, 3), "logits": (10, 32, 4, 4)}
@@ -161,11 +159,8 @@ def accuracy(logits: Array, y: Labels) -> float:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "examples/ternary")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, random, p = begin("examples/ternary", SHAPES)
     x, y, held, labels = digits()
-    random = np.random.default_rng(SEED)
-    p = initial(SHAPES, random)
     train(p, x, y, lambda p, batch, wanted: gradients(batch, wanted, p, {}), FLOAT_EPOCHS, random)
     print(f"real numbers: accuracy {accuracy(forward(held, p, {})['logits'], labels):.4f} on {TEST_IMAGES} images that were not trained on")
     print(f"rounded without retraining: {accuracy(forward(held, quantized(p), measured_steps(x, quantized(p)))['logits'], labels):.4f}")

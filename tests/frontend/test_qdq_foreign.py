@@ -14,7 +14,7 @@ from openset_support import session
 from hwgen.config import PRESETS
 from hwgen.emit.onnx import to_qdq
 from hwgen.errors import ConfigError, HwgenError, ModelError, QuantizationError, UnsupportedError
-from hwgen.frontend.onnx import check_model
+from hwgen.frontend.onnx import check_model, load_model
 from hwgen.frontend.qdq import import_quantized_model
 from hwgen.ir.evaluate import from_canonical
 from hwgen.ir.graph import Arithmetic
@@ -288,7 +288,7 @@ def test_multipliers_for_scales_of_another_tool(tmp_path):
     model = conv_model().model()
     foreign.write_bytes(model.SerializeToString())
     own.write_bytes(to_qdq(import_quantized_model(model, "m")).SerializeToString())
-    assert has_foreign_scales(foreign) and not has_foreign_scales(own)
+    assert has_foreign_scales(load_model(foreign)) and not has_foreign_scales(load_model(own))
     wide = widened(PRESETS["8x8"])
     assert (wide.multiplier_bits, wide.name) == (24, "8x8 with 24-bit multipliers") and widened(wide) is wide
     options = options_for(wide, QuantizeOptions())
