@@ -12,11 +12,15 @@ import numpy as np
 from hwgen.frontend.onnx_arrange import place
 from hwgen.frontend.onnx_builder import Builder, reals
 from hwgen.frontend.onnx_node import OnnxNode
+from hwgen.frontend.onnx_pairs import pair
+from hwgen.frontend.onnx_reduce import reduce_magnitudes
 from hwgen.frontend.onnx_view import Array, Image
 from hwgen.frontend.onnx_window import channels_first
 from hwgen.frontend.onnx_written_out import Normalization
 from hwgen.ir import host
 from hwgen.ops.base import UNLIMITED
+from hwgen.ops.clamp import Clamp
+from hwgen.ops.elementwise import Div
 from hwgen.ops.local_response import LocalResponse
 from hwgen.ops.normalize import Normalize
 
@@ -121,13 +125,27 @@ def _normalize_dims(builder: Builder, node: OnnxNode, shared: Sequence[int], roo
 
 
 def lp_normalization(builder: Builder, node: OnnxNode) -> None:
-    """By the root of the sum of squares (p = 2), on the processor; also written out by ReduceL2, with a least divisor."""
-    if node.integer("p", 2) != 2:
-        raise node.refuse(f"must be 2, not {node.integer('p', 2)}", "p")
+    """Along one dimension, on the processor: by the root of the sum of squares (p = 2), also written out by ReduceL2, with a least divisor; by
+    the sum of magnitudes (p = 1), which has 8 bits as any value."""
+    p = node.integer("p", 2)
+    if p not in (1, 2):
+        raise node.refuse(f"must be 1 or 2, not {p}", "p")
     _require_processor(builder, node)
     axis = _axis(builder, node)
+    if p == 1:
+        _by_magnitudes(builder, node, axis)
+        return
     gain = math.sqrt(builder.view(node, 0).shape[axis - 1])
     _normalize_dims(builder, node, [axis - 1], Root(epsilon=0.0, least=TINY, gain=gain, centered=False), None, None)
+
+
+def _by_magnitudes(builder: Builder, node: OnnxNode, axis: int) -> None:
+    """A ReduceL1, limited from below so that 0 / 0 is 0, and a division."""
+    total = builder.free_name(node, "total")
+    reduce_magnitudes(builder, replace(node, outputs=(total,), attributes={"axes": [axis]}))
+    image = builder.image(replace(node, inputs=(total,)), 0)
+    limited = builder.part(node, "divisor", Clamp(clamp=(TINY, np.inf)), image, image.dims)
+    pair(builder, replace(node, inputs=(node.inputs[0], limited.value)), Div())
 
 
 def written_out(builder: Builder, node: Normalization) -> None:

@@ -64,6 +64,14 @@ CASES: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], list[str], int]]
         23,
     ),
     "length": ([node("LpNormalization", ["h"], "y", axis=1)], {}, ["Conv", "Normalize"], 13),
+    "magnitudes": ([node("LpNormalization", ["h"], "y", axis=1, p=1)], {}, ["Conv", "Lookup", "Conv", "Div"], 13),
+    "magnitudes of the columns": ([node("LpNormalization", ["h"], "n", p=1), node("Conv", ["n", "v"], "y")], {}, ["Conv", "Lookup", "Conv", "Div", "Conv"], 13),
+    "magnitudes of nothing": (
+        [node("Relu", ["h"], "r"), node("Mul", ["r", "zero"], "z"), node("LpNormalization", ["z"], "n", axis=1, p=1), node("Conv", ["n", "v"], "y")],
+        {"zero": np.float32(0)},
+        [],
+        13,
+    ),
     "length of the columns": ([node("LpNormalization", ["h"], "y", p=2)], {}, ["Conv", "Normalize"], 22),
     "groups": ([node("GroupNormalization", ["h", "c", "d"], "y", num_groups=3, epsilon=1e-3)], {}, ["Conv", "Move", "Normalize"], 21),
     "groups, written out": (

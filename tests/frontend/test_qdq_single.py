@@ -86,6 +86,18 @@ def factors_in_codes(operator: str, **attributes: object) -> Foreign:
     return f
 
 
+def written_out() -> Foreign:
+    """LayerNormalization as exporters write it, real between two quantizers."""
+    f = Foreign(["N", 4, 6, 6])
+    x = f.qdq("x", 0.05, 128)
+    f.node("Sub", [x, f.node("ReduceMean", [x], "m", axes=[1])], "d")
+    f.node("ReduceMean", [f.node("Pow", ["d", f.const("two", np.float32(2))], "q")], "v", axes=[1])
+    f.node("Sqrt", [f.node("Add", ["v", f.const("e", np.float32(1e-3))], "ve")], "t")
+    f.node("Mul", [f.node("Div", ["d", "t"], "n"), f.const("s", SCALE.reshape(4, 1, 1))], "r")
+    f.node("Identity", [f.qdq("r", 0.0437, 100)], "y")
+    return f
+
+
 def slopes_in_codes() -> Foreign:
     f = Foreign(["N", 4, 6, 6])
     f.node("PRelu", [f.qdq("x", 0.05, 128), f.weight("s", np.int8([10, -50, 100, 25]).reshape(4, 1, 1), 0.01)], "r")
@@ -178,6 +190,7 @@ CASES: dict[str, Callable[[], Foreign]] = {
     "instances, factors in codes": lambda: factors_in_codes("InstanceNormalization"),
     "layers": lambda: one("LayerNormalization", np.float32([1, 2, 3, 0.5, 1, -1]), np.float32([0, 1, -1, 0.5, 0, 0])),
     "layers, factors in codes": lambda: factors_in_codes("LayerNormalization"),
+    "layers, written out": written_out,
     "difference": lambda: two("Sub", scale=0.0737),
     "mean of two": lambda: two("Mean"),
     "product of codes": integer_product,
