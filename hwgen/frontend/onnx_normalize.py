@@ -125,8 +125,7 @@ def _normalize_dims(builder: Builder, node: OnnxNode, shared: Sequence[int], roo
 
 
 def lp_normalization(builder: Builder, node: OnnxNode) -> None:
-    """Along one dimension, on the processor: by the root of the sum of squares (p = 2), also written out by ReduceL2, with a least divisor; by
-    the sum of magnitudes (p = 1), which has 8 bits as any value."""
+    """By the root of the sum of squares (p = 2; also written out by ReduceL2), or by the sum of magnitudes (p = 1), on the processor."""
     p = node.integer("p", 2)
     if p not in (1, 2):
         raise node.refuse(f"must be 1 or 2, not {p}", "p")

@@ -32,8 +32,7 @@ _ROUNDINGS: dict[str, Callable[[Fraction], int]] = {
 
 
 def resize(builder: Builder, node: OnnxNode) -> None:
-    """To nearest pixels of height and width: each repeated a whole number of times, or every second, third, ...; others by copies on the
-    processor; linear and cubic ones as 1x1 convolutions between moves."""
+    """Nearest pixels: each repeated, or every second, third, ..., others copied by the processor; linear and cubic: 1x1 convolutions between moves."""
     try:
         _nearest(builder, node)
     except Refusal:

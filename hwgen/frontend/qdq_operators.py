@@ -14,7 +14,7 @@ from hwgen.frontend.onnx_view import Constant
 from hwgen.frontend.qdq_strip import LAYOUT, MICROSOFT, ON_CODES, Array, Handler, Parameter, RefusedError, Stripper
 from hwgen.ir.types import Quantization
 
-REAL_FACTORS = ("PRelu", "LayerNormalization", "InstanceNormalization", "GroupNormalization")
+REAL_FACTORS = ("PRelu", "LayerNormalization", "RMSNormalization", "InstanceNormalization", "GroupNormalization")
 
 
 def quantize(s: Stripper, node: onnx.NodeProto) -> None:

@@ -148,6 +148,23 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], str]] = {
         {"s": np.ones((), np.float32)},
         "LayerNormalization 'y', attribute axis: must not run over the batch",
     ),
+    "batch of squares": ([node("RMSNormalization", ["h", "c"], "y", axis=0)], {}, "RMSNormalization 'y', attribute axis: must not run over the batch"),
+    "computed scale of squares": ([node("RMSNormalization", ["h", "h"], "y")], {}, "RMSNormalization 'y': the scale must be constant, but 'h' is computed"),
+    "scale of squares": (
+        [node("RMSNormalization", ["h", "e"], "y")],
+        {"e": normal(5)},
+        "RMSNormalization 'y': the constant of shape [5] must broadcast to the operand's ['N', 6, 4, 3] without enlarging it",
+    ),
+    "infinite epsilon": (
+        [node("RMSNormalization", ["h", "e"], "y", epsilon=float("inf"))],
+        {"e": normal(3)},
+        "Normalize: epsilon must be a number of at least 0, not inf",
+    ),
+    "scale that is no number": (
+        [node("RMSNormalization", ["h", "e"], "y")],
+        {"e": np.float32([1, np.nan, 1])},
+        "initializer 'e': must be finite, but holds NaN",
+    ),
     "batch of lengths": ([node("LpNormalization", ["h"], "y", axis=-4)], {}, "LpNormalization 'y', attribute axis: must not run over the batch"),
     "axis of lengths": (
         [node("LpNormalization", ["h"], "y", axis=-5)],
@@ -195,5 +212,5 @@ REFUSED: dict[str, tuple[list[onnx.NodeProto], Mapping[str, Any], str]] = {
 def test_refusals(case: str) -> None:
     nodes, constants, message = REFUSED[case]
     with pytest.raises(ModelError) as caught:
-        imported(model([CONV, *nodes], X, {**W, **constants}, opset=21))
+        imported(model([CONV, *nodes], X, {**W, **constants}, opset=23))
     assert message in str(caught.value)

@@ -80,8 +80,8 @@ def scaled_sum(factor: np.ndarray, offset: np.ndarray) -> Foreign:
 def factors_in_codes(operator: str, **attributes: object) -> Foreign:
     f = Foreign(["N", 4, 6, 6])
     parameters = [f.weight("s", np.uint8([10, 20, 100, 5]), 0.02, np.uint8(2)), f.weight("b", np.int32([100, 200, -100, 5]), 0.01)]
-    f.node("Transpose", [f.qdq("x", 0.05, 128)], "t", perm=[0, 2, 3, 1] if operator == "LayerNormalization" else [0, 1, 3, 2])
-    f.node(operator, ["t", *parameters], "r", **attributes)
+    f.node("Transpose", [f.qdq("x", 0.05, 128)], "t", perm=[0, 1, 3, 2] if operator == "InstanceNormalization" else [0, 2, 3, 1])
+    f.node(operator, ["t", *parameters[: 1 if operator == "RMSNormalization" else 2]], "r", **attributes)
     f.node("Identity", [f.qdq("r", 0.0437, 100)], "y")
     return f
 
@@ -191,6 +191,8 @@ CASES: dict[str, Callable[[], Foreign]] = {
     "layers": lambda: one("LayerNormalization", np.float32([1, 2, 3, 0.5, 1, -1]), np.float32([0, 1, -1, 0.5, 0, 0])),
     "layers, factors in codes": lambda: factors_in_codes("LayerNormalization"),
     "layers, written out": written_out,
+    "mean squares, factors in codes": lambda: factors_in_codes("RMSNormalization"),
+    "lengths": lambda: one("LpNormalization", scale=0.0078, zero_point=128, axis=1),
     "difference": lambda: two("Sub", scale=0.0737),
     "mean of two": lambda: two("Mean"),
     "product of codes": integer_product,
@@ -211,7 +213,7 @@ def real(graph: Graph, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_operator(case: str) -> None:
-    proto = CASES[case]().model(opset=17 if case.startswith("layers") else 13)
+    proto = CASES[case]().model(opset={"layers": 17, "mean squares": 23}.get(case.split(",")[0], 13))
     check_model(proto, "single")
     graph = import_quantized_model(proto, "single", arithmetic=EXACT)
     x = np.random.default_rng(1).normal(size=(7, 4, 6, 6)).astype(np.float32) * 3
