@@ -184,10 +184,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _synth(arguments: argparse.Namespace) -> int:
     from hwgen.synthesize import SynthRequest, synth
 
-    request = SynthRequest(out=arguments.out, device=arguments.device, frequency_mhz=arguments.freq, blocks=arguments.blocks)
+    where = {"out": arguments.out, "device": arguments.device, "grade": arguments.grade, "seed": arguments.seed}
     with bars(_err) as progress:
-        report, found = synth(request, progress=progress)
-    (row,) = synthesis_rows({"synthesis": {arguments.device: report["synthesis"][arguments.device]}})
+        report, found = synth(SynthRequest(**where, frequency_mhz=arguments.freq, blocks=arguments.blocks), progress=progress)
+    entry = report["synthesis"][found.device.name_in_report]
+    (row,) = synthesis_rows({"synthesis": {arguments.device: entry}})
     _out.print(row.device)
     for label, value in (*((label, getattr(row, name)) for name, label in NAMES.items()), ("MHz", row.mhz), ("inferences/s", row.inferences)):
         _out.print(f"  {label:22s}{value}")
@@ -196,7 +197,7 @@ def _synth(arguments: argparse.Namespace) -> int:
         _out.print(f"slowest path: {length}, from {begin} to {end}")
     for path, used in found.blocks:
         _out.print(f"  {escape(path or 'accelerator'):50s}" + "".join(f"{value:>10,} {name}" for name, value in used.values().items()))
-    if control := report["synthesis"][arguments.device]["control"]:
+    if control := entry["control"]:
         _out.print(f"control logic: {control['lut']:,} LUTs, {', '.join(f'{count:,} {cell}' for cell, count in control['cells'].items())}")
     _out.print(f"by {', '.join(f'{name} {escape(version)}' for name, version in found.tools.items())}; report: {_shown(arguments.out / REPORT_HTML)}")
     return OK
@@ -246,7 +247,9 @@ def _add_synth(verbs: _Verbs) -> None:
     parser = _verb(verbs, "synth", _synth, summary, "hwgen synth out --device ecp5-85k")
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder made by hwgen build")
     parser.add_argument("--device", choices=list(DEVICES), required=True, help="; ".join(f"{name}: {device.title}" for name, device in DEVICES.items()))
+    parser.add_argument("--grade", type=int, metavar="N", help="speed grade of an ECP5: 6, 7 or 8, which is the fastest (default: 6)")
     parser.add_argument("--freq", type=float, default=100.0, metavar="MHZ", help="what place and route work towards (default: %(default)s)")
+    parser.add_argument("--seed", type=_positive, default=1, help="of the placer: another one gives another frequency (default: %(default)s)")
     parser.add_argument("--blocks", action="store_true", help="keep the blocks apart and count each; costs some area and speed")
 
 

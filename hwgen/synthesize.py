@@ -21,12 +21,15 @@ _MOST_MHZ = 1000.0
 
 @dataclass(frozen=True, kw_only=True)
 class SynthRequest:
-    """`out`: a folder made by build. `device`: a name in DEVICES. `blocks`: count every block of the accelerator apart."""
+    """`out`: a folder made by build. `device`: a name in DEVICES, `grade` one of its speed grades, None the usual one. `blocks`: count every
+    block of the accelerator apart. `seed`: of the placer."""
 
     out: Path
     device: str
     frequency_mhz: float = DEFAULT_MHZ
     blocks: bool = False
+    grade: int | None = None
+    seed: int = 1
 
 
 def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[Json, Synthesis]:
@@ -38,6 +41,9 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
         raise ConfigError(f"device {request.device!r}: must be one of {', '.join(DEVICES)}")
     if not 1 <= request.frequency_mhz <= _MOST_MHZ:
         raise ConfigError(f"frequency: must be from 1 to {_MOST_MHZ:g} MHz, not {request.frequency_mhz:g}")
+    if request.seed < 1:
+        raise ConfigError(f"seed: must be 1 or more, not {request.seed}")
+    device = DEVICES[request.device] if request.grade is None else DEVICES[request.device].of_grade(request.grade)
     progress = progress or Silent()
     progress.stage("read the folder")
     manifest = read_manifest(request.out)
@@ -47,9 +53,10 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
         SynthesisRequest(
             verilog=(request.out / VERILOG).read_text(encoding="utf-8"),
             config=manifest.hardware,
-            device=DEVICES[request.device],
+            device=device,
             frequency_mhz=request.frequency_mhz,
             blocks=request.blocks,
+            seed=request.seed,
         ),
         progress.stage,
     )

@@ -35,7 +35,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
     """The report's entry of one device. Everything in it is measured by the tools, cycles as `cycles_source` says."""
     cycles, source = cycles_of(report)
     return {
-        "device": found.device.title,
+        "device": found.device.title_with_grade,
         "used": found.used.values(),
         "available": found.device.capacity.values() if found.device.capacity else None,
         "harness": found.harness.values(),
@@ -54,7 +54,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
 def with_synthesis(report: Json, found: Synthesis) -> Json:
     """`report` with this device's entry; those of other devices stay."""
     before = report.get("synthesis") or {}
-    return report | {"synthesis": dict(sorted({**before, found.device.name: synthesis_entry(found, report)}.items()))}
+    return report | {"synthesis": dict(sorted({**before, found.device.name_in_report: synthesis_entry(found, report)}.items()))}
 
 
 def _share(entry: Json, name: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from hwgen.config import BANKS, PARAMETERS, HardwareConfig, Machine
-from hwgen.errors import CapacityError
+from hwgen.errors import CapacityError, ConfigError
 
 _LUTS_PER_MULTIPLIER = 60  # an int8 product without a DSP block; yosys needs 64 or more LUT4, so nothing that fits is refused
 
@@ -49,7 +49,10 @@ LARGE_NAME = "large RAM blocks"
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """`capacity` None: no place and route, so nothing to fill. `flags`: how nextpnr is told the part."""
+    """`capacity` None: no place and route, so nothing to fill. `flags`: how nextpnr is told the part. `grade`: the speed grade, one of
+    `grades`, which the maker sells (higher is faster). `clock_pin`: a pin from which dedicated wires lead to the clock network. Multipliers lie
+    in `dsp_rows`, four in each block that begins at one of `dsp_columns`; `rows` are all rows of the device (columns, rows and pins as
+    Project Trellis numbers and names them, github.com/YosysHQ/prjtrellis-db)."""
 
     name: str
     family: Family
@@ -58,6 +61,36 @@ class Device:
     ram_kilobits: int = 0
     large_kilobits: int = 0
     flags: tuple[str, ...] = ()
+    grade: int | None = None
+    grades: tuple[int, ...] = ()
+    clock_pin: str = ""
+    rows: int = 0
+    dsp_rows: tuple[int, ...] = ()
+    dsp_columns: tuple[int, ...] = ()
+
+    @property
+    def name_in_report(self) -> str:
+        """So that other speed grades than the usual one stand beside it."""
+        return self.name if self.grade is None or self.grade == self.grades[0] else f"{self.name}-{self.grade}"
+
+    @property
+    def title_with_grade(self) -> str:
+        return self.title if self.grade is None else f"{self.title}, speed grade {self.grade}"
+
+    @property
+    def middle_row(self) -> int:
+        return self.rows // 2
+
+    @property
+    def place_flags(self) -> tuple[str, ...]:
+        return self.flags if self.grade is None else (*self.flags, "--speed", str(self.grade))
+
+    def of_grade(self, grade: int) -> Device:
+        """Raises ConfigError where it is not sold."""
+        if grade not in self.grades:
+            sold = f"one of {', '.join(map(str, self.grades))}" if self.grades else "left out"
+            raise ConfigError(f"speed grade of {self.name}: must be {sold}, not {grade}")
+        return replace(self, grade=grade)
 
     @property
     def place_tool(self) -> str | None:
@@ -107,24 +140,38 @@ PLACED: Mapping[Family, Mapping[str, str]] = {
     Family.ICE40: {"lut": "ICESTORM_LC", "dsp": "ICESTORM_DSP", "ram": "ICESTORM_RAM", "large": "ICESTORM_SPRAM"},
 }
 
+_ECP5_GRADES = (6, 7, 8)
+
 DEVICES: Mapping[str, Device] = {
     device.name: device
     for device in (
         Device(
             name="ecp5-85k",
             family=Family.ECP5,
-            title="Lattice ECP5 LFE5U-85F, speed grade 6",
+            title="Lattice ECP5 LFE5U-85F",
             capacity=Resources(lut=83640, ff=83640, dsp=156, ram=208),
             ram_kilobits=18,
-            flags=("--85k", "--package", "CABGA756", "--speed", "6"),
+            flags=("--85k", "--package", "CABGA756"),
+            grade=_ECP5_GRADES[0],
+            grades=_ECP5_GRADES,
+            clock_pin="C17",
+            rows=95,
+            dsp_rows=(10, 34, 58),
+            dsp_columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
         ),
         Device(
             name="ecp5-45k",
             family=Family.ECP5,
-            title="Lattice ECP5 LFE5U-45F, speed grade 6",
+            title="Lattice ECP5 LFE5U-45F",
             capacity=Resources(lut=43848, ff=43848, dsp=72, ram=108),
             ram_kilobits=18,
-            flags=("--45k", "--package", "CABGA554", "--speed", "6"),
+            flags=("--45k", "--package", "CABGA554"),
+            grade=_ECP5_GRADES[0],
+            grades=_ECP5_GRADES,
+            clock_pin="A12",
+            rows=71,
+            dsp_rows=(22, 46),
+            dsp_columns=(4, 13, 22, 31, 42, 51, 60, 69, 78),
         ),
         Device(
             name="up5k",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
 from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
+from hwgen.synth.floorplan import place_multipliers
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
 from hwgen.synth.product import render_product
 from hwgen.synth.registers import BLOCKS, FLIP_FLOP, absorb
@@ -31,21 +32,24 @@ _SYNTHESIZE = {
 # The same netlist and seed give the same result. With the default placer of ECP5, heap, there is a quarter more wire and the router does not get
 # to the end, nor with seed 1; see docs/accelerator.md.
 _PLACE = {
-    Family.ECP5: ("--lpf-allow-unconstrained", "--placer", "static", "--router", "router2", "--seed", "2"),
-    Family.ICE40: ("--pcf-allow-unconstrained", "--seed", "1"),
+    Family.ECP5: ("--lpf", "pins.lpf", "--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
+    Family.ICE40: ("--pcf-allow-unconstrained",),
 }
+_CLOCK_PIN = 'LOCATE COMP "clk" SITE "{pin}";\n'
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisRequest:
-    """`frequency_mhz` is what place and route work towards. `blocks`: keep the blocks apart, and count each; costs some optimization."""
+    """`frequency_mhz` is what place and route work towards. `blocks`: keep the blocks apart, and count each; costs some optimization.
+    `seed`: of the placer's random numbers."""
 
     verilog: str
     config: HardwareConfig
     device: Device
     frequency_mhz: float
     blocks: bool = False
+    seed: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +82,8 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     found = tools.find(names)
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
-    settings = [device.name, device.flags, request.frequency_mhz, request.blocks, _PLACE.get(device.family), render_product(), _script(request)]
-    settings += [BLOCKS, parse.STUCK]
+    settings = [asdict(device) | {"family": device.family.value}, request.frequency_mhz, request.blocks, request.seed, _PLACE.get(device.family)]
+    settings += [render_product(), _script(request), BLOCKS, parse.STUCK]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -114,18 +118,21 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
         _check_fit(request, outcome["cells"])
         if place:
             if request.device.family is Family.ECP5:
-                _improve(folder / "netlist.json", outcome["cells"])
+                _improve(request, folder / "netlist.json", outcome["cells"])
+                (folder / "pins.lpf").write_text(_CLOCK_PIN.format(pin=request.device.clock_pin), encoding="ascii")
             stage(f"place and route with {place[0].name}")
             outcome["placed"] = _place(request, place[0], folder)
         return outcome
 
 
-def _improve(path: Path, cells: dict[str, dict[str, int]]) -> None:
-    """Flip-flops go into the blocks before them, and no longer count."""
+def _improve(request: SynthesisRequest, path: Path, cells: dict[str, dict[str, int]]) -> None:
+    """Flip-flops go into the blocks before them, and no longer count; multipliers get their places."""
     netlist = json.loads(path.read_text(encoding="utf-8"))
     for module, count in absorb(netlist).items():
         if count:
             cells[module.lstrip("\\")][FLIP_FLOP] -= count
+    if not request.blocks:  # else they lie in modules of their own
+        place_multipliers(netlist["modules"][TOP_MODULE]["cells"], request.config.out_lanes, request.device)
     path.write_text(json.dumps(netlist), encoding="utf-8")
 
 
@@ -145,14 +152,15 @@ def _check_fit(request: SynthesisRequest, cells: parse.Cells) -> None:
 
 
 def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> CapacityError:
-    what = f"hardware {request.config.name!r}"
-    return CapacityError(f"{what}: must fit {request.device.title}, needs {'; '.join(short)}; take a smaller --array, smaller buffers or a larger device")
+    what, where = f"hardware {request.config.name!r}", request.device.title_with_grade
+    return CapacityError(f"{what}: must fit {where}, needs {'; '.join(short)}; take a smaller --array, smaller buffers or a larger device")
 
 
 def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
     device = request.device
-    arguments = ("--json", "netlist.json", "--report", "report.json", "--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail")
-    done = tools.run(tool, (*device.flags, *_PLACE[device.family], *arguments), folder, parse.is_stuck)
+    wanted = ("--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--seed", str(request.seed))
+    arguments = ("--json", "netlist.json", "--report", "report.json", *wanted)
+    done = tools.run(tool, (*device.place_flags, *_PLACE[device.family], *arguments), folder, parse.is_stuck)
     if done.stopped:
         used = parse.placed_resources({name: count for name, (count, _) in parse.utilization(done.log).items()}, device.family)
         return {"used": used, "mhz": parse.estimated_mhz(done.log), "critical_path": (), "overused_wires": parse.overused_wires(done.log)[-1]}
