@@ -17,6 +17,8 @@ from hwgen.ops.lookup import Function, Lookup, Step, gelu, gelu_by_tanh, hard_sw
 from hwgen.ops.max_pool import MaxPool
 from hwgen.ops.pad import Pad
 from hwgen.optimize import optimize
+from hwgen.quantize.ranges import Observer
+from hwgen.quantize.samples import Samples
 
 RELU, RELU6 = (0.0, np.inf), (0.0, 6.0)
 ELU = (Step(function=Function.ELU, parameters=(0.7,)),)
@@ -102,3 +104,19 @@ def random_float_graph(seed: int, *, tables: bool = False) -> Graph:
 def data(graph: Graph, count: int, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     return {entry.name: rng.normal(size=(count, *entry.shape[1:])).astype(np.float32) for entry in graph.inputs}
+
+
+def residual() -> Graph:
+    """A convolution, a residual addition, an average and a classifier."""
+    b, same = FloatBuilder(TensorType(8, 8, 3), 2), Window(kernel=(3, 3), pads=(1, 1, 1, 1))
+    trunk = b.conv("x", 8, same, clamp=RELU)
+    trunk = b.node(Add(clamp=RELU), b.conv(trunk, 8, same), trunk)
+    return b.graph(b.conv(b.node(AveragePool(window=Window(kernel=(8, 8))), trunk), 6, Window(kernel=(1, 1))))
+
+
+def seen(graph: Graph, samples: Samples) -> dict[str, Observer]:
+    """What calibration observes of each value, without histograms."""
+    observers = {name: Observer(name, histogram=False) for name in graph.values}
+    for name, observer in observers.items():
+        observer.add(samples.values[name])
+    return observers

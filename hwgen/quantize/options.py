@@ -38,6 +38,7 @@ class RangeMethod(Enum):
     MSE = "mse"
     KL = "kl"  # least Kullback-Leibler divergence between the values' distribution and that of their codes
     TAIL = "tail"  # beyond the extremes, as far as those of single inputs say that others may lie
+    OUTPUT = "output"  # each end as far in as the network's outputs gain by it
     DATA_FREE = "data-free"  # without calibration data: from weights, batch-norm statistics and the range of the inputs
 
 

@@ -13,12 +13,14 @@ from hwgen.ops.check import check_quantized
 from hwgen.ops.conv import Conv
 from hwgen.quantize.certify import certificates
 from hwgen.quantize.fit import fit
-from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod
+from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod, Scheme
+from hwgen.quantize.output_ranges import output_ranges
 from hwgen.quantize.ranges import Observer, Range, choose_range
 from hwgen.quantize.report import QuantizationReport
 from hwgen.quantize.room import reachable, with_room
 from hwgen.quantize.samples import Samples, collect
-from hwgen.quantize.search import Candidate, search
+from hwgen.quantize.search import Candidate, most_inputs, search
+from hwgen.quantize.sensitivity import Sensitivity, measure
 from hwgen.quantize.synthetic import make_up
 from hwgen.quantize.trial import Trial
 from hwgen.quantize.weights import require_float
@@ -26,7 +28,7 @@ from hwgen.quantize.weights import require_float
 BATCH_ELEMENTS = 1 << 22  # activations of a calibration batch, all values together
 HISTOGRAM_ELEMENTS = 1 << 18  # of a value that are counted while repairs are tried
 OUTPUT_REACH, INNER_REACH = 2.0, 1.5  # of ranges beyond what made-up inputs give, which show no class clearly: clipped logits would tie
-WITHOUT_HISTOGRAM = (RangeMethod.MINMAX, RangeMethod.AVERAGE, RangeMethod.TAIL, RangeMethod.DATA_FREE)
+WITHOUT_HISTOGRAM = (RangeMethod.MINMAX, RangeMethod.OUTPUT, RangeMethod.AVERAGE, RangeMethod.TAIL, RangeMethod.DATA_FREE)
 
 
 def quantize(graph: Graph, calibration: Mapping[str, FloatArray] | None, options: QuantizeOptions | None = None) -> Graph:
@@ -50,12 +52,14 @@ def quantize_with_report(
     if calibration is None or options.ranges is RangeMethod.DATA_FREE:
         calibration, options = None, replace(options, ranges=RangeMethod.DATA_FREE)
     trials: tuple[Trial, ...] = ()
-    if calibration is not None and options.effort is Effort.NONE:
+    if calibration is not None and options.effort is Effort.NONE and options.ranges is not RangeMethod.OUTPUT:
         ranges = limited_ranges(graph, observe(graph, calibration, histogram=options.ranges not in WITHOUT_HISTOGRAM), options)
         best = Candidate(graph=graph, samples=Samples(arrays={}, values={}), options=options)
     else:
         samples = make_up(graph, options) if calibration is None else collect(graph, calibration)
         best, finder = Candidate(graph=graph, samples=samples, options=options), _RangeFinder()
+        if options.ranges is RangeMethod.OUTPUT or (options.effort is not Effort.NONE and not samples.made_up):
+            best = replace(best, sensitivity=measure(graph, samples, finder.seen_of(best), most_inputs(best)))
         if options.effort is not Effort.NONE:
             best, trials = search(best, finder.ranges_of)
         ranges = dict(finder.ranges_of(best, (slice(None),)))
@@ -105,19 +109,34 @@ class _RangeFinder:
 
     def __init__(self) -> None:
         self.seen: dict[tuple[int, str, bool], tuple[FloatArray, Observer]] = {}  # arrays are kept, so that no other gets their number
+        self.by_outputs: dict[tuple[int, Scheme], tuple[Sensitivity, Mapping[str, Range]]] = {}
 
     def ranges_of(self, candidate: Candidate, parts: Sequence[slice]) -> Mapping[str, Range]:
         """Of outputs from those parts of the samples, of others from all. Histograms are of some elements only."""
         graph, options = candidate.graph, candidate.options
-        observers = {}
-        for name in graph.values:
-            chosen = parts if graph.is_output(name) else (slice(None),)
-            observers[name] = self._observed(name, candidate.samples.values[name], chosen, histogram=options.ranges not in WITHOUT_HISTOGRAM)
+        observers = self.seen_of(candidate, parts)
         ranges = limited_ranges(graph, observers, options)
+        if options.ranges is RangeMethod.OUTPUT and candidate.sensitivity is not None:
+            ranges |= self._by_outputs(candidate, candidate.sensitivity, observers)
         if candidate.wide_outputs:
             outputs = {output.value: observers[output.value] for output in graph.outputs}
             ranges |= limited_ranges(graph, outputs, replace(options, ranges=RangeMethod.TAIL))
         return with_room(graph, ranges, candidate.room)
+
+    def seen_of(self, candidate: Candidate, parts: Sequence[slice] = (slice(None),)) -> dict[str, Observer]:
+        """What was observed of each value: of outputs in those parts of the samples, of others in all."""
+        graph, histogram, observers = candidate.graph, candidate.options.ranges not in WITHOUT_HISTOGRAM, {}
+        for name in graph.values:
+            chosen = parts if graph.is_output(name) else (slice(None),)
+            observers[name] = self._observed(name, candidate.samples.values[name], chosen, histogram=histogram)
+        return observers
+
+    def _by_outputs(self, candidate: Candidate, sensitivity: Sensitivity, seen: Mapping[str, Observer]) -> Mapping[str, Range]:
+        """The same for all candidates of the same values."""
+        key = id(sensitivity), candidate.options.scheme
+        if key not in self.by_outputs:
+            self.by_outputs[key] = sensitivity, output_ranges(candidate.graph, candidate.samples, sensitivity, seen, candidate.options.scheme)
+        return self.by_outputs[key][1]
 
     def _observed(self, name: str, value: FloatArray, parts: Sequence[slice], *, histogram: bool) -> Observer:
         key = id(value), str(parts), histogram

@@ -45,13 +45,14 @@ class Unseen:
     signal: float
 
     @classmethod
-    def of(cls, graph: Graph, samples: Samples, ranges: Mapping[str, Range]) -> Unseen:
-        """`ranges`: those of all inputs, which may lie inside the extremes; then no input alone decided them."""
+    def of(cls, graph: Graph, samples: Samples, ranges: Mapping[str, Range], *, shares: bool = False) -> Unseen:
+        """`ranges`: those of all inputs, which may lie inside the extremes; then no input alone decided them, unless they are `shares` of
+        the extremes."""
         ends = {}
         beyond = np.zeros(samples.count, bool)
         for name, value in samples.values.items():
             rows = value.reshape(len(value), -1)
-            low, high = -_others(-rows.min(1), -ranges[name][0]), _others(rows.max(1), ranges[name][1])
+            low, high = -_others(-rows.min(1), -ranges[name][0], shares=shares), _others(rows.max(1), ranges[name][1], shares=shares)
             ends[name] = low, high
             beyond |= np.isfinite(low) | np.isfinite(high)
         chosen = np.flatnonzero(beyond)
@@ -73,11 +74,13 @@ class Unseen:
         return float(noise.sum() - noise.max(initial=0.0)) / max(self.signal, np.finfo(np.float64).tiny)
 
 
-def _others(extremes: FloatArray, end: float) -> FloatArray:
+def _others(extremes: FloatArray, end: float, *, shares: bool) -> FloatArray:
     """(inputs,) how far the range reaches without each input; infinite where it reaches `end` all the same."""
     result = np.full(len(extremes), np.inf, np.float32)
     most = int(extremes.argmax())
     second = max(float(np.partition(extremes, -2)[-2]), 0.0)
+    if shares:
+        second *= end / max(float(extremes[most]), float(np.finfo(np.float32).tiny))
     if second < end:
         result[most] = second
     return result

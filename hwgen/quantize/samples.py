@@ -54,7 +54,9 @@ class Samples:
 
     def divided(self, scales: Mapping[str, Channels]) -> Samples:
         """The values of a network in which those named are divided by scales, one per channel."""
-        values = {name: (value / scales[name]).astype(np.float32) if name in scales else value for name, value in self.values.items()}
+        values = dict(self.values)
+        for name, by in scales.items():
+            values[name] = np.divide(values[name], by.astype(np.float32), dtype=np.float32)
         return replace(self, values=values)
 
     def channels(self, chosen: slice = slice(None)) -> dict[str, ChannelRange]:

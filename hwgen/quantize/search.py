@@ -23,6 +23,7 @@ from hwgen.quantize.metrics import agreement, decibel, sqnr_db
 from hwgen.quantize.options import Effort, QuantizeOptions, RangeMethod, Repair
 from hwgen.quantize.ranges import Range
 from hwgen.quantize.samples import Samples
+from hwgen.quantize.sensitivity import Sensitivity
 from hwgen.quantize.trial import Score, Trial
 
 LEAST_GAIN_DB = 0.05
@@ -31,7 +32,7 @@ HALF_LOSS_DB = 0.2
 FAST_INPUTS, LEAST_INPUTS = 128, 8  # of one trial
 FAST_WORK = 6e8  # multiply-accumulates of the inputs of one trial: about 0.1 s
 STATISTICS_INPUTS = 32
-FAST_RANGES = (RangeMethod.MINMAX, RangeMethod.MSE)
+FAST_RANGES = (RangeMethod.MINMAX, RangeMethod.MSE, RangeMethod.OUTPUT)
 BEST_RANGES = (*FAST_RANGES, RangeMethod.AVERAGE, RangeMethod.PERCENTILE, RangeMethod.KL)
 RangesOf = Callable[["Candidate", Sequence[slice]], Mapping[str, Range]]  # outputs' ranges from parts of the samples, the others' from all
 Variant = Callable[["Candidate"], "Candidate"]
@@ -45,6 +46,7 @@ class Candidate:
     graph: Graph
     samples: Samples
     options: QuantizeOptions
+    sensitivity: Sensitivity | None = None
     fitted: frozenset[Repair] = frozenset()
     wide_outputs: bool = False
     room: float = 1.0
@@ -80,21 +82,22 @@ def _with_room(best: Candidate, marks: tuple[Score, ...], judge: _Judge) -> tupl
     begin, samples = time.perf_counter(), best.samples
     if Repair.RANGE not in best.options.repairs or samples.made_up or samples.count < room.LEAST_INPUTS:
         return best, ()
-    unseen = room.Unseen.of(best.graph, samples, judge.ranges_of(best, (slice(None),)))
+    unseen = room.Unseen.of(best.graph, samples, judge.ranges_of(best, (slice(None),)), shares=best.options.ranges is RangeMethod.OUTPUT)
     chosen = room.best_room(unseen, 10 ** (-marks[0].sqnr_db / 10))
     if chosen == 1.0:
         return best, ()
-    candidate = replace(best, room=chosen)
-    before, after = (tuple(_risking(score, unseen.lost(factor)) for score in scores) for scores, factor in ((marks, 1.0), (judge.marks(candidate), chosen)))
+    before, after = (
+        tuple(_risking(score, factor, unseen.lost(factor)) for score in marks) for factor in (1.0, chosen)
+    )  # coarser codes are known to leave factor**2 of the noise: scores of few inputs would only add chance
     reason, seconds = judge.against(before, after), time.perf_counter() - begin
     detail = f"{chosen:g} times as wide, for unseen extremes"
     trial = Trial(repair=Repair.RANGE, detail=detail, reason=reason, before=before[0], after=after[0], inputs=judge.count, seconds=seconds)
-    return best if reason else candidate, (trial,)
+    return best if reason else replace(best, room=chosen), (trial,)
 
 
-def _risking(score: Score, lost: float) -> Score:
-    """With noise added, relative to the signal."""
-    return replace(score, sqnr_db=-decibel(10 ** (-score.sqnr_db / 10) + lost, 1.0))
+def _risking(score: Score, room: float, lost: float) -> Score:
+    """As expected of ranges `room` times as wide, where clipping leaves `lost`, relative to the signal."""
+    return replace(score, sqnr_db=-decibel(10 ** (-score.sqnr_db / 10) * room**2 + lost, 1.0))
 
 
 class _Judge:
@@ -105,7 +108,7 @@ class _Judge:
         self.ranges_of = ranges_of
         self.ranges: list[tuple[Candidate, Mapping[str, Range]]] = []
         samples, whole = start.samples, slice(None)
-        step = max(2, -(-samples.count // (_most_inputs(start) // 2)))
+        step = max(2, -(-samples.count // (most_inputs(start) // 2)))
         parted = samples.count >= 2 * step and not samples.made_up
         self.held_out = slice(step - 1, None, step) if parted else whole
         self.fitting = slice(0, None, step) if parted else whole
@@ -162,8 +165,8 @@ def _outputs(graph: Graph, samples: Samples) -> dict[str, FloatArray]:
     return {output.name: from_canonical(output, samples.values[output.value], softmax=False) for output in graph.outputs}
 
 
-def _most_inputs(start: Candidate) -> int:
-    """Samples that a trial is fitted to and scored on, together."""
+def most_inputs(start: Candidate) -> int:
+    """Samples that a trial is fitted to and scored on, together; and those that sensitivity is measured on."""
     if start.options.effort is Effort.BEST:
         return max(2, start.samples.count)
     work = sum(node.op.work(*start.graph.input_types(node)) for node in start.graph.nodes)
@@ -174,9 +177,9 @@ def _changes(start: Candidate) -> Iterator[tuple[Repair, str, Variant]]:
     """What is tried, in this order: what is fitted to one layer comes behind what moves between layers, because it takes longer."""
     made_up, thorough = start.samples.made_up, start.options.effort is Effort.BEST
     few_bits = any(kind is not WeightFormat.INT8 for kind in _kinds(start))
-    for repair, detail, change in _all_changes(made_up=made_up, thorough=thorough, few_bits=few_bits):
-        if repair in start.options.repairs:
-            yield repair, detail, change
+    for repairs, detail, change in _all_changes(made_up=made_up, thorough=thorough, few_bits=few_bits):
+        if set(repairs) <= set(start.options.repairs):
+            yield repairs[0], detail, change
 
 
 def _kinds(start: Candidate) -> frozenset[WeightCodes]:
@@ -184,35 +187,49 @@ def _kinds(start: Candidate) -> frozenset[WeightCodes]:
     return frozenset(start.options.weights_of(node.name) for node in start.graph.nodes if isinstance(node.op, Conv))
 
 
-def _all_changes(*, made_up: bool, thorough: bool, few_bits: bool) -> Iterator[tuple[Repair, str, Variant]]:
+def _all_changes(*, made_up: bool, thorough: bool, few_bits: bool) -> Iterator[tuple[tuple[Repair, ...], str, Variant]]:
+    """With the repairs that each is made of. Those that alone may gain less than chance moves the scores of few inputs come together first."""
     if few_bits and not made_up:  # first: what else gains shows only on a network that works
-        yield Repair.SOLVE, "float outputs from quantized inputs", _fitting(Repair.SOLVE)
+        yield (Repair.SOLVE,), "float outputs from quantized inputs", _fitting(Repair.SOLVE)
     if not made_up:
-        yield Repair.RANGE, "outputs beyond the extremes", _widening
-    yield Repair.BIAS, "mean error, analytic" if made_up else "mean error, measured", _fitting(Repair.BIAS)
-    yield Repair.EQUALIZE, "chains", _equalizing(additions=False)
+        yield (Repair.RANGE,), "outputs beyond the extremes", _widening
+        yield (Repair.EQUALIZE, Repair.RANGE, Repair.ROUND, Repair.BIAS), "chains and residual additions; ranges by outputs; weights, biases fitted", _together
+    yield (Repair.BIAS,), "mean error, analytic" if made_up else "mean error, measured", _fitting(Repair.BIAS)
+    yield (Repair.EQUALIZE,), "chains", _unless_together(_equalizing(additions=False), thorough=thorough)
     if thorough or made_up:
-        yield Repair.EQUALIZE, "chains and residual additions", _equalizing(additions=True)
-        yield Repair.ABSORB, "least value of each channel", _absorbing
+        yield (Repair.EQUALIZE,), "chains and residual additions", _equalizing(additions=True)
+        yield (Repair.ABSORB,), "least value of each channel", _absorbing
     if not made_up:
         for method in BEST_RANGES if thorough else FAST_RANGES:
-            yield Repair.RANGE, method.value, _ranging(method)
-        yield Repair.ROUND, "second moments of the layer's inputs", _fitting(Repair.ROUND)
+            yield (Repair.RANGE,), method.value, _unless_together(_ranging(method), thorough=thorough)
+        yield (Repair.ROUND,), "second moments of the layer's inputs", _fitting(Repair.ROUND)
     if thorough or few_bits:
-        yield Repair.CLIP, "max, 4, 3, 2.5, 2 sigma, mse", _fitting(Repair.CLIP)
+        yield (Repair.CLIP,), "max, 4, 3, 2.5, 2 sigma, mse", _fitting(Repair.CLIP)
     if thorough:
-        yield Repair.EQUALIZE, "chains, again", _equalizing(additions=False)
-        yield Repair.BIAS, "mean error, again", _fitting(Repair.BIAS)
+        yield (Repair.EQUALIZE,), "chains, again", _equalizing(additions=False)
+        yield (Repair.BIAS,), "mean error, again", _fitting(Repair.BIAS)
 
 
-def _fitting(repair: Repair) -> Variant:
-    assert repair in FITTED
+def _together(candidate: Candidate) -> Candidate:
+    """What each gains, the others do not take away."""
+    for change in (_equalizing(additions=True), _ranging(RangeMethod.OUTPUT), _fitting(Repair.ROUND, Repair.BIAS)):
+        candidate = change(candidate)
+    return candidate
+
+
+def _unless_together(change: Variant, *, thorough: bool) -> Variant:
+    """What is tried without effort only where `_together` was left."""
+    return lambda candidate: change(candidate) if thorough or candidate.options.ranges is not RangeMethod.OUTPUT else candidate
+
+
+def _fitting(*repairs: Repair) -> Variant:
+    assert set(repairs) <= FITTED
 
     def change(candidate: Candidate) -> Candidate:
         done = candidate.fitted
         if Repair.SOLVE in done and WeightFormat.INT8 not in _kinds(candidate):
             done |= {Repair.ROUND, Repair.BIAS}  # which it holds
-        return candidate if repair in done else replace(candidate, fitted=candidate.fitted | {repair})
+        return candidate if done >= set(repairs) else replace(candidate, fitted=candidate.fitted | set(repairs))
 
     return change
 
@@ -232,8 +249,13 @@ def _equalizing(*, additions: bool) -> Variant:
     def change(candidate: Candidate) -> Candidate:
         step = -(-candidate.samples.count // STATISTICS_INPUTS)
         seen = candidate.samples.channels(slice(None, None, step))
-        graph, scales = equalize(candidate.graph, seen, candidate.options, additions=additions)
-        return replace(candidate, graph=graph, samples=candidate.samples.divided(scales)) if scales else candidate
+        sensitivity = candidate.sensitivity
+        energy = None if sensitivity is None else sensitivity.energy
+        graph, scales = equalize(candidate.graph, seen, candidate.options, additions=additions, energy=energy)
+        if not scales:
+            return candidate
+        sensitivity = None if sensitivity is None else sensitivity.divided(scales)
+        return replace(candidate, graph=graph, samples=candidate.samples.divided(scales), sensitivity=sensitivity)
 
     return change
 

@@ -57,9 +57,11 @@ def test_what_is_lost_is_what_each_input_loses_at_the_ranges_of_all_others(seed,
 
 
 @pytest.mark.parametrize("seed", [5, 6])
-def test_inputs_not_seen_gain_by_room(seed):
+def test_inputs_not_seen_gain_by_room(seed, monkeypatch):
+    monkeypatch.setattr("hwgen.quantize.search.FAST_RANGES", (RangeMethod.MSE,))  # others have some room of their own
     graph = stack()
-    unseen, options = loud(graph, 300, 77, 0.8), QuantizeOptions(effort=Effort.FAST)
+    repairs = tuple(repair for repair in Repair if repair is not Repair.EQUALIZE)
+    unseen, options = loud(graph, 300, 77, 0.8), QuantizeOptions(effort=Effort.FAST, repairs=repairs)
     name = graph.outputs[0].value
     wanted = evaluate(graph, unseen, outside=False)[name]
 
@@ -70,7 +72,7 @@ def test_inputs_not_seen_gain_by_room(seed):
     roomy, report = found(options)
     trial = report.trials[-1]
     assert trial.repair is Repair.RANGE and trial.kept and trial.detail.endswith("times as wide, for unseen extremes")
-    assert roomy > found(replace(options, repairs=tuple(repair for repair in Repair if repair is not Repair.RANGE)))[0] + 1
+    assert roomy > found(replace(options, repairs=tuple(repair for repair in repairs if repair is not Repair.RANGE)))[0] + 1
 
 
 def test_inputs_that_all_come_twice_ask_for_no_room():
