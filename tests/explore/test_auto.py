@@ -136,7 +136,7 @@ def test_quantize_auto_writes_what_the_chosen_options_give(tmp_path, capsys):
     words = []
     scheme, *rest = name.split(", ")
     words += ["--scheme", scheme, "--granularity", "tensor" if "per tensor" in rest else "channel"]
-    words += ["--range", next((part for part in rest if part in ("mse", "percentile", "kl", "tail", "moving-average")), "minmax")]
+    words += ["--range", next((part for part in rest if part in {method.value for method in RangeMethod}), "minmax")]
     assert main(["quantize", MODEL, *words, *plain, str(tmp_path / "same.onnx")]) == 0
     assert (tmp_path / "auto.onnx").read_bytes() == (tmp_path / "same.onnx").read_bytes()
     assert main(["quantize", str(tmp_path / "auto.onnx"), "--auto", "--calibration", CALIBRATION, "-o", str(tmp_path / "no.onnx")]) == 2
