@@ -20,7 +20,6 @@ PASS_CYCLES = 4  # shortest pass: weight sets need weight_load_cycles <= 4, the 
 READ_CYCLES = 2  # from a pixel's read to its words: the buffer's cycle, and a register behind it
 SET_READ_CYCLES = 2  # from the read of a weight or parameter word to the word: the buffer's cycle, and a register behind it
 LOAD_WRITE_CYCLES = 2  # from a bus word's write, as LOAD counts it, to that in the weight, parameter or table buffer: before any CONV can read it
-LOAD_DONE_CYCLES = 1  # from the last write of a LOAD, as it counts it, to its tokens: a register on a way that goes across the chip
 ROUTE_CYCLES = 3  # from its words to its operands
 TREE_LEVELS_PER_REGISTER = 2
 DECODER_SLOTS = 4  # bus words of unpacked weights that are written at once, where a word of the weight buffer holds so many

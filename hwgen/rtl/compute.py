@@ -32,8 +32,6 @@ from hwgen.rtl.weight_decoder import WeightDecoder
 from hwgen.rtl.weight_loader import WeightLoader
 from hwgen.rtl.writer import Writer
 
-LOADER_CYCLES = 2  # from the start of a pass to the loader's first word: what the fetch says is registered, and so is what the loader does
-
 
 def _each(sinks: Sequence[Any], sources: Sequence[Any]) -> list[Any]:
     return [sink.eq(source) for sink, source in zip(sinks, sources, strict=True)]
@@ -173,9 +171,11 @@ class ComputeEngine(wiring.Component):
         c = self.config
         m.submodules.loader = self.loader = loader = WeightLoader(c)
         m.d.comb += [
+            loader.start.eq(self.started),
             loader.command.eq(self.front),
+            loader.pass_start.eq(self.fetch.pass_start),
+            loader.pixel.eq(self.fetch.current),
         ]
-        m.d.sync += [loader.start.eq(self.started), loader.pass_start.eq(self.fetch.pass_start), loader.pixel.eq(self.fetch.current)]
         sums = sum_cycles(c)
         self.walked = delay(m, self.fetch.walk, READ_CYCLES, "walked")
         self.entered = delay(m, self.fetch.enter, sums, "entered")
@@ -201,7 +201,7 @@ class ComputeEngine(wiring.Component):
         ]
         # A set's first word may arrive in the cycle in which the set before it becomes active.
         switch = operand_cycles() - 1
-        arrive = switch - LOADER_CYCLES
+        arrive = switch - 1  # the loader is registered once: it names a word in the cycle after `pass_start`
         valid = delay(m, self.loader.weights_valid, arrive, "weights_valid")
         step = delay_data(m, self.loader.weights, arrive, "weights_step")
         layout = self.loader.weights.shape()
@@ -243,7 +243,7 @@ class ComputeEngine(wiring.Component):
 
     def _parameters(self, m: Module, parameters: ParameterSet, switch: int) -> None:
         """`switch`: cycles from a beat to the change of the bias."""
-        arrive = switch - LOADER_CYCLES
+        arrive = switch - 1
         valid = delay(m, self.loader.parameters_valid, arrive, "parameters_valid")
         step = delay_data(m, self.loader.parameters, arrive, "parameters_step")
         layout = self.loader.parameters.shape()
@@ -269,14 +269,12 @@ class ComputeEngine(wiring.Component):
             for value, name in ((self.fetch.residual_port, "residual_port"), (self.fetch.result.group, "residual_group"))
         )
         word = pick(list(self.activations.words), port)
-        m.d.sync += [  # to wait takes no cycle of its own: results come long after
+        m.d.comb += [
             residuals.push.eq(self.emitted[READ_CYCLES] & self.back.residual),
             residuals.value.eq(pick([word[8 * k : 8 * (k + q)] for k in range(0, c.in_lanes, q)], group)),
-            adder.valid.eq(requantizer.y_next & self.back.residual),  # with `y_valid`, but from a register: DSP blocks in every lane hang on it
-        ]
-        m.d.comb += [
             residuals.pop.eq(requantizer.y_next & self.back.residual),
             adder.command.eq(self.back),
+            adder.valid.eq(requantizer.y_valid & self.back.residual),
             adder.a.eq(requantizer.y),
             adder.b.eq(residuals.front),
         ]

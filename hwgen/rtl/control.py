@@ -73,18 +73,18 @@ class Control(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         state, counting, over, failed, starts = self.state, Signal(), Signal(), Signal(), Signal()
-        running, halt = Signal(), Signal(init=1)  # in RUN, or not; both are registers, because most of the machine hangs on them
-        m.d.comb += self.halt.eq(halt)
+        running = Signal()  # in RUN; a register, because most of the machine hangs on it
+        m.d.comb += self.halt.eq(~running)
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += starts.eq(self.start)
                 with m.If(starts):
-                    m.d.sync += [running.eq(1), halt.eq(0)]
+                    m.d.sync += running.eq(1)
                     m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += counting.eq(1)
                 with m.If(over):
-                    m.d.sync += [running.eq(0), halt.eq(1)]
+                    m.d.sync += running.eq(0)
                     m.next = "END"
             with m.State("END"):
                 m.d.comb += [counting.eq(failed), self.ended.eq(Cat(~failed, failed))]

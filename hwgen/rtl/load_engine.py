@@ -33,15 +33,15 @@ class LoadEngine(wiring.Component):
     ask, answer : windows of system memory, see RowGenerator
     bursts, beats : to and from the read DMA
     write : bus words for the buffers
-    done : the last bus word of the oldest command was written in the cycle before
+    done : the last bus word of the oldest command is being written
     fault : see RowGenerator; bus_fault : BUS_READ with the address of the bus word, which is not written: the machine stops before `done`
 
     Timing
     ------
     A command accepted in cycle t offers its first burst in cycle t + 4 (RowGenerator 3, BurstSplitter 1), so its address is on AR from
-    t + 5. A bus word taken from R in cycle t is written in cycle t + 1, or as soon as the buffer is ready; `done`, a register, rises a cycle later.
+    t + 5. A bus word taken from R in cycle t is written in cycle t + 1, or as soon as the buffer is ready; `done` rises in that cycle.
     With a memory that takes AR at once and answers one cycle later, one bus word per cycle: a single command of n bus words is done in
-    cycle t + 7 + n; queued commands with rows of at least 4 bus words follow without a gap on R.
+    cycle t + 6 + n; queued commands with rows of at least 4 bus words follow without a gap on R.
     A bus word of packed weights stays as many cycles as the decoder takes to write it (isa.latency.decode_cycles).
     """
 
@@ -73,7 +73,7 @@ class LoadEngine(wiring.Component):
         m.submodules.arrived = arrived = Skid(read_beat_layout(self._config))  # R does not depend on what the buffers do in its cycle
         beat, write, last = arrived.out, self.write.payload, Signal()
         taken = Signal()
-        came_refused, refused, refused_address = Signal(), Signal(), Signal(FAULT_ADDRESS_BITS)
+        refused, refused_address = Signal(), Signal(FAULT_ADDRESS_BITS)
 
         m.d.comb += [
             rows.index.eq(self.index),
@@ -84,12 +84,11 @@ class LoadEngine(wiring.Component):
             self.beats.ready.eq(arrived.ready),
             arrived.advance.eq(~self.write.valid | self.write.ready),
             taken.eq(arrived.out_valid & arrived.advance),
+            self.done.eq(self.write.valid & self.write.ready & last),
             self.fault.eq(rows.fault),
         ]
-        m.d.sync += [came_refused.eq(taken & beat.error), refused.eq(came_refused), self.done.eq(self.write.valid & self.write.ready & last)]
-        with m.If(~came_refused):
-            m.d.sync += refused_address.eq(beat.address)
-        # Two cycles later, when the commands before are done, `oldest` is the command that asked for this word.
+        m.d.sync += [refused.eq(taken & beat.error), refused_address.eq(beat.address)]
+        # A cycle later, when all words before are written, `oldest` is the command that asked for this one.
         m.d.comb += [*report(self.bus_fault, ErrorCode.BUS_READ, self.oldest, refused_address), self.bus_fault.valid.eq(refused)]
         with m.If(arrived.advance):
             m.d.sync += self.write.valid.eq(taken & ~beat.error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
@@ -14,7 +14,6 @@ from hwgen.rtl.address_stage import AddressStage
 from hwgen.rtl.axi import LENGTH_BITS, address_channel, byte_bits, read_channel
 from hwgen.rtl.bursts import burst_layout
 from hwgen.rtl.command import packed_members
-from hwgen.rtl.head_queue import HeadQueue
 from hwgen.rtl.rows import beat_bits
 
 
@@ -63,33 +62,34 @@ class ReadDma(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pending_layout = data.StructLayout({"burst": burst_layout(self._config), "is_load": 1})
-        m.submodules.pending = queue = HeadQueue(pending_layout, OUTSTANDING_BURSTS)
+        m.submodules.pending = queue = fifo.SyncFIFO(width=pending_layout.size, depth=OUTSTANDING_BURSTS)
+        pending = data.View(pending_layout, queue.r_data)
         m.submodules.addresses = addresses = AddressStage(self._config)
         address = addresses.source
 
         m.d.comb += [
-            self.program.ready.eq(queue.source.ready & address.ready),
+            self.program.ready.eq(queue.w_rdy & address.ready),
             self.load.ready.eq(self.program.ready & ~self.program.valid),
             address.payload.address.eq(Mux(self.program.valid, self.program.payload.address, self.load.payload.address)),
             address.payload.length.eq(Mux(self.program.valid, self.program.payload.length, self.load.payload.length)),
             address.valid.eq(self.program.ready & (self.program.valid | self.load.valid) & ~self.halt),
-            queue.source.valid.eq(address.valid),
-            queue.source.payload.eq(Cat(self.load.payload, ~self.program.valid)),
-            self.idle.eq(~queue.head.valid),
+            queue.w_en.eq(address.valid),
+            queue.w_data.eq(Cat(self.load.payload, ~self.program.valid)),
+            self.idle.eq(~queue.r_rdy),
         ]
         wiring.connect(m, addresses.channel, wiring.flipped(self.ar))
-        self._route(m, queue)
+        self._route(m, queue, pending)
         return m
 
-    def _route(self, m: Module, queue: HeadQueue) -> None:
+    def _route(self, m: Module, queue: fifo.SyncFIFO, pending: data.View[Any]) -> None:
         """R to the source of the oldest burst."""
-        low, count, pending = byte_bits(self._config), Signal(LENGTH_BITS), queue.head.payload
+        low, count = byte_bits(self._config), Signal(LENGTH_BITS)
         address = pending.burst.address
         position = address[low : low + LENGTH_BITS] + count  # bursts end at multiples of BURST_BEATS: no carry leaves it
         m.d.comb += [
-            self.program_beats.valid.eq(self.r.valid & queue.head.valid & ~pending.is_load),
+            self.program_beats.valid.eq(self.r.valid & queue.r_rdy & ~pending.is_load),
             self.program_beats.payload.eq(self.r.payload),
-            self.load_beats.valid.eq(self.r.valid & queue.head.valid & pending.is_load),
+            self.load_beats.valid.eq(self.r.valid & queue.r_rdy & pending.is_load),
             self.load_beats.payload.data.eq(self.r.payload.data),
             self.load_beats.payload.error.eq(self.r.payload.error),
             self.load_beats.payload.address.eq(Cat(address[:low], position[:LENGTH_BITS], address[low + LENGTH_BITS :])),
@@ -102,9 +102,9 @@ class ReadDma(wiring.Component):
             m.d.comb += [packed.format.eq(pending.burst.format), packed.first.eq(pending.burst.first & (count == 0))]
         ready = Mux(pending.is_load, self.load_beats.ready, self.program_beats.ready)
         m.d.comb += [
-            self.r.ready.eq(queue.head.valid & (self.halt | ready)),
+            self.r.ready.eq(queue.r_rdy & (self.halt | ready)),
             self.beat.eq(self.r.valid & self.r.ready),
-            queue.head.ready.eq(self.beat & self.r.payload.last),
+            queue.r_en.eq(self.beat & self.r.payload.last),
         ]
         with m.If(self.beat):
             m.d.sync += count.eq(Mux(self.r.payload.last, 0, count + 1))

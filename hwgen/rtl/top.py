@@ -60,7 +60,7 @@ class Accelerator(wiring.Component):
     - cycle 0 is the first that register `cycles` counts; the first command is dispatched in cycle 6 + L + B, the others B + 1 cycles after
       each other, or as soon as their queue has room and their bus words have come
     - a command is accepted by an idle engine 1 cycle after its dispatch; a token that is given in cycle t (`done`) is taken from t + 1 on
-    - a LOAD of n bus words that is accepted in t and finds R idle is done in t + 6 + L + n, queued ones n cycles after each other
+    - a LOAD of n bus words that is accepted in t and finds R idle is done in t + 5 + L + n, queued ones n cycles after each other
     - a STORE of n bus words that is accepted in t is done in t + 7 + L + n, queued ones n cycles after each other
     - rows of 1 or 2 bus words take 3 cycles; R serves bursts in the order in which the read DMA accepted them, the program's first
     - END ends the program 1 cycle after the last `done`: `cycles` is then that cycle's number plus 2
@@ -130,7 +130,7 @@ class Accelerator(wiring.Component):
             gate = gates[engine]
             wiring.connect(m, source, gate.source)
             wiring.connect(m, gate.command, command)
-            m.d.comb += [gate.done.eq(done), gate.available.eq(self.tokens.available[engine]), gate.soon.eq(self.tokens.soon[engine])]
+            m.d.comb += [gate.done.eq(done), gate.available.eq(self.tokens.available[engine])]
             m.d.comb += [self.tokens.take[engine].eq(gate.take), self.tokens.give[engine].eq(gate.give)]
         for engine, block in ((Engine.LOAD, load), (Engine.STORE, store)):
             m.d.comb += [block.index.eq(gates[engine].index), block.oldest.eq(gates[engine].oldest)]

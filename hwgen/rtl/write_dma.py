@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hwgen.config import HardwareConfig
@@ -13,7 +13,6 @@ from hwgen.isa.latency import OUTSTANDING_BURSTS
 from hwgen.rtl.address_stage import AddressStage
 from hwgen.rtl.axi import FAULT_ADDRESS_BITS, LENGTH_BITS, address_channel, response_channel, write_channel
 from hwgen.rtl.bursts import burst_layout
-from hwgen.rtl.head_queue import HeadQueue
 
 
 class WriteDma(wiring.Component):
@@ -59,44 +58,43 @@ class WriteDma(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pending_layout = data.StructLayout({"last": 1, "address": FAULT_ADDRESS_BITS})
-        m.submodules.unconfirmed = unconfirmed = HeadQueue(pending_layout, OUTSTANDING_BURSTS)
-        m.submodules.unsent = unsent = HeadQueue(LENGTH_BITS, OUTSTANDING_BURSTS)
-        pending, burst, accept = unconfirmed.head.payload, self.bursts.payload, Signal()
+        m.submodules.unconfirmed = unconfirmed = fifo.SyncFIFO(width=pending_layout.size, depth=OUTSTANDING_BURSTS)
+        m.submodules.unsent = unsent = fifo.SyncFIFO(width=LENGTH_BITS, depth=OUTSTANDING_BURSTS)
+        pending, burst, accept = data.View(pending_layout, unconfirmed.r_data), self.bursts.payload, Signal()
         m.submodules.addresses = addresses = AddressStage(self._config)
 
         m.d.comb += [
-            self.bursts.ready.eq(unconfirmed.source.ready & addresses.source.ready),
+            self.bursts.ready.eq(unconfirmed.w_rdy & addresses.source.ready),
             accept.eq(self.bursts.valid & self.bursts.ready & ~self.halt),
             addresses.source.valid.eq(accept),
             addresses.source.payload.eq(Cat(burst.address, burst.length)),
-            unconfirmed.source.valid.eq(accept),
-            unconfirmed.source.payload.eq(Cat(burst.last, burst.address[:FAULT_ADDRESS_BITS])),
-            unsent.source.valid.eq(accept),
-            unsent.source.payload.eq(burst.length),
-            self.b.ready.eq(unconfirmed.head.valid),
-            unconfirmed.head.ready.eq(self.b.valid & self.b.ready),
-            self.done.eq(unconfirmed.head.ready & pending.last),
-            self.error.eq(unconfirmed.head.ready & self.b.payload.error),
+            unconfirmed.w_en.eq(accept),
+            unconfirmed.w_data.eq(Cat(burst.last, burst.address[:FAULT_ADDRESS_BITS])),
+            unsent.w_en.eq(accept),
+            unsent.w_data.eq(burst.length),
+            self.b.ready.eq(unconfirmed.r_rdy),
+            unconfirmed.r_en.eq(self.b.valid & self.b.ready),
+            self.done.eq(unconfirmed.r_en & pending.last),
+            self.error.eq(unconfirmed.r_en & self.b.payload.error),
             self.error_address.eq(pending.address),
-            self.idle.eq(~unconfirmed.head.valid),
+            self.idle.eq(~unconfirmed.r_rdy),
         ]
         wiring.connect(m, addresses.channel, wiring.flipped(self.aw))
         self._send(m, unsent)
         return m
 
-    def _send(self, m: Module, unsent: HeadQueue) -> None:
+    def _send(self, m: Module, unsent: fifo.SyncFIFO) -> None:
         """Bus words to W."""
-        count, free, last, sends = Signal(LENGTH_BITS), Signal(), Signal(), Signal()
+        count, free, last = Signal(LENGTH_BITS), Signal(), Signal()
         m.d.comb += [
             free.eq(~self.w.valid | self.w.ready),
-            last.eq(count == unsent.head.payload),
-            sends.eq(unsent.head.valid & (self.data.valid | self.halt)),
-            self.data.ready.eq(free & unsent.head.valid),
-            unsent.head.ready.eq(free & (self.halt | self.data.valid) & last),
+            last.eq(count == unsent.r_data),
+            self.data.ready.eq(free & unsent.r_rdy),
+            unsent.r_en.eq(free & (self.halt | self.data.valid) & last),
             self.beat.eq(self.w.valid & self.w.ready),
         ]
-        strobe = Mux(self.halt, 0, (1 << self._config.bus_bytes) - 1)[: self._config.bus_bytes]
-        with m.If(free):  # also what does not count: then no bit waits for whether it does
-            m.d.sync += [self.w.valid.eq(sends), self.w.payload.eq(Cat(self.data.payload, strobe, last))]
-        with m.If(free & sends):
-            m.d.sync += count.eq(Mux(last, 0, count + 1))
+        with m.If(free):
+            m.d.sync += self.w.valid.eq(unsent.r_rdy & (self.data.valid | self.halt))
+            with m.If(unsent.r_rdy & (self.data.valid | self.halt)):
+                strobe = Mux(self.halt, 0, (1 << self._config.bus_bytes) - 1)
+                m.d.sync += [self.w.payload.eq(Cat(self.data.payload, strobe[: self._config.bus_bytes], last)), count.eq(Mux(last, 0, count + 1))]

@@ -187,7 +187,7 @@ class _Machine:
         self.bus_free = 1 + (self.arrivals.take(offered, self.writing.popleft()) if source is self.load else offered + beats - 1)
         self.under_way.append(self.bus_free - 1)
         if source is self.load:
-            self._burst_done(self.loads, self.arrivals.write_free - 1 + latency.LOAD_DONE_CYCLES)
+            self._burst_done(self.loads, self.arrivals.write_free - 1)
         elif not source.bursts:
             self.records.append(self.bus_free - 1)
             self._take_over()

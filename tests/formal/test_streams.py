@@ -63,24 +63,6 @@ class Record:
         return self.places[tail], count
 
 
-def shadow_head_queue(h: Harness, record: Record, name: str, first: Value, count: Value) -> None:
-    """How a HeadQueue holds the record's values that one reader has not passed, the oldest in a register in front of the others: helps the
-    induction only."""
-    h.shadow(f"{name}_first", first)
-    h.shadow(f"{name}_second", (record.head - count + 1)[: (record.depth - 1).bit_length()])
-    h.guard(f"{name}_one", count != 0)
-    h.guard(f"{name}_two", count > 1)
-    h.shadow(f"{name}_waits", count > 1)
-    h.shadow(f"{name}_some", count != 0)
-    h.shadow(f"{name}_free", count != record.depth)
-
-
-def shadow_places(h: Harness, record: Record) -> None:
-    """The place that is written next, as what stands there may be anything."""
-    for place in range(record.depth):
-        h.guard(f"kept_{place}", record.head != place)
-
-
 def side_queue_harness(early: bool = False) -> Harness:
     """Contract: at most as many entries as the depth, and none is popped before the cycle after its push; `early` lets
     it be popped in the cycle of its push."""
@@ -164,9 +146,8 @@ def gate_harness(eager: bool = False, early: bool = False, late: bool = False) -
     depth, places = 2, COMMANDS_IN_ENGINE
     h = Harness(TokenGate(Store, depth, CONFIG, early=early))
     source, command = offer(h, h.dut.source, "source"), accept(h, h.dut.command, "command")
-    done, soon, available = h.free(1, "done"), h.free(3, "soon"), Signal(3, name="available")
-    h.d.sync += available.eq(soon)
-    h.d.comb += [h.dut.done.eq(done), h.dut.soon.eq(soon), h.dut.available.eq(available)]
+    done, available = h.free(1, "done"), h.free(3, "available")
+    h.d.comb += [h.dut.done.eq(done), h.dut.available.eq(available)]
     layout = dispatch_layout(Store, CONFIG)
     waiting = Record(h, "waiting", layout.size, depth, source.taken, source.payload, _unnamed)
     oldest, queued = waiting.reader("queued", command.taken)
@@ -183,10 +164,19 @@ def gate_harness(eager: bool = False, early: bool = False, late: bool = False) -
             h.assume(~source.valid | ((refused | ~offered) & (Value.cast(source.payload) == before)))
         h.shadow("before", before)
         h.guard("none_behind", queued < 2)
-    shadow_places(h, started)
-    shadow_head_queue(h, started, "running", first, running)
-    shadow_head_queue(h, waiting, "queued", oldest, queued)
+    # How both queues hold it, the oldest in a register in front of the others: helps the induction only.
+    for place in range(places):
+        h.guard(f"kept_{place}", started.head != place)
     h.shadow("newest", waiting.places[Mux(waiting.head == 0, depth - 1, waiting.head - 1)])
+    h.shadow("oldest", oldest)
+    h.shadow("first", first)
+    h.shadow("second", (started.head - running + 1)[: (places - 1).bit_length()])
+    for name, count, most in (("queued", queued, depth), ("running", running, places)):
+        h.guard(f"{name}_one", count != 0)
+        h.guard(f"{name}_two", count > 1)
+        h.shadow(f"{name}_waits", count > 1)
+        h.shadow(f"{name}_some", count != 0)
+        h.shadow(f"{name}_free", count != most)
     if not eager:
         h.assume(~done | (running != 0))
     h.require(~command.valid | ((queued != 0) & (Value.cast(command.payload) == Value.cast(head.operands)) & (h.dut.index == head.index)))
@@ -251,8 +241,6 @@ def read_harness(deaf: bool = False, fast_memory: bool = False) -> Harness:
     question, next_question = question_layout(asked[width + 1 :]), question_layout(record.second[width + 1 :])
     answered, under_way = record.reader("answered", r.taken & last)
     burst, is_load, length, beats = layout(answered[:width]), answered[width], question_layout(answered[width + 1 :]).length, Signal(4)
-    shadow_places(h, record)
-    shadow_head_queue(h, record, "under_way", answered[: width + 1], under_way)
     h.d.comb += last.eq(beats == length)
     h.d.sync += [halted.eq(halt), ar_waited.eq(to_ask > ar.taken)]
     with h.m.If(r.taken):
@@ -354,9 +342,6 @@ def write_harness(deaf: bool = False) -> Harness:
     enter, entering_last, place = Signal(), Signal(), Signal(4)
     next_in, to_enter = record.reader("entered", enter & entering_last)
     h.d.comb += [enter.eq((~w.valid | w.ready) & (to_enter != 0) & (words.valid | halt)), entering_last.eq(place == layout(next_in).length)]
-    shadow_places(h, record)
-    shadow_head_queue(h, record, "to_enter", layout(next_in).length, to_enter)
-    shadow_head_queue(h, record, "under_way", parts(confirmed)[1], under_way)
     with h.m.If(enter):
         h.d.sync += place.eq(Mux(entering_last, 0, place + 1))
     h.claim("w_empty", w.valid | ((to_send == to_enter) & (beats == place)))

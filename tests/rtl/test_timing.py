@@ -43,7 +43,7 @@ def test_load_alone(config: HardwareConfig, latency: int, beats: int) -> None:
     happened = run([PAUSE, load(config, beats, wait_compute=1), End()], config, latency)
     (accepted,), (done,) = happened.accepted[Engine.LOAD], happened.done[Engine.LOAD]
     assert accepted == happened.done[Engine.COMPUTE][0] + 1, "tokens take one cycle"
-    assert done == accepted + 6 + latency + beats
+    assert done == accepted + 5 + latency + beats
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)

@@ -74,17 +74,16 @@ def test_gate_keeps_order_waits_for_tokens_and_gives_those_of_the_finished_comma
     passed: list[int] = []
 
     async def bench(ctx: Any) -> None:
-        index, before, fresh, offer, soon = 0, None, True, {}, 0
+        index, before, fresh, offer = 0, None, True, {}
         for _ in range(600):
             if fresh or not early:
                 offer = {"wait": chooser.choice([0, 0, 1, 2, 5, 7]), "signal": chooser.randrange(8), "index": index}
-            available, soon = soon, chooser.choice([0, 1, 7, 7, 7])
+            available = chooser.choice([0, 1, 7, 7, 7])
             ctx.set(dut.source.valid, valid := chooser.random() < 0.6 and not (early and fresh))
             for name, value in offer.items():
                 ctx.set(dut.source.payload[name], value)
             ctx.set(dut.source.payload.operands.rows, index % 65536)
             ctx.set(dut.available, available)
-            ctx.set(dut.soon, soon)
             ctx.set(dut.command.ready, ready := chooser.random() < 0.7)
             ctx.set(dut.done, done := bool(running) and chooser.random() < 0.3)
 
