@@ -249,7 +249,7 @@ def _add_synth(verbs: _Verbs) -> None:
     parser.add_argument("--device", choices=list(DEVICES), required=True, help="; ".join(f"{name}: {device.title}" for name, device in DEVICES.items()))
     parser.add_argument("--grade", type=int, metavar="N", help="speed grade of an ECP5: 6, 7 or 8, which is the fastest (default: 6)")
     parser.add_argument("--freq", type=float, default=100.0, metavar="MHZ", help="what place and route work towards (default: %(default)s)")
-    parser.add_argument("--seed", type=_positive, default=1, help="of the placer: another one gives another frequency (default: %(default)s)")
+    parser.add_argument("--seed", type=_positive, metavar="N", help="of the placer: another one gives another frequency, and other chances for the router")
     parser.add_argument("--blocks", action="store_true", help="keep the blocks apart and count each; costs some area and speed")
 
 

@@ -22,14 +22,14 @@ _MOST_MHZ = 1000.0
 @dataclass(frozen=True, kw_only=True)
 class SynthRequest:
     """`out`: a folder made by build. `device`: a name in DEVICES, `grade` one of its speed grades, None the usual one. `blocks`: count every
-    block of the accelerator apart. `seed`: of the placer."""
+    block of the accelerator apart. `seed`: of the placer, None its usual one."""
 
     out: Path
     device: str
     frequency_mhz: float = DEFAULT_MHZ
     blocks: bool = False
     grade: int | None = None
-    seed: int = 1
+    seed: int | None = None
 
 
 def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[Json, Synthesis]:
@@ -41,7 +41,7 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
         raise ConfigError(f"device {request.device!r}: must be one of {', '.join(DEVICES)}")
     if not 1 <= request.frequency_mhz <= _MOST_MHZ:
         raise ConfigError(f"frequency: must be from 1 to {_MOST_MHZ:g} MHz, not {request.frequency_mhz:g}")
-    if request.seed < 1:
+    if request.seed is not None and request.seed < 1:
         raise ConfigError(f"seed: must be 1 or more, not {request.seed}")
     device = DEVICES[request.device] if request.grade is None else DEVICES[request.device].of_grade(request.grade)
     progress = progress or Silent()

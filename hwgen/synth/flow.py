@@ -34,6 +34,7 @@ _PLACE = {
     Family.ECP5: ("--lpf", "pins.lpf", "--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
     Family.ICE40: ("--pcf-allow-unconstrained",),
 }
+_SEED = {Family.ECP5: 2, Family.ICE40: 1, Family.XC7: 1}  # with these the presets are routed
 _CLOCK_PIN = 'LOCATE COMP "clk" SITE "{pin}";\n'
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
 
@@ -41,14 +42,18 @@ _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), F
 @dataclass(frozen=True, kw_only=True)
 class SynthesisRequest:
     """`frequency_mhz` is what place and route work towards. `blocks`: keep the blocks apart, and count each; costs some optimization.
-    `seed`: of the placer's random numbers."""
+    `seed`: of the placer's random numbers; None: the one of the device's family."""
 
     verilog: str
     config: HardwareConfig
     device: Device
     frequency_mhz: float
     blocks: bool = False
-    seed: int = 1
+    seed: int | None = None
+
+    @property
+    def placer_seed(self) -> int:
+        return _SEED[self.device.family] if self.seed is None else self.seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     found = tools.find(names)
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
-    settings = [asdict(device) | {"family": device.family.value}, request.frequency_mhz, request.blocks, request.seed, _PLACE.get(device.family)]
+    settings = [asdict(device) | {"family": device.family.value}, request.frequency_mhz, request.blocks, request.placer_seed, _PLACE.get(device.family)]
     settings += [render_product(), _script(request), BLOCKS, parse.STUCK]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
@@ -155,7 +160,7 @@ def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> Capacity
 
 def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
     device = request.device
-    wanted = ("--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--seed", str(request.seed))
+    wanted = ("--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--seed", str(request.placer_seed))
     arguments = ("--json", "netlist.json", "--report", "report.json", *wanted)
     done = tools.run(tool, (*device.place_flags, *_PLACE[device.family], *arguments), folder, parse.is_stuck)
     if done.stopped:

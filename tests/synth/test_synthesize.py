@@ -100,3 +100,10 @@ def test_nothing_changes_when_it_fails(folder: Path, monkeypatch: pytest.MonkeyP
 def test_bad_requests_are_refused(request_: SynthRequest, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         synth(request_)
+
+
+def test_a_seed_below_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^seed: must be 1 or more, not 0$"):
+        synth(SynthRequest(out=tmp_path, device="ecp5-85k", seed=0))
+    with pytest.raises(ConfigError, match=r"^speed grade of xc7: must be left out, not 8$"):
+        synth(SynthRequest(out=tmp_path, device="xc7", grade=8))
