@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -31,10 +32,12 @@ _SYNTHESIZE = {
 # The same netlist and seed give the same result. With the default placer of ECP5, heap, there is a quarter more wire and the router does not get
 # to the end, nor with seed 1; see docs/accelerator.md.
 _PLACE = {
-    Family.ECP5: ("--lpf", "pins.lpf", "--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
+    Family.ECP5: ("--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
     Family.ICE40: ("--pcf-allow-unconstrained",),
 }
 _SEED = {Family.ECP5: 2, Family.ICE40: 1, Family.XC7: 1}  # with these the presets are routed
+# Pins are nextpnr's choice, because the places found so are better; but sometimes no way leads from its clock pin to the clock network.
+_CLOCK_LOST = re.compile(r"Failed to route arc .* of net 'clk\b")
 _CLOCK_PIN = 'LOCATE COMP "clk" SITE "{pin}";\n'
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
 
@@ -87,7 +90,7 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
     settings = [asdict(device) | {"family": device.family.value}, request.frequency_mhz, request.blocks, request.placer_seed, _PLACE.get(device.family)]
-    settings += [render_product(), _script(request), BLOCKS, parse.STUCK]
+    settings += [render_product(), _script(request), BLOCKS, parse.STUCK, _CLOCK_PIN]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -123,9 +126,8 @@ def _run(request: SynthesisRequest, harness: str, found: tuple[SynthesisTool, ..
         if place:
             if request.device.family is Family.ECP5:
                 _improve(folder / "netlist.json", outcome["cells"])
-                (folder / "pins.lpf").write_text(_CLOCK_PIN.format(pin=request.device.clock_pin), encoding="ascii")
             stage(f"place and route with {place[0].name}")
-            outcome["placed"] = _place(request, place[0], folder)
+            outcome["placed"] = _place(request, place[0], folder, stage)
         return outcome
 
 
@@ -158,11 +160,15 @@ def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> Capacity
     return CapacityError(f"{what}: must fit {where}, needs {'; '.join(short)}; take a smaller --array, smaller buffers or a larger device")
 
 
-def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path) -> dict[str, Any]:
+def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path, stage: Stage) -> dict[str, Any]:
     device = request.device
     wanted = ("--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--seed", str(request.placer_seed))
-    arguments = ("--json", "netlist.json", "--report", "report.json", *wanted)
-    done = tools.run(tool, (*device.place_flags, *_PLACE[device.family], *arguments), folder, parse.is_stuck)
+    arguments = (*device.place_flags, *_PLACE[device.family], "--json", "netlist.json", "--report", "report.json", *wanted)
+    done = tools.run(tool, arguments, folder, parse.is_stuck)
+    if done.code and device.clock_pin and _CLOCK_LOST.search(done.error):
+        stage(f"place and route with {tool.name} again, the clock at pin {device.clock_pin}")
+        (folder / "pins.lpf").write_text(_CLOCK_PIN.format(pin=device.clock_pin), encoding="ascii")
+        done = tools.run(tool, (*arguments, "--lpf", "pins.lpf"), folder, parse.is_stuck)
     if done.stopped:
         used = parse.placed_resources({name: count for name, (count, _) in parse.utilization(done.log).items()}, device.family)
         return {"used": used, "mhz": parse.estimated_mhz(done.log), "critical_path": (), "overused_wires": parse.overused_wires(done.log)[-1]}

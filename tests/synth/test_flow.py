@@ -178,6 +178,16 @@ def test_a_tool_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
         synthesize(request(), STAGES.append)
 
 
+def test_a_clock_that_does_not_reach_its_network_gets_a_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nextpnr's own words of a run where that happened."""
+    lost = "ERROR: Failed to route arc 0.0 of net 'clk$TRELLIS_IO_IN', from X15/Y0/JPADDIA_PIO to X0/Y0/G_CLKI_TDCC0."
+    pin = 'LOCATE COMP "clk" SITE "C17";\n'
+    body = f"'--lpf' in sys.argv or sys.exit({lost!r}); assert pathlib.Path(sys.argv[-1]).read_text() == {pin!r}; " + writing("report.json", REPORT)
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", body))
+    assert synthesize(request(), STAGES.append).mhz == 123.46
+    assert STAGES[-1] == "place and route with nextpnr-ecp5 again, the clock at pin C17"
+
+
 def test_missing_tools_are_one_line_with_the_pip_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tools.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
