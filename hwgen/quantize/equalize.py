@@ -57,7 +57,7 @@ def equalize(
 
 
 def _best_scaling(model: _Noise) -> Channels | None:
-    candidates = _family(model, model.options)
+    candidates = _family(model)
     if model.options.scheme is Scheme.POWER_OF_TWO:
         candidates = _on_shifts(model, candidates)
     cost = model.cost(candidates)
@@ -65,11 +65,11 @@ def _best_scaling(model: _Noise) -> Channels | None:
     return candidates[best] if cost[best] < WORTH * cost[0] else None
 
 
-def _family(model: _Noise, options: QuantizeOptions) -> Channels:
+def _family(model: _Noise) -> Channels:
     """(scalings, C), the first one all ones: activations**p * writers' weights**r / readers' weights**q, their geometric mean 1. Activations
     are those of all values together, and of each alone."""
     writers, readers = (np.log(_positive(numbers)) for numbers in (model.writer_weights, model.reader_weights))
-    own_scales = options.granularity is Granularity.CHANNEL and options.scheme is not Scheme.POWER_OF_TWO
+    own_scales = model.options.granularity is Granularity.CHANNEL and model.options.scheme is not Scheme.POWER_OF_TWO
     exponents = [each for each in product(EXPONENTS, (0.0, 0.5) if own_scales else EXPONENTS, EXPONENTS) if any(each) and each[0] + each[1] <= 1]
     rows = [np.zeros_like(writers)]
     for index, magnitude in enumerate((model.activations, *(value.magnitude for value in model.values[: MOST_ALONE * (len(model.values) > 1)]))):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from hwgen.quantize.ranges import Observer
 from hwgen.quantize.samples import LEAST_SQUARE, Channels, Samples
 
 SEED = 0
+_Float = TypeVar("_Float", np.float32, np.float64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,10 +42,13 @@ class Sensitivity:
 
     def divided(self, scales: Mapping[str, Channels]) -> Sensitivity:
         """Of a network in which the values named are divided by scales, one per channel."""
-        gradients = {name: array * scales[name].astype(np.float32) if name in scales else array for name, array in self.gradients.items()}
-        energy = {name: array * scales[name] ** 2 if name in scales else array for name, array in self.energy.items()}
-        squares = {name: array * (scales[name] ** 2).astype(np.float32) if name in scales else array for name, array in self.squares.items()}
+        squared = {name: scale**2 for name, scale in scales.items()}
+        gradients, energy, squares = _times(self.gradients, scales), _times(self.energy, squared), _times(self.squares, squared)
         return replace(self, gradients=gradients, energy=energy, squares=squares)
+
+
+def _times(arrays: Mapping[str, npt.NDArray[_Float]], factors: Mapping[str, Channels]) -> dict[str, npt.NDArray[_Float]]:
+    return {name: array * factors[name].astype(array.dtype) if name in factors else array for name, array in arrays.items()}
 
 
 def measure(graph: Graph, samples: Samples, seen: Mapping[str, Observer], most: int) -> Sensitivity:

@@ -35,7 +35,7 @@ _PLACE = {
     Family.ECP5: ("--lpf-allow-unconstrained", "--placer", "static", "--router", "router2"),
     Family.ICE40: ("--pcf-allow-unconstrained",),
 }
-_SEED = {Family.ECP5: 2, Family.ICE40: 1, Family.XC7: 1}  # with these the presets are routed
+_SEED = {Family.ECP5: 2, Family.ICE40: 1, Family.XC7: 1}  # ECP5: with it preset 8x8 is routed to the end
 # Pins are nextpnr's choice, because the places found so are better; but sometimes no way leads from its clock pin to the clock network.
 _CLOCK_LOST = re.compile(r"Failed to route arc .* of net 'clk\b")
 _CLOCK_PIN = 'LOCATE COMP "clk" SITE "{pin}";\n'
