@@ -82,6 +82,14 @@ def _side(graph: Graph, written: Sequence[str], seen: Mapping[str, Observer], si
 
 def _best(samples: Samples, sensitivity: Sensitivity, written: Sequence[str], sides: Sequence[_Ends], scheme: Scheme) -> Range:
     """The ends that leave least at the outputs."""
+    lows, highs = -sides[0].tried, sides[1].tried
+    left = _left(samples, sensitivity, written, sides, scheme)
+    low, high = np.unravel_index(int(left.argmin()), left.shape)
+    return 0.0 + float(lows[low]), float(highs[high])
+
+
+def _left(samples: Samples, sensitivity: Sensitivity, written: Sequence[str], sides: Sequence[_Ends], scheme: Scheme) -> Reals:
+    """(low factors, high factors) what rounding and clipping leave at the outputs of all samples."""
     gain = sum(float(sensitivity.energy[name].sum()) for name in written) * float(sensitivity.weights.sum()) / 12
     lost, numbers = np.zeros((2, len(FACTORS))), sensitivity.numbers
     for name in written:
@@ -89,10 +97,8 @@ def _best(samples: Samples, sensitivity: Sensitivity, written: Sequence[str], si
         for row, side in zip(lost, sides, strict=True):
             if side.magnitude:
                 row += sensitivity.weights @ _clipped(value, gradient, sensitivity.squares[name], side.sign, side.others[numbers])
-    lows, highs = 0.0 - sides[0].tried[:, None], sides[1].tried
-    cost = gain * steps(lows, highs, scheme) ** 2 + lost[0][:, None] + lost[1]
-    low, high = np.unravel_index(int(cost.argmin()), cost.shape)
-    return float(lows[low, 0]), float(highs[high])
+    result: Reals = gain * steps(-sides[0].tried[:, None], sides[1].tried, scheme) ** 2 + lost[0][:, None] + lost[1]
+    return result
 
 
 def _clipped(value: FloatArray, gradient: FloatArray, squares: FloatArray, sign: float, ends: Reals) -> Reals:

@@ -15,7 +15,7 @@ from hwgen.ops.max_pool import MaxPool
 from hwgen.optimize.rewrite import with_node
 from hwgen.quantize import QuantizeOptions, RangeMethod, Scheme, quantize_with_report
 from hwgen.quantize.metrics import sqnr_db
-from hwgen.quantize.output_ranges import FACTORS, _clipped, output_ranges
+from hwgen.quantize.output_ranges import FACTORS, _clipped, _left, _side, output_ranges
 from hwgen.quantize.samples import collect
 from hwgen.quantize.sensitivity import measure
 
@@ -41,6 +41,25 @@ def test_what_a_clip_leaves_is_the_sum_over_all_it_changes(sign):
         together, apart = (excess * gradient).sum((1, 2, 3)) ** 2, (excess**2 * squares * (gradient != 0)).sum((1, 2, 3))
         np.testing.assert_allclose(found[:, index], (together + apart) / 2, rtol=1e-5, atol=1e-6)
     assert found[:, -1].max() > 0
+
+
+@pytest.mark.parametrize("factor", [1.3, 1.0])
+def test_where_nothing_is_clipped_what_is_left_is_what_rounding_leaves(factor):
+    """Measured: the value rounded to steps that are wide against none of its magnitudes, and the network behind it run."""
+    graph = residual()
+    samples = collect(graph, data(graph, 100))
+    observers = seen(graph, samples)
+    sensitivity = measure(graph, samples, observers, samples.count)
+    name, output = graph.nodes[1].output, graph.outputs[0].value
+    sides = [_side(graph, [name], observers, sign) for sign in (-1.0, 1.0)]
+    index = int(np.abs(FACTORS - factor).argmin())
+    predicted = _left(samples, sensitivity, [name], sides, Scheme.ASYMMETRIC)[index, index]
+    values, step = dict(samples.values), (sides[0].tried[index] + sides[1].tried[index]) / 255
+    values[name] = (np.rint(values[name] / step) * step).astype(np.float32)
+    for later in graph.nodes[2:]:
+        values[later.output] = later.op.reference(*(values[operand] for operand in later.inputs))
+    change, wanted = values[output].astype(np.float64) - samples.values[output], samples.values[output].astype(np.float64)
+    assert predicted == pytest.approx(float((change**2).sum() / (wanted**2).mean()), rel=0.3)
 
 
 def test_inputs_and_outputs_keep_their_ends_and_no_other_goes_far_beyond_its_extremes():

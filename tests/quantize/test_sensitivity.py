@@ -1,5 +1,7 @@
 """What flows back through operators, against differences; what noise leaves at the outputs, against noise that is really added."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from float_graphs import RELU, FloatBuilder, data, random_float_graph, residual, seen
@@ -8,6 +10,9 @@ from hwgen.ir.graph import Graph, GraphInput, Node, Value
 from hwgen.ir.types import TensorType
 from hwgen.ops.base import Window
 from hwgen.ops.elementwise import Mul
+from hwgen.optimize.rewrite import with_node
+from hwgen.quantize import QuantizeOptions
+from hwgen.quantize import equalize as equalization
 from hwgen.quantize.adjoint import ADJOINTS, operand_gradients
 from hwgen.quantize.samples import collect
 from hwgen.quantize.sensitivity import measure
@@ -67,6 +72,31 @@ def test_scaled_channels_have_the_sensitivity_of_the_scaled_network():
     np.testing.assert_allclose(scaled.energy[name], found.energy[name] * by**2, rtol=1e-5)
     np.testing.assert_allclose(scaled.squares[name], found.squares[name] * by**2, rtol=1e-5)
     assert scaled.energy["x"] is found.energy["x"]
+
+
+def test_equalization_goes_on_with_the_sensitivity_of_what_it_has_scaled(monkeypatch):
+    """By the network as it stands when each stream is looked at, of which sensitivity is measured anew."""
+    graph, looked_at = residual(), []
+    first = graph.nodes[0]
+    uneven = first.op.weight * (4.0 ** np.arange(8) / 256).astype(np.float32).reshape(-1, 1, 1, 1)
+    graph = with_node(graph, replace(first, op=replace(first.op, weight=uneven)))
+    noise = equalization._Noise
+
+    def looks(now, stream, ranges, energy, options):
+        looked_at.append((now, dict(energy)))
+        return noise(now, stream, ranges, energy, options)
+
+    monkeypatch.setattr(equalization, "_Noise", looks)
+    x = data(graph, 16)
+    samples = collect(graph, x)
+    energy = measure(graph, samples, seen(graph, samples), 16).energy
+    _, scales = equalization.equalize(graph, samples.channels(), QuantizeOptions(), additions=True, energy=energy)
+    now, kept = looked_at[-1]
+    again = collect(now, x)
+    anew = measure(now, again, seen(now, again), 16).energy
+    assert any(np.abs(np.log(by)).max() > 0.5 for by in scales.values())
+    for name, expected in anew.items():
+        np.testing.assert_allclose(kept[name], expected, rtol=1e-3)
 
 
 def test_nothing_is_said_of_values_whose_whole_way_to_the_outputs_is_not_known():
