@@ -199,7 +199,10 @@ def clamp_of(op: Operator) -> Interval:
 
 def limit(x: FloatArray, clamp: Interval) -> FloatArray:
     """x (..., C) inside the real interval `clamp`; high wins where low > high."""
-    return x if clamp == UNLIMITED else np.minimum(np.maximum(x, np.asarray(clamp[0], np.float32)), np.asarray(clamp[1], np.float32))
+    low, high = (np.asarray(end, np.float32) for end in clamp)
+    if (low > -np.inf).any():
+        x = np.maximum(x, low)
+    return np.minimum(x, high) if (high < np.inf).any() else x
 
 
 def channel_limits(ends: FloatArray) -> Limit:

@@ -94,12 +94,8 @@ class AddStage:
     high: int
 
     def table(self, arithmetic: Arithmetic) -> Int8Array:
-        """(256, 256) results, indexed by a + 128 and b + 128, computed by the stages of hwgen.arith."""
-        codes = np.arange(-128, 128, dtype=np.int64)
-        rule = AddRequantize(multiplier_bits=arithmetic.multiplier_bits, rounding=arithmetic.rounding)
-        operands = {name: np.int64(getattr(self, name)) for name in ("multiplier_a", "multiplier_b", "offset", "shift", "low", "high")}
-        result: IntArray = rule.compute(a=codes[:, None], b=codes[None, :], **operands)
-        return result.astype(np.int8)
+        """(256, 256) results, indexed by a + 128 and b + 128, computed by the stages of hwgen.arith; read only."""
+        return _add_table(self, arithmetic)
 
     def lookup(self, arithmetic: Arithmetic) -> Callable[[Int8Array, Int8Array], Int8Array]:
         """The sum of int8 arrays of one shape as a function that reads `table`."""
@@ -116,6 +112,17 @@ class AddStage:
     def apply(self, a: Int8Array, b: Int8Array, arithmetic: Arithmetic) -> Int8Array:
         """Elementwise sum of int8 arrays of one shape."""
         return self.lookup(arithmetic)(a, b)
+
+
+@lru_cache(maxsize=64)  # of 64 KiB each: the trials of a quantization ask for the same ones
+def _add_table(stage: AddStage, arithmetic: Arithmetic) -> Int8Array:
+    codes = np.arange(-128, 128, dtype=np.int64)
+    rule = AddRequantize(multiplier_bits=arithmetic.multiplier_bits, rounding=arithmetic.rounding)
+    operands = {name: np.int64(getattr(stage, name)) for name in ("multiplier_a", "multiplier_b", "offset", "shift", "low", "high")}
+    result: IntArray = rule.compute(a=codes[:, None], b=codes[None, :], **operands)
+    table = result.astype(np.int8)
+    table.flags.writeable = False
+    return table
 
 
 def title(node: Node) -> str:

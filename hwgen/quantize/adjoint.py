@@ -10,7 +10,7 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, TensorType
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import UNLIMITED, Operator, Pads, Window, clamp_of, padded
+from hwgen.ops.base import Operator, Pads, Window, clamp_of, padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -32,11 +32,9 @@ def operand_gradients(node: Node, graph: Graph, values: Mapping[str, FloatArray]
 
 def inside(op: Operator, result: FloatArray, gradient: FloatArray) -> FloatArray:
     """The gradient before the operator's clamp: zero where the result lies on a limit."""
-    low, high = clamp_of(op)
-    if (low, high) == UNLIMITED:
-        return gradient
-    free = (result > np.asarray(low, np.float32)) & (result < np.asarray(high, np.float32))
-    return np.where(free, gradient, np.float32(0))
+    low, high = (np.asarray(end, np.float32) for end in clamp_of(op))
+    free = [result > low] * bool((low > -np.inf).any()) + [result < high] * bool((high < np.inf).any())
+    return np.where(np.logical_and.reduce(free), gradient, np.float32(0)) if free else gradient
 
 
 def transposed(op: Conv, x: TensorType) -> Conv:

@@ -49,12 +49,18 @@ def round_adaptively(weights: Reals, moments: Reals, nearest: Callable[[Reals], 
     open_weights, result = weights[:, :, order].copy(), np.empty_like(weights)
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
-        errors = np.empty((*weights.shape[:2], end - start))
-        for k in range(start, end):
-            code = nearest(open_weights[:, :, k])
-            result[:, :, order[k]] = code
-            error = (open_weights[:, :, k] - code) / factor[:, None, k, k]
-            open_weights[:, :, k + 1 : end] -= error[:, :, None] * factor[:, None, k, k + 1 : end]
-            errors[:, :, k - start] = error
+        codes, errors = _rounded(open_weights[:, :, start:end], factor[:, start:end, start:end], nearest)
+        result[:, :, order[start:end]] = codes
         open_weights[:, :, end:] -= errors @ factor[:, start:end, end:]
     return result
+
+
+def _rounded(weights: Reals, factor: Reals, nearest: Callable[[Reals], npt.NDArray[np.int8]]) -> tuple[Reals, Reals]:
+    """Codes and errors (group, outputs, k) of one block, from its part of the factor (group, k, k)."""
+    left = np.ascontiguousarray(np.moveaxis(weights, 2, 0))  # (k, group, outputs): what is still to be rounded lies together
+    factor, codes, errors = np.moveaxis(factor, 2, 0), np.empty_like(left), np.empty_like(left)  # (k of the other weight, group, k)
+    for k, units in enumerate(left):
+        codes[k] = nearest(units)
+        errors[k] = (units - codes[k]) / factor[k, :, None, k]
+        left[k + 1 :] -= errors[k] * factor[k + 1 :, :, None, k]
+    return np.moveaxis(codes, 0, 2), np.moveaxis(errors, 0, 2)

@@ -95,7 +95,7 @@ def test_the_factor_weighs_clipping_against_coarser_codes():
         def lost(self, room):
             return 0.1 if room < 1.3 else 0.0
 
-    known = Known(graph=stack(), samples=collect(stack(), loud(stack(), 2, 0, 0.0)), ends={}, signal=1.0)
+    known = Known(graph=stack(), samples=collect(stack(), loud(stack(), 2, 0, 0.0)), ends={}, extremes={}, signal=1.0)
     assert best_room(known, 0.01) == 1.3
     assert best_room(known, 0.2) == 1.0
 
