@@ -51,7 +51,8 @@ class WishbonePort(wiring.Component):
     ------
     A word of a burst on AR is offered from the same cycle on, one per cycle, while fewer than WORDS_UNDER_WAY are under way (offered, and
     not taken by R); a word on W in the same cycle, before reads, but never in the place of a read that the slave stalls. A word that is
-    read is on R in the cycle of its answer, unless R was held back. B comes in the cycle of a burst's last answer.
+    read is on R from the cycle of its answer on, or from the one after that in which R took the word before it. B comes in the cycle of a
+    burst's last answer.
     """
 
     def __init__(self, config: HardwareConfig) -> None:
@@ -112,21 +113,28 @@ class WishbonePort(wiring.Component):
         bus, answered, oldest, failed = self.bus, Signal(), Signal(_TAG), Signal()
         offered = bus.stb_o & ~bus.stall_i
         m.submodules.words = words = fifo.SyncFIFOBuffered(width=self._config.bus_bits + 2, depth=WORDS_UNDER_WAY + 1)
-        arrived, empty = Cat(bus.dat_i, bus.err_i, oldest.last), words.level == 0
+        arrived, empty, read = Cat(bus.dat_i, bus.err_i, oldest.last), words.level == 0, Signal()
+        # A word comes out of `words` two cycles after it went in; one before which none is left by the next cycle waits beside it.
+        beside, waits, alone = Signal(words.width), Signal(), Signal()
         m.d.comb += [
             answered.eq((bus.ack_i | bus.err_i) & (tags.r_rdy | offered)),
             oldest.eq(Mux(tags.r_rdy, tags.r_data, tag.as_value())),
             tags.w_data.eq(tag),
             tags.w_en.eq(offered & ~(answered & ~tags.r_rdy)),
             tags.r_en.eq(answered),
+            read.eq(answered & ~oldest.write),
+            alone.eq(Mux(empty, waits == self.r.ready, ~waits & (words.level == 1) & words.r_rdy & self.r.ready)),
             words.w_data.eq(arrived),
-            words.w_en.eq(answered & ~oldest.write & ~(empty & self.r.ready)),
-            words.r_en.eq(self.r.ready),
-            self.r.valid.eq(Mux(empty, answered & ~oldest.write, words.r_rdy)),
-            self.r.payload.eq(Mux(empty, arrived, words.r_data)),
+            words.w_en.eq(read & ~alone & ~(empty & ~waits)),
+            words.r_en.eq(self.r.ready & ~waits),
+            self.r.valid.eq(waits | Mux(empty, read, words.r_rdy)),
+            self.r.payload.eq(Mux(waits, beside, Mux(empty, arrived, words.r_data))),
             self.b.valid.eq(answered & oldest.write & oldest.last),
             self.b.payload.error.eq(failed | bus.err_i),
         ]
+        with m.If(read & alone):
+            m.d.sync += beside.eq(arrived)
+        m.d.sync += waits.eq(Mux(read & alone, 1, waits & ~self.r.ready))
         with m.If(answered & oldest.write):
             m.d.sync += failed.eq(~oldest.last & (failed | bus.err_i))
 
