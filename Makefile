@@ -25,7 +25,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -q -n 2 tests rtl_tests
 
 regress: $(VENV)/.installed-test
-	HWGEN_REGRESS=1 $(BIN)/python -m pytest -q -n 2 tests rtl_tests
+	HWGEN_REGRESS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal tests rtl_tests
 	$(BIN)/python tests/random_hardware.py
 
 bench: $(VENV)/.installed-test

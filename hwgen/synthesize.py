@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from hwgen.verify import read_report, write_report
 
 DEFAULT_MHZ = 100.0
 _MOST_MHZ = 1000.0
+_PIN = re.compile("[A-Z]{0,2}[0-9]{1,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthRequest:
     """`out`: a folder made by build. `device`: a name in DEVICES, `grade` one of its speed grades, None the usual one. `blocks`: count every
-    block of the accelerator apart. `seed`: of the placer, None its usual one."""
+    block of the accelerator apart. `seed`: of the placer, None its usual one. `clock_pin`: where the board has the clock, None anywhere."""
 
     out: Path
     device: str
@@ -30,6 +32,7 @@ class SynthRequest:
     blocks: bool = False
     grade: int | None = None
     seed: int | None = None
+    clock_pin: str | None = None
 
 
 def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[Json, Synthesis]:
@@ -43,6 +46,10 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
         raise ConfigError(f"frequency: must be from 1 to {_MOST_MHZ:g} MHz, not {request.frequency_mhz:g}")
     if request.seed is not None and request.seed < 1:
         raise ConfigError(f"seed: must be 1 or more, not {request.seed}")
+    if request.clock_pin is not None and not _PIN.fullmatch(request.clock_pin):
+        raise ConfigError(f"clock pin: must be a pin of the package, such as C17 or 35, not {request.clock_pin!r}")
+    if request.clock_pin is not None and DEVICES[request.device].place_tool is None:
+        raise ConfigError(f"clock pin: must be left out for {request.device}, which is not placed")
     device = DEVICES[request.device] if request.grade is None else DEVICES[request.device].of_grade(request.grade)
     progress = progress or Silent()
     progress.stage("read the folder")
@@ -57,6 +64,7 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
             frequency_mhz=request.frequency_mhz,
             blocks=request.blocks,
             seed=request.seed,
+            clock_pin=request.clock_pin,
         ),
         progress.stage,
     )

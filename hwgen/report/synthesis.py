@@ -42,6 +42,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
         "target_mhz": found.target_mhz,
         "mhz": found.mhz,
         "overused_wires": found.overused_wires,
+        "mhz_by_grade": {str(grade): mhz for grade, mhz in found.by_grade.items()},
         "inferences_per_second": round(1e6 * found.mhz / cycles, 2) if found.mhz and cycles else None,
         "cycles_source": source,
         "critical_path": list(found.critical_path),
@@ -64,10 +65,14 @@ def _share(entry: Json, name: str) -> str:
 
 
 def _frequency(entry: Json) -> str:
+    wires = entry["overused_wires"]
+    if wires:
+        known = f"{entry['mhz']:.1f} estimated" if entry["mhz"] else "not known"
+        return f"{known}; routing stopped at {wires:,} overused wires"
     if not entry["mhz"]:
         return "not placed"
-    wires = entry["overused_wires"]
-    return f"{entry['mhz']:.1f}" + (f" estimated; routing stopped at {wires:,} overused wires" if wires else "")
+    grades = entry.get("mhz_by_grade", {})
+    return f"{entry['mhz']:.1f}" + (f" (speed grade {', '.join(f'{grade}: {mhz:.1f}' for grade, mhz in grades.items())})" if grades else "")
 
 
 def synthesis_rows(report: Json) -> tuple[SynthesisRow, ...]:

@@ -67,11 +67,16 @@ class Device:
     @property
     def name_in_report(self) -> str:
         """So that other speed grades than the usual one stand beside it."""
-        return self.name if self.grade is None or self.grade == self.grades[0] else f"{self.name}-{self.grade}"
+        return self.name if self.grade == self.slowest.grade else f"{self.name}-{self.grade}"
 
     @property
     def title_with_grade(self) -> str:
         return self.title if self.grade is None else f"{self.title}, speed grade {self.grade}"
+
+    @property
+    def slowest(self) -> Device:
+        """The same, of the speed grade that all others are at least as fast as."""
+        return replace(self, grade=self.grades[0]) if self.grades else self
 
     @property
     def place_flags(self) -> tuple[str, ...]:

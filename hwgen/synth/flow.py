@@ -38,14 +38,17 @@ _PLACE = {
 _SEED = {Family.ECP5: 2, Family.ICE40: 1, Family.XC7: 1}  # ECP5: with it preset 8x8 is routed to the end
 # Pins are nextpnr's choice, because the places found so are better; but sometimes no way leads from its clock pin to the clock network.
 _CLOCK_LOST = re.compile(r"Failed to route arc .* of net 'clk\b")
-_CLOCK_PIN = 'LOCATE COMP "clk" SITE "{pin}";\n'
+_PINS = {Family.ECP5: ("--lpf", 'LOCATE COMP "clk" SITE "{pin}";\n'), Family.ICE40: ("--pcf", "set_io clk {pin}\n")}
+# A routed netlist at another speed grade: its wires stay, and router1 finds none missing. What the file says of the part goes before arguments.
+_AS_ROUTED = ("--no-pack", "--no-place", "--router", "router1")
+_WRITTEN = ('"arch.speed": "{grade}"', '"router": "{router}"')
 _FLATTEN = {Family.ECP5: ("", "-noflatten"), Family.ICE40: ("", "-noflatten"), Family.XC7: ("-flatten", "")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesisRequest:
     """`frequency_mhz` is what place and route work towards. `blocks`: keep the blocks apart, and count each; costs some optimization.
-    `seed`: of the placer's random numbers; None: the one of the device's family."""
+    `seed`: of the placer's random numbers; None: the one of the device's family. `clock_pin`: of the board; None: any."""
 
     verilog: str
     config: HardwareConfig
@@ -53,6 +56,7 @@ class SynthesisRequest:
     frequency_mhz: float
     blocks: bool = False
     seed: int | None = None
+    clock_pin: str | None = None
 
     @property
     def placer_seed(self) -> int:
@@ -64,7 +68,9 @@ class Synthesis:
     """What the accelerator takes, without its harness. `mhz` None: not placed. `overused_wires` above 0: the router did not come to its end
     and was stopped there; `mhz` is the estimate after placement, and the critical path is not known. `blocks`: path of a block and what it
     takes; `control`: cells by type of all that is no data path (parse.DATA_BLOCKS). Both are empty where blocks were not asked for; the serial
-    machine is not divided."""
+    machine is not divided.
+
+    Places and ways are found with the delays of the slowest speed grade, which then are those of all: `by_grade` has the frequency of each."""
 
     device: Device
     used: Resources
@@ -74,6 +80,7 @@ class Synthesis:
     critical_path: tuple[str, ...]
     tools: Mapping[str, str]
     overused_wires: int = 0
+    by_grade: Mapping[int, float] = field(default_factory=dict)
     blocks: tuple[tuple[str, Resources], ...] = ()
     control: Mapping[str, int] = field(default_factory=dict)
 
@@ -89,8 +96,9 @@ def synthesize(request: SynthesisRequest, stage: Stage) -> Synthesis:
     found = tools.find(names)
     harness = render_harness(request.verilog)
     versions = {tool.name: tool.version for tool in found}
-    settings = [asdict(device) | {"family": device.family.value}, request.frequency_mhz, request.blocks, request.placer_seed, _PLACE.get(device.family)]
-    settings += [render_product(), _script(request), BLOCKS, parse.STUCK, _CLOCK_PIN]
+    part = asdict(device.slowest) | {"family": device.family.value}
+    settings = [part, request.frequency_mhz, request.blocks, request.placer_seed, request.clock_pin, _PLACE.get(device.family)]
+    settings += [render_product(), _script(request), BLOCKS, parse.STUCK, _PINS.get(device.family), _AS_ROUTED]
     key = json.dumps([request.verilog, harness, settings, versions])
     outcome: dict[str, Any] = json.loads(cached_text("synthesis", key, lambda: json.dumps(_run(request, harness, found, stage))))
     return _read(request, outcome, versions)
@@ -162,16 +170,17 @@ def _does_not_fit(request: SynthesisRequest, short: tuple[str, ...]) -> Capacity
 
 def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path, stage: Stage) -> dict[str, Any]:
     device = request.device
-    wanted = ("--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--seed", str(request.placer_seed))
-    arguments = (*device.place_flags, *_PLACE[device.family], "--json", "netlist.json", "--report", "report.json", *wanted)
-    done = tools.run(tool, arguments, folder, parse.is_stuck)
-    if done.code and device.clock_pin and _CLOCK_LOST.search(done.error):
+    wanted = ("--json", "netlist.json", "--freq", f"{request.frequency_mhz:g}", "--timing-allow-fail", "--report", "report.json")
+    written = ("--write", "routed.json") if device.grades else ()
+    arguments = (*device.slowest.place_flags, *_PLACE[device.family], *wanted, *written, "--seed", str(request.placer_seed))
+    done = tools.run(tool, (*arguments, *_pins(device, request.clock_pin, folder)), folder, parse.is_stuck)
+    if done.code and device.clock_pin and request.clock_pin is None and _CLOCK_LOST.search(done.error):
         stage(f"place and route with {tool.name} again, the clock at pin {device.clock_pin}")
-        (folder / "pins.lpf").write_text(_CLOCK_PIN.format(pin=device.clock_pin), encoding="ascii")
-        done = tools.run(tool, (*arguments, "--lpf", "pins.lpf"), folder, parse.is_stuck)
+        done = tools.run(tool, (*arguments, *_pins(device, device.clock_pin, folder)), folder, parse.is_stuck)
     if done.stopped:
         used = parse.placed_resources({name: count for name, (count, _) in parse.utilization(done.log).items()}, device.family)
-        return {"used": used, "mhz": parse.estimated_mhz(done.log), "critical_path": (), "overused_wires": parse.overused_wires(done.log)[-1]}
+        estimate = {"mhz": parse.estimated_mhz(done.log), "critical_path": ()}
+        return {"used": used, "timing": {str(device.slowest.grade): estimate}, "overused_wires": parse.overused_wires(done.log)[-1]}
     if done.code:
         short = parse.too_small(parse.utilization(done.log))
         if short:
@@ -179,7 +188,40 @@ def _place(request: SynthesisRequest, tool: SynthesisTool, folder: Path, stage: 
         raise ToolError(f"{tool.name} {tool.version}: must place and route the accelerator, failed: {done.error}")
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     used = parse.placed_resources({name: int(entry["used"]) for name, entry in report["utilization"].items()}, device.family)
-    return {"used": used, "mhz": parse.frequency_mhz(report), "critical_path": parse.critical_path(report), "overused_wires": 0}
+    timing = {str(device.slowest.grade): _timing(report)}
+    for grade in device.grades[1:]:
+        stage(f"time speed grade {grade} with {tool.name}")
+        timing[str(grade)] = _timing(_at_grade(device.of_grade(grade), wanted, tool, folder))
+    return {"used": used, "timing": timing, "overused_wires": 0}
+
+
+def _pins(device: Device, pin: str | None, folder: Path) -> tuple[str, ...]:
+    """The arguments that put the clock there."""
+    if pin is None:
+        return ()
+    option, text = _PINS[device.family]
+    (folder / "pins").write_text(text.format(pin=pin), encoding="ascii")
+    return option, "pins"
+
+
+def _timing(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {"mhz": parse.frequency_mhz(report), "critical_path": parse.critical_path(report)}
+
+
+def _at_grade(device: Device, wanted: tuple[str, ...], tool: SynthesisTool, folder: Path) -> dict[str, Any]:
+    """nextpnr's report on routed.json at another speed grade."""
+    routed = (folder / "routed.json").read_text(encoding="utf-8")
+    for setting, new, old in ((_WRITTEN[0], device.grade, device.slowest.grade), (_WRITTEN[1], _AS_ROUTED[-1], _PLACE[device.family][-1])):
+        before, after = (setting.format(grade=value, router=value) for value in (old, new))
+        if routed.count(before) != 1:
+            raise ToolError(f"{tool.name} {tool.version}: must say {before} once in what it writes; use another version")
+        routed = routed.replace(before, after)
+    (folder / "netlist.json").write_text(routed, encoding="utf-8")
+    done = tools.run(tool, (*device.place_flags, *_AS_ROUTED, *wanted), folder)
+    if done.code:
+        raise ToolError(f"{tool.name} {tool.version}: must time the routed accelerator, failed: {done.error}")
+    report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mapping[str, str]) -> Synthesis:
@@ -190,15 +232,17 @@ def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mappi
         # A logic cell of iCE40 holds a LUT, a flip-flop, or both: those of the harness that hold a flip-flop alone count as well.
         cells_of_harness = max(harness.lut, harness.ff) if device.family is Family.ICE40 else harness.lut
         used = Resources(**{**vars(used), **placed["used"], "lut": placed["used"]["lut"] - cells_of_harness, "ff": used.ff})
+    timing = placed["timing"].get(str(device.grade), {}) if placed else {}
     return Synthesis(
         device=device,
         used=used,
         harness=harness,
         target_mhz=request.frequency_mhz,
-        mhz=placed["mhz"] if placed else None,
-        critical_path=tuple(placed["critical_path"]) if placed else (),
+        mhz=timing.get("mhz"),
+        critical_path=tuple(timing.get("critical_path", ())),
         tools=dict(versions),
         overused_wires=placed["overused_wires"] if placed else 0,
+        by_grade={grade: placed["timing"][str(grade)]["mhz"] for grade in device.grades if str(grade) in placed["timing"]} if placed else {},
         blocks=parse.block_table(cells, TOP_MODULE, device.family) if request.blocks else (),
         control=parse.control_cells(cells, TOP_MODULE, device.family) if request.blocks and request.config.machine is Machine.PARALLEL else {},
     )

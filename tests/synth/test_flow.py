@@ -47,13 +47,26 @@ def _flip_flop(data: int) -> dict[str, object]:
 
 _RAM = {"type": "DP16KD", "parameters": {}, "connections": {"DOA0": [3]}, "port_directions": {"DOA0": "output"}}
 _CELLS = {"ram": _RAM, "behind": _flip_flop(3), "elsewhere": _flip_flop(4)}
+# What nextpnr writes: the part and the router stand in the file, and go before what it is told.
+ROUTED = '{"settings": {"router": "router2",\n"arch.speed": "6"}}'
+ROUTE = f"""
+settings = json.loads(pathlib.Path('netlist.json').read_text()).get('settings', {{}})
+report = json.loads({json.dumps(REPORT)!r})
+if '--no-place' in sys.argv:
+    assert settings['router'] == 'router1' and settings['arch.speed'] == sys.argv[sys.argv.index('--speed') + 1] and '--no-pack' in sys.argv
+    report['fmax']['clk']['achieved'] = 100 + int(settings['arch.speed'])
+else:
+    assert sys.argv[sys.argv.index('--speed') + 1] == '6'
+    pathlib.Path('routed.json').write_text({ROUTED!r})
+pathlib.Path('report.json').write_text(json.dumps(report))
+"""
 NETLIST = {"modules": {"hwgen_accelerator": {"ports": {"y": {"direction": "output", "bits": [13]}}, "cells": _CELLS}}}
 SYNTHESIZED = writing("stat.json", STAT) + "; " + writing("netlist.json", NETLIST)
 
 
-def request(device: str = "ecp5-85k", **changes: object) -> SynthesisRequest:
-    base = SynthesisRequest(verilog=VERILOG, config=CONFIG, device=DEVICES[device], frequency_mhz=100.0)
-    return replace(base, **changes)
+def request(device: str = "ecp5-85k", device_grade: int | None = None, **changes: object) -> SynthesisRequest:
+    part = DEVICES[device] if device_grade is None else DEVICES[device].of_grade(device_grade)
+    return replace(SynthesisRequest(verilog=VERILOG, config=CONFIG, device=part, frequency_mhz=100.0), **changes)
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +79,36 @@ def use(monkeypatch: pytest.MonkeyPatch, *found: SynthesisTool) -> None:
 
 
 def test_numbers_are_those_of_the_accelerator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", writing("report.json", REPORT)))
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", ROUTE))
     found = synthesize(request(), STAGES.append)
     assert found.used == Resources(lut=57, ff=59, dsp=16, ram=3)  # one flip-flop is inside the block RAM
     assert found.harness == Resources(lut=1, ff=4)
     assert found.mhz == 123.46
-    assert STAGES[-2:] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]
+    assert STAGES[-4:-2] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]
     assert found.tools == {"yosys": "1.0", "nextpnr-ecp5": "1.0"}
+
+
+def test_one_routing_is_timed_at_every_speed_grade(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", ROUTE))
+    fast = synthesize(request(device_grade=8), STAGES.append)
+    assert (fast.mhz, fast.by_grade) == (108.0, {6: 123.46, 7: 107.0, 8: 108.0})
+    assert STAGES[-2:] == ["time speed grade 7 with nextpnr-ecp5", "time speed grade 8 with nextpnr-ecp5"]
+    (row,) = synthesis_rows({"synthesis": {"ecp5-85k-8": synthesis_entry(fast, {"measured_cycles": 1000, "predicted_cycles": 1000})}})
+    assert row.mhz == "108.0 (speed grade 6: 123.5, 7: 107.0, 8: 108.0)"
+    count = len(STAGES)
+    assert synthesize(request(device_grade=7), STAGES.append).mhz == 107.0
+    assert len(STAGES) == count  # another grade needs no other run
+
+
+def test_a_netlist_that_cannot_be_timed_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ROUTE.replace('"arch.speed": "6"', '"speed": "6"')
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", other))
+    with pytest.raises(ToolError, match='^nextpnr-ecp5 1.0: must say "arch.speed": "6" once in what it writes; use another version$'):
+        synthesize(request(), STAGES.append)
+    failing = ROUTE.replace("report['fmax']", "sys.exit('ERROR: no way'); report['fmax']", 1)
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", failing))
+    with pytest.raises(ToolError, match="^nextpnr-ecp5 1.0: must time the routed accelerator, failed: no way$"):
+        synthesize(request(), STAGES.append)
 
 
 STUCK = """Info: \t        TRELLIS_COMB:      58/  83640     0%
@@ -96,6 +132,10 @@ def test_a_router_that_does_not_get_on_is_stopped(monkeypatch: pytest.MonkeyPatc
     assert (found.mhz, found.overused_wires, found.critical_path, found.used.lut) == (72.2, 4_020, (), 57)
     (row,) = synthesis_rows({"synthesis": {"ecp5-85k": synthesis_entry(found, {"measured_cycles": 1000, "predicted_cycles": 1000})}})
     assert row.mhz == "72.2 estimated; routing stopped at 4,020 overused wires"
+    fast = synthesize(request(device_grade=8), STAGES.append)  # the estimate is that of the slowest grade
+    assert (fast.mhz, fast.by_grade, fast.overused_wires) == (None, {6: 72.2}, 4_020)
+    (row,) = synthesis_rows({"synthesis": {"ecp5-85k-8": synthesis_entry(fast, {"measured_cycles": 1000, "predicted_cycles": 1000})}})
+    assert row.mhz == "not known; routing stopped at 4,020 overused wires"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +181,7 @@ def test_without_place_and_route_there_is_no_frequency(monkeypatch: pytest.Monke
 def test_results_come_from_the_cache_until_something_changes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     count = tmp_path / "count"
     body = SYNTHESIZED + f"; open({str(count)!r}, 'a').write('x')"
-    yosys, place = pretend("yosys", body), pretend("nextpnr-ecp5", writing("report.json", REPORT))
+    yosys, place = pretend("yosys", body), pretend("nextpnr-ecp5", ROUTE)
     use(monkeypatch, yosys, place)
     first = synthesize(request(), STAGES.append)
     assert synthesize(request(), STAGES.append) == first
@@ -182,10 +222,26 @@ def test_a_clock_that_does_not_reach_its_network_gets_a_pin(monkeypatch: pytest.
     """nextpnr's own words of a run where that happened."""
     lost = "ERROR: Failed to route arc 0.0 of net 'clk$TRELLIS_IO_IN', from X15/Y0/JPADDIA_PIO to X0/Y0/G_CLKI_TDCC0."
     pin = 'LOCATE COMP "clk" SITE "C17";\n'
-    body = f"'--lpf' in sys.argv or sys.exit({lost!r}); assert pathlib.Path(sys.argv[-1]).read_text() == {pin!r}; " + writing("report.json", REPORT)
+    placed = f"'--lpf' in sys.argv or sys.exit({lost!r}); assert pathlib.Path(sys.argv[-1]).read_text() == {pin!r}"
+    body = f"if '--no-place' not in sys.argv:\n  {placed}\n{ROUTE}"
     use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", body))
     assert synthesize(request(), STAGES.append).mhz == 123.46
-    assert STAGES[-1] == "place and route with nextpnr-ecp5 again, the clock at pin C17"
+    assert STAGES[-3] == "place and route with nextpnr-ecp5 again, the clock at pin C17"
+    count = len(STAGES)
+    assert synthesize(request(clock_pin="C17"), STAGES.append).mhz == 123.46
+    assert STAGES[count:][:2] == ["synthesize with yosys", "place and route with nextpnr-ecp5"]  # there at once
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", f"sys.exit({lost!r})"))
+    with pytest.raises(ToolError, match="must place and route"):
+        synthesize(request(clock_pin="A1"), STAGES.append)  # the board's pin is not changed
+
+
+def test_the_clock_pin_of_an_ice40(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = "assert pathlib.Path(sys.argv[sys.argv.index('--pcf') + 1]).read_text() == 'set_io clk 35\\n'; "
+    body += writing("report.json", {**REPORT, "utilization": {"ICESTORM_LC": {"used": 5, "available": 5280}}})
+    cells = {"modules": {"\\hwgen_accelerator": {"num_cells_by_type": {"SB_LUT4": 5}}}}
+    use(monkeypatch, pretend("yosys", writing("stat.json", cells) + "; " + writing("netlist.json", NETLIST)), pretend("nextpnr-ice40", body))
+    found = synthesize(request("up5k", clock_pin="35"), STAGES.append)
+    assert (found.mhz, found.by_grade) == (123.46, {})
 
 
 def test_missing_tools_are_one_line_with_the_pip_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
