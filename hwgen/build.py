@@ -19,7 +19,6 @@ from hwgen.emit.firmware import FirmwareInput, emit_firmware
 from hwgen.emit.firmware_answers import KnownAnswer
 from hwgen.emit.onnx import to_qdq, to_qoperator
 from hwgen.emit.render import template_root
-from hwgen.emit.verilog import render_verilog
 from hwgen.errors import UnsupportedError
 from hwgen.explain import explain, explanation_json, render_explanation, require_explainable
 from hwgen.explain.report import summary
@@ -152,8 +151,14 @@ def build(request: BuildRequest, *, progress: Progress | None = None) -> Json:
 
 def verilog(config: HardwareConfig) -> str:
     """The accelerator's Verilog. It follows from the configuration and this version of hwgen alone, and takes seconds: it is cached."""
+
+    def rendered() -> str:
+        from hwgen.emit.verilog import render_verilog  # with Amaranth, whose import takes longer than many a verb
+
+        return render_verilog(config)
+
     key = "\0".join([source_hash(template_root() / "rtl"), metadata.version("amaranth"), config.hash()])
-    return cached_text("verilog", key, lambda: render_verilog(config))
+    return cached_text("verilog", key, rendered)
 
 
 def _firmware_input(compiled: CompiledNetwork, network: QuantizedNetwork) -> FirmwareInput:

@@ -24,7 +24,6 @@ from hwgen.cosim.toolchain import doctor
 from hwgen.errors import ConfigError, HwgenError, MismatchError
 from hwgen.output import REPORT_HTML, check_file_place
 from hwgen.progress import bars
-from hwgen.report.synthesis import synthesis_rows
 from hwgen.synth.devices import DEVICES, NAMES
 
 WITHOUT_DATA = "none, ranges follow from weights and --input-range"
@@ -182,6 +181,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _synth(arguments: argparse.Namespace) -> int:
+    from hwgen.report.synthesis import synthesis_rows
     from hwgen.synthesize import SynthRequest, synth
 
     where = {"out": arguments.out, "device": arguments.device, "grade": arguments.grade, "seed": arguments.seed, "clock_pin": arguments.clock_pin}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hwgen.synth.devices import NAMES
-from hwgen.synth.flow import Synthesis
 from hwgen.synth.parse import resources_of
+
+if TYPE_CHECKING:
+    from hwgen.synth.flow import Synthesis
 
 Json = dict[str, Any]
 
