@@ -184,9 +184,10 @@ def _synth(arguments: argparse.Namespace) -> int:
     from hwgen.report.synthesis import synthesis_rows
     from hwgen.synthesize import SynthRequest, synth
 
-    where = {"out": arguments.out, "device": arguments.device, "grade": arguments.grade, "seed": arguments.seed, "clock_pin": arguments.clock_pin}
+    where = {"out": arguments.out, "device": arguments.device, "grade": arguments.grade, "clock_pin": arguments.clock_pin}
+    how = {"frequency_mhz": arguments.freq, "seed": arguments.seed, "tries": arguments.tries, "blocks": arguments.blocks}
     with bars(_err) as progress:
-        report, found = synth(SynthRequest(**where, frequency_mhz=arguments.freq, blocks=arguments.blocks), progress=progress)
+        report, found = synth(SynthRequest(**where, **how), progress=progress)
     entry = report["synthesis"][found.device.name_in_report]
     (row,) = synthesis_rows({"synthesis": {arguments.device: entry}})
     _out.print(row.device)
@@ -250,6 +251,7 @@ def _add_synth(verbs: _Verbs) -> None:
     parser.add_argument("--grade", type=int, metavar="N", help="speed grade of an ECP5: 6, 7 or 8, which is the fastest (default: 6)")
     parser.add_argument("--freq", type=float, default=100.0, metavar="MHZ", help="what place and route work towards (default: %(default)s)")
     parser.add_argument("--seed", type=_positive, metavar="N", help="of the placer: another one gives another frequency, and other chances for the router")
+    parser.add_argument("--tries", type=_positive, default=1, metavar="N", help="place with N seeds, from --seed on; route the best that can be routed")
     parser.add_argument("--clock-pin", metavar="PIN", help="the package's pin to which the board's clock leads (default: any)")
     parser.add_argument("--blocks", action="store_true", help="keep the blocks apart and count each; costs some area and speed")
 

@@ -13,18 +13,21 @@ from hwgen.progress import Progress, Silent
 from hwgen.report.collect import Json
 from hwgen.report.synthesis import with_synthesis
 from hwgen.synth.devices import DEVICES
-from hwgen.synth.flow import Synthesis, SynthesisRequest, synthesize
+from hwgen.synth.flow import Synthesis, synthesize
+from hwgen.synth.request import SynthesisRequest
 from hwgen.verify import read_report, write_report
 
 DEFAULT_MHZ = 100.0
 _MOST_MHZ = 1000.0
+_MOST_TRIES = 100
 _PIN = re.compile("[A-Z]{0,2}[0-9]{1,2}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthRequest:
     """`out`: a folder made by build. `device`: a name in DEVICES, `grade` one of its speed grades, None the usual one. `blocks`: count every
-    block of the accelerator apart. `seed`: of the placer, None its usual one. `clock_pin`: where the board has the clock, None anywhere."""
+    block of the accelerator apart. `seed`: of the placer, None its usual one; so many `tries` from there on. `clock_pin`: where the board has
+    the clock, None anywhere."""
 
     out: Path
     device: str
@@ -32,6 +35,7 @@ class SynthRequest:
     blocks: bool = False
     grade: int | None = None
     seed: int | None = None
+    tries: int = 1
     clock_pin: str | None = None
 
 
@@ -46,6 +50,8 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
         raise ConfigError(f"frequency: must be from 1 to {_MOST_MHZ:g} MHz, not {request.frequency_mhz:g}")
     if request.seed is not None and request.seed < 1:
         raise ConfigError(f"seed: must be 1 or more, not {request.seed}")
+    if not 1 <= request.tries <= _MOST_TRIES:
+        raise ConfigError(f"tries: must be from 1 to {_MOST_TRIES}, not {request.tries}")
     if request.clock_pin is not None and not _PIN.fullmatch(request.clock_pin):
         raise ConfigError(f"clock pin: must be a pin of the package, such as C17 or 35, not {request.clock_pin!r}")
     if request.clock_pin is not None and DEVICES[request.device].place_tool is None:
@@ -64,6 +70,7 @@ def synth(request: SynthRequest, *, progress: Progress | None = None) -> tuple[J
             frequency_mhz=request.frequency_mhz,
             blocks=request.blocks,
             seed=request.seed,
+            tries=request.tries,
             clock_pin=request.clock_pin,
         ),
         progress.stage,

@@ -44,6 +44,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
         "target_mhz": found.target_mhz,
         "mhz": found.mhz,
         "overused_wires": found.overused_wires,
+        "seed": found.seed,
         "mhz_by_grade": {str(grade): mhz for grade, mhz in found.by_grade.items()},
         "inferences_per_second": round(1e6 * found.mhz / cycles, 2) if found.mhz and cycles else None,
         "cycles_source": source,

@@ -15,8 +15,9 @@ from hwgen.errors import CapacityError, ToolError
 from hwgen.report.synthesis import synthesis_entry, synthesis_rows
 from hwgen.synth import tools
 from hwgen.synth.devices import DEVICES, Resources
-from hwgen.synth.flow import SynthesisRequest, synthesize
+from hwgen.synth.flow import synthesize
 from hwgen.synth.parse import is_stuck
+from hwgen.synth.request import SynthesisRequest
 from hwgen.synth.tools import Finished, SynthesisTool, find, run
 
 VERILOG = "module hwgen_accelerator(clk, a, y);\n  input clk;\n  input [2:0] a;\n  output y;\nendmodule\n"
@@ -50,7 +51,7 @@ _CELLS = {"ram": _RAM, "behind": _flip_flop(3), "elsewhere": _flip_flop(4)}
 # What nextpnr writes: the part and the router stand in the file, and go before what it is told.
 ROUTED = '{"settings": {"router": "router2",\n"arch.speed": "6"}}'
 ROUTE = f"""
-settings = json.loads(pathlib.Path('netlist.json').read_text()).get('settings', {{}})
+settings = json.loads(pathlib.Path('timed.json' if '--no-place' in sys.argv else 'netlist.json').read_text()).get('settings', {{}})
 report = json.loads({json.dumps(REPORT)!r})
 if '--no-place' in sys.argv:
     assert settings['router'] == 'router1' and settings['arch.speed'] == sys.argv[sys.argv.index('--speed') + 1] and '--no-pack' in sys.argv
@@ -100,6 +101,39 @@ def test_one_routing_is_timed_at_every_speed_grade(monkeypatch: pytest.MonkeyPat
     assert len(STAGES) == count  # another grade needs no other run
 
 
+def _round(number: int, overused: int) -> str:
+    return f"Info:     iter={number} wires=500000 overused={overused} overuse={overused + 9} archfail=NA\n"
+
+
+TRIED = f"""
+if '--no-route' in sys.argv:
+    seed = sys.argv[sys.argv.index('--seed') + 1]
+    pathlib.Path(sys.argv[sys.argv.index('--write') + 1]).write_text(seed)
+    print("Info:  TRELLIS_COMB:  58/ 83640  0%%\\nInfo: Max frequency for clock 'clk': %s MHz" % {{'2': '70.00', '3': '90.00', '4': '80.00'}}[seed])
+elif any(argument.startswith('placed') for argument in sys.argv):
+    seed = pathlib.Path(sys.argv[sys.argv.index('--json') + 1]).read_text()
+    assert '--no-place' in sys.argv and '--no-pack' in sys.argv and '--router' not in sys.argv
+    if seed in STUCK_SEEDS:
+        print({"".join(_round(k, count) for k, count in enumerate([30_000, 4_000, *range(4_010, 4_021)]))!r}, flush=True)
+        import time; time.sleep(600)
+    sys.argv = ['--speed', '6']
+if '--no-route' not in sys.argv:
+""" + "".join(f"    {line}\n" for line in ROUTE.replace("'netlist.json'", "'stat.json'").splitlines())
+
+
+@pytest.mark.parametrize(("stuck", "seed", "mhz"), [("", 3, 123.46), ("3", 4, 123.46), ("234", 3, 90.0)])
+def test_of_several_seeds_the_best_that_can_be_routed_is_taken(stuck: str, seed: int, mhz: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "PATIENCE_SECONDS", 0.05)
+    use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", TRIED.replace("STUCK_SEEDS", repr(stuck))))
+    before = len(STAGES)
+    found = synthesize(request(tries=3), STAGES.append)
+    assert (found.seed, found.mhz, found.overused_wires > 0) == (seed, mhz, stuck == "234")
+    assert STAGES[before + 1 :][:3] == [f"place seed {seed} with nextpnr-ecp5" for seed in (2, 3, 4)]
+    routing = [stage for stage in STAGES[before:] if stage.startswith("route")]
+    best_first = [f"route seed {seed}, {mhz} MHz estimated" for seed, mhz in ((3, "90.0"), (4, "80.0"), (2, "70.0"))]
+    assert routing == best_first[: len(stuck) + 1]
+
+
 def test_a_netlist_that_cannot_be_timed_again_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     other = ROUTE.replace('"arch.speed": "6"', '"speed": "6"')
     use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", other))
@@ -107,7 +141,7 @@ def test_a_netlist_that_cannot_be_timed_again_is_an_error(monkeypatch: pytest.Mo
         synthesize(request(), STAGES.append)
     failing = ROUTE.replace("report['fmax']", "sys.exit('ERROR: no way'); report['fmax']", 1)
     use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", failing))
-    with pytest.raises(ToolError, match="^nextpnr-ecp5 1.0: must time the routed accelerator, failed: no way$"):
+    with pytest.raises(ToolError, match="^nextpnr-ecp5 1.0: must time the accelerator, failed: no way$"):
         synthesize(request(), STAGES.append)
 
 
@@ -115,10 +149,6 @@ STUCK = """Info: \t        TRELLIS_COMB:      58/  83640     0%
 Info: Max frequency for clock '$glbnet$clk': 140.00 MHz (PASS at 100.00 MHz)
 Info: Max frequency for clock '$glbnet$clk': 72.20 MHz (FAIL at 100.00 MHz)
 """
-
-
-def _round(number: int, overused: int) -> str:
-    return f"Info:     iter={number} wires=500000 overused={overused} overuse={overused + 9} archfail=NA\n"
 
 
 def test_a_router_that_does_not_get_on_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +252,7 @@ def test_a_clock_that_does_not_reach_its_network_gets_a_pin(monkeypatch: pytest.
     """nextpnr's own words of a run where that happened."""
     lost = "ERROR: Failed to route arc 0.0 of net 'clk$TRELLIS_IO_IN', from X15/Y0/JPADDIA_PIO to X0/Y0/G_CLKI_TDCC0."
     pin = 'LOCATE COMP "clk" SITE "C17";\n'
-    placed = f"'--lpf' in sys.argv or sys.exit({lost!r}); assert pathlib.Path(sys.argv[-1]).read_text() == {pin!r}"
+    placed = f"'--lpf' in sys.argv or sys.exit({lost!r}); assert pathlib.Path(sys.argv[sys.argv.index('--lpf') + 1]).read_text() == {pin!r}"
     body = f"if '--no-place' not in sys.argv:\n  {placed}\n{ROUTE}"
     use(monkeypatch, pretend("yosys", SYNTHESIZED), pretend("nextpnr-ecp5", body))
     assert synthesize(request(), STAGES.append).mhz == 123.46

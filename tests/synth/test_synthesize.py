@@ -107,6 +107,8 @@ def test_a_seed_below_one_is_refused(tmp_path: Path) -> None:
         synth(SynthRequest(out=tmp_path, device="ecp5-85k", seed=0))
     with pytest.raises(ConfigError, match=r"^clock pin: must be a pin of the package, such as C17 or 35, not 'C17\"; A'$"):
         synth(SynthRequest(out=tmp_path, device="ecp5-85k", clock_pin='C17"; A'))
+    with pytest.raises(ConfigError, match=r"^tries: must be from 1 to 100, not 0$"):
+        synth(SynthRequest(out=tmp_path, device="ecp5-85k", tries=0))
     with pytest.raises(ConfigError, match=r"^clock pin: must be left out for xc7, which is not placed$"):
         synth(SynthRequest(out=tmp_path, device="xc7", clock_pin="C17"))
     with pytest.raises(ConfigError, match=r"^speed grade of xc7: must be left out, not 8$"):
