@@ -38,6 +38,7 @@ def synthesis_entry(found: Synthesis, report: Json) -> Json:
     cycles, source = cycles_of(report)
     return {
         "device": found.device.title_with_grade,
+        "grade": found.device.grade,
         "used": found.used.values(),
         "available": found.device.capacity.values() if found.device.capacity else None,
         "harness": found.harness.values(),
@@ -74,8 +75,8 @@ def _frequency(entry: Json) -> str:
         return f"{known}; routing stopped at {wires:,} overused wires"
     if not entry["mhz"]:
         return "not placed"
-    grades = entry.get("mhz_by_grade", {})
-    return f"{entry['mhz']:.1f}" + (f" (speed grade {', '.join(f'{grade}: {mhz:.1f}' for grade, mhz in grades.items())})" if grades else "")
+    others = [f"{grade}: {mhz:.1f}" for grade, mhz in entry.get("mhz_by_grade", {}).items() if grade != str(entry["grade"])]
+    return f"{entry['mhz']:.1f}" + (f" (grade {', '.join(others)})" if others else "")
 
 
 def synthesis_rows(report: Json) -> tuple[SynthesisRow, ...]:
