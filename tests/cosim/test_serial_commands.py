@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from compute_support import clear_unused_lanes, keeping, random_conv, random_memories, resuming
-from system_support import CONFIGS, render
+from float_graphs import FloatBuilder
+from system_support import CONFIGS, check_on_rtl, render
 
 from hwgen.cosim.job import MemoryModel, SimulationJob
 from hwgen.cosim.runner import simulate
+from hwgen.ir.types import TensorType
 from hwgen.isa import simulate as instructions
 from hwgen.isa.fields import Buffer, Mode, Region
 from hwgen.isa.instructions import Command, Conv, End, Load, Store
 from hwgen.isa.machine import Memories
 from hwgen.isa.program import encode
+from hwgen.ops.base import Window
+from hwgen.quantize import quantize
+from hwgen.schedule.compile import compile_network
 from hwgen.schedule.timing import predict
 
 CONFIG = CONFIGS["serial"]
+SIZES = {Buffer.WEIGHT: CONFIG.weight_word_bytes, Buffer.PARAMETER: CONFIG.parameter_word_bytes}
 
 
 def random_commands(rng: random.Random) -> list[Conv]:
@@ -78,3 +85,16 @@ def test_random_commands(seed: int) -> None:
     output = np.frombuffer(found.inferences[0].output, np.uint8)
     assert np.array_equal(output, expected.regions[Region.OUTPUT])
     assert found.inferences[0].cycles == predict(program, CONFIG, job.memory.latency_cycles).total_cycles
+
+
+def test_other_buffers_may_be_larger_than_that_of_activations() -> None:
+    """Weights and parameters up to their last words, which have larger numbers than any word of activations."""
+    config = replace(CONFIG, activation_words=1024, weight_words=4096, parameter_words=512)
+    b = FloatBuilder(TensorType(2, 2, 24), 1)
+    graph = b.graph(b.conv(b.conv("x", 400, Window(kernel=(1, 1))), 16, Window(kernel=(1, 1))))
+    x = np.random.default_rng(3).normal(size=(8, *graph.inputs[0].shape[1:])).astype(np.float32)
+    network = compile_network(quantize(graph, {graph.inputs[0].name: x}), config)
+    loads = [command for command in network.commands if isinstance(command, Load)]
+    ends = {buffer: max(load.buffer_address + load.row_bytes // size for load in loads if load.destination is buffer) for buffer, size in SIZES.items()}
+    assert ends[Buffer.WEIGHT] > 2 * config.activation_words and 4 * ends[Buffer.PARAMETER] > config.activation_words
+    check_on_rtl(network, MemoryModel())

@@ -16,6 +16,11 @@ SINGLE_PORT_MODULE = "hwgen_single_port_memory"
 RECORD_WORDS_OF_PARAMETERS = 4  # a channel's record takes so many words
 
 
+def place_bits(config: HardwareConfig) -> int:
+    """Bits of the number of a 32-bit word in the largest buffer: no row of a transfer that fits is longer."""
+    return ceil_log2(max(config.activation_words, config.weight_words, RECORD_WORDS_OF_PARAMETERS * config.parameter_words))
+
+
 class ActivationMemory(wiring.Component):
     """Words of N bytes behind one port. `write` has one bit per byte; without any, `enable` reads: `read_data` from the next cycle on."""
 

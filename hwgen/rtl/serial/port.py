@@ -7,9 +7,9 @@ from typing import Any
 from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from hwgen.config import HardwareConfig
+from hwgen.rtl.serial.memory import place_bits
 from hwgen.rtl.wishbone import wishbone_master_signature
 
 UNDER_WAY_BITS = 5  # so many words, less one, may wait for their answers
@@ -35,7 +35,7 @@ class SerialPort(wiring.Component):
     """
 
     def __init__(self, config: HardwareConfig) -> None:
-        self._bits = ceil_log2(config.activation_words)
+        self._bits = place_bits(config)
         super().__init__(
             {
                 "bus": Out(wishbone_master_signature(config)),

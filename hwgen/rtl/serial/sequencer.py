@@ -16,7 +16,7 @@ from hwgen.isa.registers import ErrorCode
 from hwgen.rtl.command import INDEX_BITS, buffer_words
 from hwgen.rtl.faults import SEQUENCER
 from hwgen.rtl.serial.control import CODE_BITS
-from hwgen.rtl.serial.memory import RECORD_WORDS_OF_PARAMETERS, Table
+from hwgen.rtl.serial.memory import RECORD_WORDS_OF_PARAMETERS, Table, place_bits
 from hwgen.rtl.serial.registers import NUMBER_BITS, number_of
 
 _FIELDS = {field.name: field for field in fields_of(Load)}
@@ -50,7 +50,7 @@ class SerialSequencer(wiring.Component):
 
     def __init__(self, config: HardwareConfig) -> None:
         self._config, self._table = config, Table(config)
-        bits = ceil_log2(config.activation_words)
+        bits = place_bits(config)
         super().__init__(
             {
                 "index": In(INDEX_BITS),
