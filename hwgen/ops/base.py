@@ -197,12 +197,17 @@ def clamp_of(op: Operator) -> Interval:
     return clamp
 
 
+def limiting(clamp: Interval) -> tuple[FloatArray | None, FloatArray | None]:
+    """The ends of a clamp, (C,) or one for all; None for one that limits nothing."""
+    low, high = (np.asarray(end, np.float32) for end in clamp)
+    return low if (low > -np.inf).any() else None, high if (high < np.inf).any() else None
+
+
 def limit(x: FloatArray, clamp: Interval) -> FloatArray:
     """x (..., C) inside the real interval `clamp`; high wins where low > high."""
-    low, high = (np.asarray(end, np.float32) for end in clamp)
-    if (low > -np.inf).any():
-        x = np.maximum(x, low)
-    return np.minimum(x, high) if (high < np.inf).any() else x
+    low, high = limiting(clamp)
+    x = x if low is None else np.maximum(x, low)
+    return x if high is None else np.minimum(x, high)
 
 
 def channel_limits(ends: FloatArray) -> Limit:

@@ -91,7 +91,7 @@ class Conv:
 
     def reference(self, *arrays: FloatArray) -> FloatArray:
         x = self.image(arrays[0], 0.0)
-        y = self.depthwise_sums(x, self.weight, 0.0) if self.is_depthwise else self._dense(x)
+        y = self.depthwise_sums(x, self.weight, 0.0) if self.is_depthwise else self.dense_sums(x, self.weight, 0.0)
         y += self.bias
         return limit(y, self.clamp)
 
@@ -105,19 +105,12 @@ class Conv:
         assert total is not None
         return total
 
-    def _dense(self, x: FloatArray) -> FloatArray:
-        patches = self.window.patches(x, 0.0)
-        outputs, inputs = self.channels // self.group, int(self.weight.shape[3])
-        if self.group == 1:
-            weight = self.weight.reshape(outputs, -1)
-            whole: FloatArray = (patches.reshape(-1, weight.shape[1]) @ weight.T).reshape(*patches.shape[:3], outputs)
-            return whole
-        y = np.empty((*patches.shape[:3], self.channels), np.float32)
-        for g in range(self.group):
-            weight = self.weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1)
-            rows = patches[..., g * inputs : (g + 1) * inputs].reshape(-1, weight.shape[1])
-            y[..., g * outputs : (g + 1) * outputs] = (rows @ weight.T).reshape(*patches.shape[:3], outputs)
-        return y
+    def dense_sums(self, x: npt.NDArray[Any], weight: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
+        """As `depthwise_sums`, of any other convolution."""
+        patches, outputs, inputs = self.window.patches(x, fill), self.channels // self.group, int(weight.shape[3])
+        matrices = weight.reshape(self.group, outputs, -1)
+        parts = [patches[..., g * inputs : (g + 1) * inputs].reshape(-1, matrices.shape[2]) @ matrix.T for g, matrix in enumerate(matrices)]
+        return (parts[0] if self.group == 1 else np.concatenate(parts, axis=1)).reshape(*patches.shape[:3], self.channels)
 
     def work(self, *types: TensorType) -> int:
         if self.is_transposed:

@@ -158,26 +158,8 @@ def _conv(node: Node, graph: Graph) -> Kernel:
     # The float operator without bias and clamp is an exact integer convolution once padding is the zero point.
     weight = op.weight.astype(kind)
     requantize = _requantize(node, graph, output_stage(node, graph))
-    if op.is_depthwise:
-        return lambda x: requantize(op.depthwise_sums(op.image(x.astype(kind), zero_point), weight, zero_point))
-    accumulate = _dense(op, weight, zero_point)
-    return lambda x: requantize(accumulate(op.image(x.astype(kind), zero_point)))
-
-
-def _dense(op: Conv, weight: npt.NDArray[Any], zero_point: int) -> Callable[[npt.NDArray[Any]], npt.NDArray[Any]]:
-    outputs, inputs = op.channels // op.group, int(op.weight.shape[3])
-    matrices = [np.ascontiguousarray(weight[g * outputs : (g + 1) * outputs].reshape(outputs, -1).T) for g in range(op.group)]
-
-    def accumulate(x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        patches = op.window.patches(x, zero_point)
-        shape = (*patches.shape[:3], op.channels)
-        parts = [
-            (patches if op.group == 1 else patches[..., g * inputs : (g + 1) * inputs]).reshape(-1, matrix.shape[0]) @ matrix
-            for g, matrix in enumerate(matrices)
-        ]
-        return (parts[0] if op.group == 1 else np.concatenate(parts, axis=1)).reshape(shape)
-
-    return accumulate
+    sums = op.depthwise_sums if op.is_depthwise else op.dense_sums
+    return lambda x: requantize(sums(op.image(x.astype(kind), zero_point), weight, zero_point))
 
 
 def _average_pool(node: Node, graph: Graph) -> Kernel:

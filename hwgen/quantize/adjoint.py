@@ -10,7 +10,7 @@ from hwgen.ir.graph import Graph, Node
 from hwgen.ir.types import FloatArray, TensorType
 from hwgen.ops.add import Add
 from hwgen.ops.average_pool import AveragePool
-from hwgen.ops.base import Operator, Pads, Window, clamp_of, padded
+from hwgen.ops.base import Operator, Pads, Window, clamp_of, limiting, padded
 from hwgen.ops.clamp import Clamp
 from hwgen.ops.concat import Concat
 from hwgen.ops.conv import Conv
@@ -32,9 +32,10 @@ def operand_gradients(node: Node, graph: Graph, values: Mapping[str, FloatArray]
 
 def inside(op: Operator, result: FloatArray, gradient: FloatArray) -> FloatArray:
     """The gradient before the operator's clamp: zero where the result lies on a limit."""
-    low, high = (np.asarray(end, np.float32) for end in clamp_of(op))
-    free = [result > low] * bool((low > -np.inf).any()) + [result < high] * bool((high < np.inf).any())
-    return np.where(np.logical_and.reduce(free), gradient, np.float32(0)) if free else gradient
+    low, high = limiting(clamp_of(op))
+    free = True if low is None else result > low
+    free = free if high is None else free & (result < high)
+    return gradient if free is True else np.where(free, gradient, np.float32(0))
 
 
 def transposed(op: Conv, x: TensorType) -> Conv:
