@@ -142,18 +142,19 @@ def _read(request: SynthesisRequest, outcome: Mapping[str, Any], versions: Mappi
         # A logic cell of iCE40 holds a LUT, a flip-flop, or both: those of the harness that hold a flip-flop alone count as well.
         cells_of_harness = max(harness.lut, harness.ff) if device.family is Family.ICE40 else harness.lut
         used = Resources(**{**vars(used), **placed["used"], "lut": placed["used"]["lut"] - cells_of_harness, "ff": used.ff})
-    timing = placed["timing"].get(str(device.grade), {}) if placed else {}
+    timing = placed["timing"] if placed else {}
+    own = timing.get(str(device.grade), {})
     return Synthesis(
         device=device,
         used=used,
         harness=harness,
         target_mhz=request.frequency_mhz,
-        mhz=timing.get("mhz"),
-        critical_path=tuple(timing.get("critical_path", ())),
+        mhz=own.get("mhz"),
+        critical_path=tuple(own.get("critical_path", ())),
         tools=dict(versions),
         overused_wires=placed["overused_wires"] if placed else 0,
         seed=placed["seed"] if placed else None,
-        by_grade={grade: placed["timing"][str(grade)]["mhz"] for grade in device.grades if str(grade) in placed["timing"]} if placed else {},
+        by_grade={grade: timing[str(grade)]["mhz"] for grade in device.grades if str(grade) in timing},
         blocks=parse.block_table(cells, TOP_MODULE, device.family) if request.blocks else (),
         control=parse.control_cells(cells, TOP_MODULE, device.family) if request.blocks and request.config.machine is Machine.PARALLEL else {},
     )

@@ -48,9 +48,9 @@ def place(request: SynthesisRequest, tool: SynthesisTool, folder: Path, stage: S
         stage(f"place and route with {tool.name}")
         return run.outcome(request.seeds[0], run.routed(request.seeds[0], None))
     placed = run.placements()
-    results = []
-    for seed in sorted(placed, key=lambda seed: (-parse.estimated_mhz(placed[seed].log), seed)):
-        stage(f"route seed {seed}, {parse.estimated_mhz(placed[seed].log):.1f} MHz estimated")
+    results, estimates = [], {seed: parse.estimated_mhz(done.log) for seed, done in placed.items()}
+    for seed in sorted(placed, key=lambda seed: (-estimates[seed], seed)):
+        stage(f"route seed {seed}, {estimates[seed]:.1f} MHz estimated")
         results.append(run.outcome(seed, run.routed(seed, placed[seed])))
         if not results[-1]["overused_wires"]:
             return results[-1]
