@@ -30,7 +30,7 @@ from hwgen.schedule.work import Workload, workload
 
 __all__ = ["CompiledNetwork", "Layer", "Part", "Routine", "compile_network"]
 
-SHARES = (2, 4, 8)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
+SHARES = (2, 4, 8, 16, 32)  # a piece of weights takes at most one of so many parts of the buffer: as many as make the program faster
 _PLANNING, _EMISSION = 0.1, 0.4  # shares of the time that planning takes, and commands of one program before their prediction
 
 
@@ -153,11 +153,15 @@ def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, befo
         cold = emitted(weights, 1, between(report, 0, 0.5))
         if weights.resident:
             return [cold, emitted(weights, 1, between(report, 0.5, 1))] if single else [cold], weights
-    candidates = []
+    best: tuple[Routine, Weights] | None = None
     for index, share in enumerate(SHARES):
         weights = before.following()
-        candidates.append((emitted(weights, share, between(report, index / len(SHARES), (index + 1) / len(SHARES))), weights))
-    cold, weights = min(candidates, key=lambda candidate: candidate[0].prediction.total_cycles)
+        routine = emitted(weights, share, between(report, index / len(SHARES), (index + 1) / len(SHARES)))
+        if best is not None and routine.prediction.total_cycles >= best[0].prediction.total_cycles:
+            break  # smaller pieces cost more commands than they save waiting
+        best = routine, weights
+    assert best is not None
+    cold, weights = best
     return [cold], weights
 
 

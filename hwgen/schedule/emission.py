@@ -8,6 +8,7 @@ from itertools import pairwise, product
 
 from hwgen.config import SIDES
 from hwgen.schedule.box import Box
+from hwgen.schedule.cascade import Cascade, stripes
 from hwgen.schedule.cut import cut
 from hwgen.schedule.homes import Homes
 from hwgen.schedule.jobs import Job
@@ -16,7 +17,7 @@ from hwgen.schedule.place import Views, cut_to, move, output_box
 from hwgen.schedule.segments import Segment, traffic
 from hwgen.schedule.storage import View, between, view_of_part
 from hwgen.schedule.stream import Streamer
-from hwgen.schedule.tiling import Tiling, tiles, weights_fit, words
+from hwgen.schedule.tiling import Shape, Tiling, tiles, weights_fit, words
 from hwgen.schedule.work import Work, Workload
 
 _CHUNK_COST = 12  # cycles that a further CONV command costs
@@ -65,6 +66,8 @@ class Emitter:
     def emit(self, segment: Segment) -> None:
         if segment.tiling is not None:
             self._tiled(segment.first, segment.tiling)
+        elif segment.cascade is not None:
+            self._cascaded(segment.first, segment.cascade)
         else:
             self._run(segment)
 
@@ -157,7 +160,7 @@ class Emitter:
         load, whole = self.load, self.load.extent(work.operation.output)
         source = load.extent(work.operation.input)
         cycles = load.bus_words(source)
-        if not weights_fit(work, load.config):
+        if not weights_fit((work,), load.config):
             return [whole]  # each part would load them again
         growth = max(1.0, 0.9 * work.cycles / cycles)
         candidates = [_growing(whole.rows, first, growth) for first in range(1, whole.rows + 1)]
@@ -194,6 +197,38 @@ class Emitter:
             if not tiling.double and not last:
                 upcoming = bring(index + 1)
 
+    def _cascaded(self, first: int, cascade: Cascade) -> None:
+        """Stripe by stripe, and in each so many channel blocks of both operations at a time; the input of the next stripe meanwhile."""
+        load, side = self.load, self.load.config.activation_words // SIDES
+        above, below = load.works[first].operation, load.works[first + 1].operation
+        found = list(stripes(load, first, cascade.rows, cascade.blocks))
+
+        def bring(index: int) -> View:
+            source = found[index].source
+            view = self._part(above.input, source, index % cascade.inputs * words(cascade.input), cascade.input)
+            self._bring(above.input, source, view)
+            return view
+
+        upcoming, tile = bring(0), 0
+        for index, stripe in enumerate(found):
+            source, last = upcoming, index + 1 == len(found)
+            for middle, box in stripe.parts:
+                between = self._part(above.output, middle, side, cascade.middle)
+                target = self._part(below.output, box, side + words(cascade.middle) + tile % cascade.outputs * words(cascade.output), cascade.output)
+                for number, piece in enumerate(self._pieces(first, middle)):
+                    self._compute(first, piece, Views(input=source, output=between, residual=None))
+                    if cascade.double and not last and number == 0 and box.first_block == 0:  # as in `_tiled`
+                        upcoming = bring(index + 1)
+                self._compute_box(first + 1, box, Views(input=between, output=target, residual=None))
+                self._transfer_out(below.output, box, target)
+                tile += 1
+            if not cascade.double and not last:
+                upcoming = bring(index + 1)
+
+    def _part(self, value: str, box: Box, base: int, shape: Shape) -> View:
+        """A part of a value from word `base` on, in a buffer of such a shape."""
+        return view_of_part(box, base, shape[:2], self.load.extent(value).blocks)
+
     def _bring(self, value: str, box: Box, view: View) -> None:
         """A part of a value (in its own coordinates, as `view` is) from its root's home."""
         if box.empty:  # a window in padding only
@@ -210,12 +245,9 @@ class Emitter:
         side = self.load.config.activation_words // SIDES
         inputs, residuals = words(tiling.input), words(tiling.residual)
 
-        def view(value: str, part: Box, base: int, shape: tuple[int, int, int]) -> View:
-            return view_of_part(part, base, shape[:2], self.load.extent(value).blocks)
-
         operation = work.operation
         residual = None
         if operation.residual is not None:
-            residual = view(operation.residual, box, tiling.buffers * inputs + buffer * residuals, tiling.residual)
-        output = view(operation.output, box, side + buffer * words(tiling.output), tiling.output)
-        return Views(input=view(operation.input, source, buffer * inputs, tiling.input), output=output, residual=residual), source
+            residual = self._part(operation.residual, box, tiling.buffers * inputs + buffer * residuals, tiling.residual)
+        output = self._part(operation.output, box, side + buffer * words(tiling.output), tiling.output)
+        return Views(input=self._part(operation.input, source, buffer * inputs, tiling.input), output=output, residual=residual), source

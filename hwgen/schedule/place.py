@@ -35,10 +35,11 @@ def output_box(command: Conv, output: View, config: HardwareConfig) -> Box:
 
 
 def cut_to(job: Job, box: Box, own: Box, config: HardwareConfig) -> Job:
-    """The part of `job` (which computes `own`) that computes `box`, a part of `own`. Only lane-wise jobs are cut between blocks."""
+    """The part of `job` (which computes `own`) that computes `box`, a part of `own`. Between blocks only where a tile of output channels is at
+    most a block."""
     command = job.command
     if (box.first_block, box.end_block) != (own.first_block, own.end_block):
-        per_block = config.in_lanes // tile_channels(command, config)  # lane-wise: a tile is at most a block
+        per_block = config.in_lanes // tile_channels(command, config)
         first, end = box.first_block - own.first_block, box.end_block - own.first_block
         job = tile_range(job, first * per_block, min(end * per_block, command.output_tiles), config)
     if (box.top, box.bottom, box.left, box.right) != (own.top, own.bottom, own.left, own.right):

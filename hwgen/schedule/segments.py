@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hwgen.config import SIDES
 from hwgen.errors import CapacityError
 from hwgen.layout import PackedLayout
 from hwgen.schedule.box import Box
+from hwgen.schedule.cascade import Cascade, best_cascade
 from hwgen.schedule.share import Report, silent
 from hwgen.schedule.storage import Span, allocate, needed_words
 from hwgen.schedule.tiling import Tiling, best_tiling, words
@@ -21,13 +22,20 @@ _LONGEST_RUN = 96  # operations in a run, where a network does not fit as a whol
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Operations first..end-1. Either all their tensors lie in the buffer at `addresses` (of roots), or it is one operation in tiles."""
+    """Operations first..end-1. Either all their tensors lie in the buffer at `addresses` (of roots), or it is one operation in tiles, or two
+    in a cascade."""
 
     first: int
     end: int
     addresses: Mapping[str, int] | None = None
     tiling: Tiling | None = None
+    cascade: Cascade | None = None
     chunked: bool = False  # the first operation's input lies in side 0, its output in side 1: it may begin before all of it is there
+
+    @property
+    def division(self) -> Tiling | Cascade | None:
+        """How its tensors are divided that do not lie in the buffer as a whole."""
+        return self.tiling or self.cascade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +77,13 @@ def _apart(load: Workload, first: int, sizes: Mapping[str, tuple[int, Span]]) ->
     source, target = (load.origin[name].root for name in (operation.input, operation.output))
     if operation.residual is not None or source == target or load.leaves[operation.input] != (operation.input,):
         return None
-    placed = {source: 0, target: side}
     if sizes[source][0] > side or sizes[target][0] > side:
         return None
-    placed = allocate(sizes, placed)
-    return placed if needed_words(sizes, placed) <= load.config.activation_words else None
+    for address in (side, load.config.activation_words - sizes[target][0]):  # what is left of side 1 lies behind it, or in front of it
+        placed = allocate(sizes, {source: 0, target: address})
+        if needed_words(sizes, placed) <= load.config.activation_words:
+            return placed
+    return None
 
 
 def run(load: Workload, first: int, end: int) -> Segment | None:
@@ -92,12 +102,12 @@ def plan(load: Workload, report: Report = silent) -> tuple[Segment, ...]:
     whole = run(load, 0, count)
     if whole is not None:
         return (whole,)
-    tilings = []
-    for index, work in enumerate(load.works):
-        tilings.append(best_tiling(work, load))
+    divided: list[list[Segment]] = []
+    for index in range(count):
+        divided.append(list(_divided(load, index)))
         report((index + 1) / count)
-    segments = tuple(_cheapest(load, tilings))
-    tiles = sum(segment.tiling.count for segment in segments if segment.tiling)
+    segments = tuple(_cheapest(load, divided))
+    tiles = sum(division.count for segment in segments if (division := segment.division) is not None)
     if tiles > MOST_TILES:
         raise CapacityError(
             f"activation buffer: the network falls into {tiles} tiles, more than the {MOST_TILES} that are sensible; the hardware {load.config.name!r} has "
@@ -106,31 +116,41 @@ def plan(load: Workload, report: Report = silent) -> tuple[Segment, ...]:
     return segments
 
 
-def _cheapest(load: Workload, tilings: list[Tiling | None]) -> list[Segment]:
-    """By dynamic programming over the boundaries between operations."""
+def _divided(load: Workload, first: int) -> Iterator[Segment]:
+    """Operation `first` in tiles, and in a cascade with the next one."""
+    tiling, cascade = best_tiling(load.works[first], load), best_cascade(load, first)
+    if tiling is not None:
+        yield Segment(first=first, end=first + 1, tiling=tiling)
+    if cascade is not None:
+        yield Segment(first=first, end=first + 2, cascade=cascade)
+
+
+def _cheapest(load: Workload, divided: list[list[Segment]]) -> list[Segment]:
+    """By dynamic programming over the boundaries between operations. `divided`: those that begin at each operation and do not run on chip."""
     count = len(load.works)
     best: list[tuple[int, Segment | None]] = [(0, None), *((_NEVER, None) for _ in range(count))]
     for first in range(count):
         base = best[first][0]
         if base == _NEVER:
             break
-        tiling = tilings[first]
-        if tiling is not None and base + tiling.estimate < best[first + 1][0]:
-            best[first + 1] = (base + tiling.estimate, Segment(first=first, end=first + 1, tiling=tiling))
+        for segment in divided[first]:
+            assert segment.division is not None
+            if base + segment.division.estimate < best[segment.end][0]:
+                best[segment.end] = (base + segment.division.estimate, segment)
         for end in range(first + 1, min(count, first + _LONGEST_RUN) + 1):
             if _peak(_sizes(load, first, end)) > load.config.activation_words:
                 break
             cost = base + _run_estimate(load, first, end)
-            if cost < best[end][0] and (segment := run(load, first, end)) is not None:
-                best[end] = (cost, segment)
+            if cost < best[end][0] and (on_chip := run(load, first, end)) is not None:
+                best[end] = (cost, on_chip)
     segments: list[Segment] = []
     at = count
     while at > 0:
-        segment = best[at][1]
-        if segment is None:
+        chosen = best[at][1]
+        if chosen is None:
             raise CapacityError(_too_small(load, next(k for k in range(count) if best[k + 1][1] is None)))
-        segments.append(segment)
-        at = segment.first
+        segments.append(chosen)
+        at = chosen.first
     return segments[::-1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,6 +12,8 @@ from hwgen.schedule.box import Box
 from hwgen.schedule.box import whole as whole_box
 from hwgen.schedule.storage import whole_banks
 from hwgen.schedule.work import Work, Workload
+
+Shape = tuple[int, int, int]  # rows, words per row, blocks
 
 COMMAND_CYCLES = 24  # of an additional command, its dispatch and its transfers, beside the work itself
 
@@ -27,9 +29,9 @@ class Tiling:
     columns: int
     blocks: int
     double: bool
-    input: tuple[int, int, int]  # rows, words per row, blocks
-    residual: tuple[int, int, int]
-    output: tuple[int, int, int]
+    input: Shape
+    residual: Shape
+    output: Shape
     count: int
     estimate: int
 
@@ -38,7 +40,7 @@ class Tiling:
         return 2 if self.double else 1
 
 
-def words(shape: tuple[int, int, int]) -> int:
+def words(shape: Shape) -> int:
     """Of rows x words x blocks, as a multiple of the banks."""
     return whole_banks(shape[0] * shape[1] * shape[2])
 
@@ -58,7 +60,7 @@ def tiles(whole: Box, tiling: Tiling) -> Iterator[Box]:
                 )
 
 
-def _parts(length: int) -> Iterator[int]:
+def sizes(length: int) -> Iterator[int]:
     """Sizes that cut `length` into 1, 2, 3 ... nearly equal parts."""
     last = 0
     for count in range(1, length + 1):
@@ -73,44 +75,45 @@ def _row_words(columns: int, pitch: int) -> int:
     return columns + (pitch - columns) % BANKS
 
 
-def _shape_in(box: Box, work: Work, load: Workload) -> tuple[int, int, int]:
+def shape_in(box: Box, work: Work, load: Workload) -> Shape:
     """Of the input: rows lie apart only where a command reads several in one cycle."""
     banked = any(job.command.tap_rows > 1 for job in work.jobs)
     return box.rows, _row_words(box.columns, load.pitch[load.origin[work.operation.input].root]) if banked else box.columns, box.blocks
 
 
-def _shape(box: Box) -> tuple[int, int, int]:
+def shape_of(box: Box) -> Shape:
     return box.rows, box.columns, box.blocks
 
 
-def _largest(shapes: Iterator[tuple[int, int, int]]) -> tuple[int, int, int]:
+def largest(shapes: Iterable[Shape]) -> Shape:
+    """The most rows, words and blocks of any."""
     result = (0, 0, 0)
     for shape in shapes:
         result = (max(result[0], shape[0]), max(result[1], shape[1]), max(result[2], shape[2]))
     return result
 
 
-def _fitted(work: Work, load: Workload, size: tuple[int, int, int], double: bool) -> Tiling | None:
+def _fitted(work: Work, load: Workload, size: Shape, double: bool) -> Tiling | None:
     """The tiling of rows x columns x blocks, None where it does not fit."""
     operation, whole = work.operation, load.extent(work.operation.output)
     tiling = Tiling(rows=size[0], columns=size[1], blocks=size[2], double=double, input=(0, 0, 0), residual=(0, 0, 0), output=(0, 0, 0), count=0, estimate=0)
     first = next(tiles(whole, tiling))  # as large as any; of the input it may read less than those that padding does not cut
-    output, residual = _shape(first), _shape(first) if operation.residual is not None else (0, 0, 0)
+    output, residual = shape_of(first), shape_of(first) if operation.residual is not None else (0, 0, 0)
     buffers, side = 2 if double and first != whole else 1, load.config.activation_words // SIDES
 
-    def fits(shape_in: tuple[int, int, int]) -> bool:
-        return max(buffers * (words(shape_in) + words(residual)), buffers * words(output)) <= side
+    def fits(source: Shape) -> bool:
+        return max(buffers * (words(source) + words(residual)), buffers * words(output)) <= side
 
-    if not fits(_shape_in(load.input_box(work, first), work, load)):
+    if not fits(shape_in(load.input_box(work, first), work, load)):
         return None
     lines = _lines(whole, first, tiling)
     sources = [[load.input_box(work, box) for box in line] for line in lines]
-    shapes = [_largest(_shape_in(source, work, load) for source in line) for line in sources]
-    shape_in = shapes[0][0], shapes[1][1], shapes[2][2]
-    if not fits(shape_in):
+    shapes = [largest(shape_in(source, work, load) for source in line) for line in sources]
+    source = shapes[0][0], shapes[1][1], shapes[2][2]
+    if not fits(source):
         return None
     count = len(lines[0]) * len(lines[1]) * len(lines[2])
-    tiling = replace(tiling, double=buffers == 2, input=shape_in, residual=residual, output=output, count=count)
+    tiling = replace(tiling, double=buffers == 2, input=source, residual=residual, output=output, count=count)
     read = whole_box(sum(box.rows for box in sources[0]), sum(box.columns for box in sources[1]), sum(box.blocks for box in sources[2]))
     return replace(tiling, estimate=_estimate(tiling, first, read, work, load))
 
@@ -131,27 +134,27 @@ def _estimate(tiling: Tiling, first: Box, read: Box, work: Work, load: Workload)
     if work.operation.residual is not None:
         begin, loaded = begin + load.bus_words(first), loaded + stored
     spatial = max(1, tiling.count // -(-output.blocks // tiling.blocks))
-    weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
+    weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit((work,), config) else spatial)
     compute = work.cycles + tiling.count * COMMAND_CYCLES * len(work.jobs)
     if tiling.double:
         return max(compute, loaded + weights, stored) + begin + stored // tiling.count
     return max(compute, weights) + loaded + stored
 
 
-def weights_fit(work: Work, config: HardwareConfig) -> bool:
-    """All weights of an operation fit their buffer at once."""
-    return sum(job.weight_words(config) for job in work.jobs) <= config.weight_words
+def weights_fit(works: Iterable[Work], config: HardwareConfig) -> bool:
+    """All weights of the operations fit their buffer at once."""
+    return sum(job.weight_words(config) for work in works for job in work.jobs) <= config.weight_words
 
 
 def best_tiling(work: Work, load: Workload) -> Tiling | None:
     """The tiling with the smallest estimate; None where not even one pixel of one block fits."""
     whole, packed = load.extent(work.operation.output), isinstance(load.layouts[work.operation.input], PackedLayout)
     best: Tiling | None = None
-    block_sizes = list(_parts(whole.blocks)) if work.lane_wise else [whole.blocks]
+    block_sizes = list(sizes(whole.blocks)) if work.lane_wise else [whole.blocks]
     for double in (True, False):
         for blocks in block_sizes:
             for columns in [whole.columns] if packed else _halves(whole.columns):
-                fitted = next((t for rows in _parts(whole.rows) if (t := _fitted(work, load, (rows, columns, blocks), double)) is not None), None)
+                fitted = next((t for rows in sizes(whole.rows) if (t := _fitted(work, load, (rows, columns, blocks), double)) is not None), None)
                 if fitted is not None and (best is None or fitted.estimate < best.estimate):
                     best = fitted
                 if fitted is not None:
