@@ -30,7 +30,7 @@ from hwgen.network import for_hardware
 from hwgen.ops.golden import golden_codes
 from hwgen.output import REPORT_FOLDER, REPORT_HTML, REPORT_JSON, Manifest, check_files, read_manifest, write_file
 from hwgen.progress import Progress, Silent
-from hwgen.report.collect import FORMAT, Json, LayerCycles, cycles_between, to_json, verification_report
+from hwgen.report.collect import FORMAT, Json, LayerCycles, cycles_of_layers, to_json, verification_report
 from hwgen.report.html import render_html
 from hwgen.report.lost import LostCycles, lost_cycles, with_lost
 from hwgen.schedule.compile import CompiledNetwork, Routine, compile_network
@@ -205,12 +205,12 @@ def simulation_job(
 
 
 def layer_cycles(compiled: CompiledNetwork, trace: Trace) -> tuple[int, ...]:
-    """Measured cycles of each layer in inference 0: from the last result of the layers before (or the start) to its own last."""
-    ends, ordinal, begin = [], compute_ordinals(compiled.commands), _TRACED[compiled.config.machine]
-    for layer in compiled.layers:
-        chosen = (trace.inference == 0) & np.isin(trace.command, [ordinal[command] for command in layer.commands])
-        ends.append(int(trace.cycle[chosen].max(initial=begin)) - begin)
-    return cycles_between(ends)
+    """Measured cycles of each layer in inference 0, from the last results of its commands and of those before them (or the start)."""
+    begin, first = _TRACED[compiled.config.machine], trace.inference == 0
+    program_index = np.array(list(compute_ordinals(compiled.commands)))
+    ends = np.full(len(compiled.commands), begin)
+    np.maximum.at(ends, program_index[trace.command[first]], trace.cycle[first])
+    return cycles_of_layers(compiled.layers, (ends - begin).tolist())
 
 
 def verify(request: VerifyRequest, *, progress: Progress | None = None) -> Verification:

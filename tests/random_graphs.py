@@ -100,12 +100,23 @@ class Builder:
                 Conv(weight=np.zeros((1, *kernel, kind.channels)), bias=np.zeros(1), window=window, spread=spread).infer(kind)
                 return self.conv(x, window, self.r.choice([1, 3, self.channels()]), dense=True, spread=spread)
 
-    def conv(self, x: str, window: Window | None = None, channels: int | None = None, *, dense: bool = False, spread: tuple[int, int] = (1, 1)) -> str:
+    def conv(
+        self,
+        x: str,
+        window: Window | None = None,
+        channels: int | None = None,
+        *,
+        dense: bool = False,
+        depthwise: bool = False,
+        spread: tuple[int, int] = (1, 1),
+    ) -> str:
         kind, source = self.values[x].type, self.values[x].quantized
         window = window or self.window(kind)
         group = self.r.choice([1, 1, 1, kind.channels, self.r.choice([g for g in range(1, kind.channels + 1) if kind.channels % g == 0])])
         outputs = channels or (group * self.r.choice([1, 1, 1, 2]) if group > 1 else self.channels())
         group = group if outputs % group == 0 and not dense else 1
+        if depthwise:
+            group = outputs = kind.channels
         weight = self.rng.integers(-128, 128, (outputs, *window.kernel, kind.channels // group)).astype(np.int8)
         if self.r.random() < 0.2:
             weight[self.rng.integers(0, outputs)] = 0
@@ -280,3 +291,15 @@ def with_wide_weights(graph: Graph, seed: int = 0) -> Graph:
             node = replace(node, op=replace(node.op, weight=(codes - zero_point).astype(np.int16)))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def separable(seed: int) -> Graph:
+    """A dense convolution of any window, and behind it one channel by channel; larger than small buffers."""
+    builder = Builder(seed)
+    builder.values.clear()
+    r = builder.r
+    shape = TensorType(r.randint(6, 24), r.randint(4, 12), r.choice([3, 8, 20]))
+    image = builder.input = builder.value(shape, builder.quantization())
+    first = Window(kernel=(1, 1)) if r.random() < 0.5 else builder.window(shape, small_pads=True)
+    middle = builder.conv(image, first, r.randint(1, 24), dense=True)
+    return builder.finish(builder.conv(middle, builder.window(builder.values[middle].type), depthwise=True))

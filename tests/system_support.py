@@ -28,7 +28,7 @@ from hwgen.isa.fields import Region
 from hwgen.isa.instructions import Conv, Store
 from hwgen.layout import Int8Array
 from hwgen.ops.golden import golden_codes
-from hwgen.report.collect import cycles_between
+from hwgen.report.collect import cycles_of_layers
 from hwgen.schedule.compile import CompiledNetwork, compile_network
 from hwgen.verify import expectations, layer_comparisons, layer_cycles, output_comparison, simulation_job
 
@@ -204,7 +204,7 @@ def assert_layers_predicted(network: CompiledNetwork, latency_cycles: int, trace
     resident = network.resident is not None
     measured = layer_cycles(network.alone(0), trace.every(len(network.phases), 0).part(int(resident), 2))
     spans = network.predict(latency_cycles, resident=resident).spans
-    assert measured == cycles_between([max(spans[index].end for index in layer.commands) for layer in network.steady.layers])
+    assert measured == cycles_of_layers(network.steady.layers, [span.end for span in spans])
 
 
 def assert_predicted(network: CompiledNetwork, latency_cycles: int, measured: list[int]) -> None:

@@ -34,6 +34,7 @@ GROUPS = {  # column of the table of uses: uses that it adds up
     "input lanes": ("input_lanes",),
     "output lanes": ("output_lanes",),
     "depthwise": ("depthwise",),
+    "again": ("recomputed",),
     "without MACs": ("without_macs",),
     "short passes": ("short_pass",),
     "output": ("output",),

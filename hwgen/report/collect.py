@@ -54,7 +54,7 @@ def utilization(macs: int, cycles: int, multipliers: int) -> float | None:
 
 
 def cycles_between(ends: Sequence[int]) -> tuple[int, ...]:
-    """Cycles of each layer from the times at which they end: what it adds to those before it, 0 for one that ends earlier."""
+    """What each of several ends adds to those before it, 0 for one that is earlier."""
     cycles, before = [], 0
     for end in ends:
         cycles.append(max(0, end - before))
@@ -62,11 +62,23 @@ def cycles_between(ends: Sequence[int]) -> tuple[int, ...]:
     return tuple(cycles)
 
 
+def cycles_of_layers(layers: Sequence[Layer], ends: Sequence[int]) -> tuple[int, ...]:
+    """The cycles between the ends of two CONV commands belong to the later one's layer; commands of two layers may alternate.
+
+    `ends`: of every command of the program; 0 for one of which the end is not known, its cycles are then the next one's.
+    """
+    owner = {index: number for number, layer in enumerate(layers) for index in layer.commands}
+    cycles = [0] * len(layers)
+    for index, added in zip(sorted(owner), cycles_between([ends[index] for index in sorted(owner)]), strict=True):
+        cycles[owner[index]] += added
+    return tuple(cycles)
+
+
 def predicted_cycles(network: CompiledNetwork) -> tuple[int, ...]:
-    """Cycles of each layer by the cycle model, from the end of those before it to its own."""
+    """Cycles of each layer by the cycle model."""
     cycles: tuple[int, ...] = ()
     for phase in (network.steady, *network.later):
-        cycles += cycles_between([max(phase.prediction.spans[index].end for index in layer.commands) for layer in phase.layers])
+        cycles += cycles_of_layers(phase.layers, [span.end for span in phase.prediction.spans])
     return cycles
 
 

@@ -22,6 +22,7 @@ USES = {  # in the order in which reports show them: key, what it means
     "input_lanes": "lanes without an input channel, or without a tap of the kernel",
     "output_lanes": "rows of the array without an output channel",
     "depthwise": "lanes that a channel-by-channel convolution cannot use",
+    "recomputed": "rows of a layer computed again, because two stripes of the next one read them",
     "without_macs": "pooling, additions, copies: pixels without multiply-accumulates",
     "short_pass": "passes of fewer pixels than the array needs to change weights",
     "output": "more results of a pixel leaving, operands that give way to a residual word",
@@ -67,7 +68,8 @@ def lost_cycles(compiled: CompiledNetwork, trace: CommandTrace) -> LostCycles:
         for ordinal in ordinals:
             _add(uses, spans[ordinal].tolist(), waits[ordinal])
         busy = int(spans[ordinals, CAUSES.index("array_busy")].sum())
-        layers.append(uses | lanes(layer, busy, compiled))
+        again = round(busy * _recomputed(layer, compiled))
+        layers.append(uses | {"recomputed": again} | lanes(layer, busy - again, compiled))
     outside = dict.fromkeys(USES, 0)
     _add(outside, spans[-1].tolist(), "input_wait")
     return LostCycles(layers=tuple(layers), outside=outside)
@@ -108,6 +110,14 @@ def lanes(layer: Layer, busy: int, compiled: CompiledNetwork) -> dict[str, int]:
     rows = -(-channels // config.out_lanes) * config.out_lanes
     without_channel = min(busy - useful, round(busy * (rows - channels) / rows))
     return {"useful": useful, "output_lanes": without_channel, "input_lanes": busy - useful - without_channel}
+
+
+def _recomputed(layer: Layer, compiled: CompiledNetwork) -> float:
+    """Share of the pixels that a layer computes that it has computed before."""
+    kind = compiled.graph.values[layer.value].type
+    computed = sum(part.box.pixels * part.box.blocks for part in layer.parts)
+    once = kind.height * kind.width * max((part.box.end_block for part in layer.parts), default=0)
+    return 1 - once / computed if computed else 0.0
 
 
 def with_lost(report: dict[str, Any], lost: LostCycles) -> dict[str, Any]:

@@ -14,6 +14,7 @@ _COLORS = {  # hue, saturation, lightness: work blue, lanes green, array yellow 
     "input_lanes": (150, 45, 42),
     "output_lanes": (165, 40, 55),
     "depthwise": (135, 40, 62),
+    "recomputed": (150, 35, 72),
     "without_macs": (180, 35, 72),
     "short_pass": (48, 85, 55),
     "output": (36, 85, 55),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hwgen.config import SIDES
 from hwgen.layout import BlockedLayout
 from hwgen.schedule.box import Box
-from hwgen.schedule.tiling import COMMAND_CYCLES, Shape, largest, shape_in, shape_of, sizes, weights_fit, words
+from hwgen.schedule.tiling import COMMAND_CYCLES, Shape, largest, shape_in, shape_of, sizes, weight_words, words
 from hwgen.schedule.work import Workload
 
 
@@ -143,7 +143,8 @@ def _estimate(cascade: Cascade, line: list[Stripe], load: Workload, first: int) 
     """Cycles, roughly, comparable with that of a `Tiling`."""
     config, above, below = load.config, load.works[first], load.works[first + 1]
     loaded, stored = sum(load.bus_words(stripe.source) for stripe in line), load.bus_words(load.extent(below.operation.output))
-    weights = (above.weight_bytes + below.weight_bytes) // config.bus_bytes * (1 if weights_fit((above, below), config) else cascade.stripes)
+    stay = weight_words(above, config) + weight_words(below, config) <= config.weight_words
+    weights = (above.weight_bytes + below.weight_bytes) // config.bus_bytes * (1 if stay else cascade.stripes)
     computed = sum(stripe.parts[0][0].rows for stripe in line)
     commands = cascade.count * (len(above.jobs) + len(below.jobs))
     compute = above.cycles * computed // load.extent(above.operation.output).rows + below.cycles + commands * COMMAND_CYCLES

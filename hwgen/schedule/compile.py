@@ -160,6 +160,7 @@ def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, befo
         if best is not None and routine.prediction.total_cycles >= best[0].prediction.total_cycles:
             break  # smaller pieces cost more commands than they save waiting
         best = routine, weights
+    report(1)
     assert best is not None
     cold, weights = best
     return [cold], weights

@@ -160,7 +160,7 @@ class Emitter:
         load, whole = self.load, self.load.extent(work.operation.output)
         source = load.extent(work.operation.input)
         cycles = load.bus_words(source)
-        if not weights_fit((work,), load.config):
+        if not weights_fit(work, load.config):
             return [whole]  # each part would load them again
         growth = max(1.0, 0.9 * work.cycles / cycles)
         candidates = [_growing(whole.rows, first, growth) for first in range(1, whole.rows + 1)]

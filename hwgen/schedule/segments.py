@@ -148,7 +148,7 @@ def _cheapest(load: Workload, divided: list[list[Segment]]) -> list[Segment]:
     while at > 0:
         chosen = best[at][1]
         if chosen is None:
-            raise CapacityError(_too_small(load, next(k for k in range(count) if best[k + 1][1] is None)))
+            raise CapacityError(_too_small(load, max(k for k in range(count) if k == 0 or best[k][1] is not None)))
         segments.append(chosen)
         at = chosen.first
     return segments[::-1]

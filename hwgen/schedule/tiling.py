@@ -134,16 +134,21 @@ def _estimate(tiling: Tiling, first: Box, read: Box, work: Work, load: Workload)
     if work.operation.residual is not None:
         begin, loaded = begin + load.bus_words(first), loaded + stored
     spatial = max(1, tiling.count // -(-output.blocks // tiling.blocks))
-    weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit((work,), config) else spatial)
+    weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
     compute = work.cycles + tiling.count * COMMAND_CYCLES * len(work.jobs)
     if tiling.double:
         return max(compute, loaded + weights, stored) + begin + stored // tiling.count
     return max(compute, weights) + loaded + stored
 
 
-def weights_fit(works: Iterable[Work], config: HardwareConfig) -> bool:
-    """All weights of the operations fit their buffer at once."""
-    return sum(job.weight_words(config) for work in works for job in work.jobs) <= config.weight_words
+def weight_words(work: Work, config: HardwareConfig) -> int:
+    """Of the weight buffer, for all weights of an operation."""
+    return sum(job.weight_words(config) for job in work.jobs)
+
+
+def weights_fit(work: Work, config: HardwareConfig) -> bool:
+    """All weights of an operation fit their buffer at once."""
+    return weight_words(work, config) <= config.weight_words
 
 
 def best_tiling(work: Work, load: Workload) -> Tiling | None:

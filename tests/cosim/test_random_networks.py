@@ -12,14 +12,16 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from random_graphs import random_graph, with_wide_weights
+from random_graphs import random_graph, separable, with_wide_weights
 from random_hardware import check_hardware, check_network, random_hardware
+from schedule_support import cheap_cascade
 from system_support import CONFIGS, SMALL, check_on_rtl
 
 from hwgen.config import Bus, HardwareConfig, with_array
 from hwgen.cosim.job import MemoryModel
 from hwgen.errors import CapacityError
 from hwgen.isa.instructions import Conv
+from hwgen.schedule import segments
 from hwgen.schedule.compile import compile_network
 
 REGRESS = bool(os.environ.get("HWGEN_REGRESS"))
@@ -100,6 +102,22 @@ def test_networks_larger_than_the_buffers():
         if ran >= 5 and min(counts[way] for way in ("tiled", "resident", "keep")) >= 4:
             return
     raise AssertionError(f"hardly any network is like that: {counts}")
+
+
+def test_cascades(monkeypatch):
+    """A convolution and the depthwise one behind it, stripe by stripe: every word, and every cycle as predicted."""
+    monkeypatch.setattr(segments, "best_cascade", cheap_cascade)
+    ran = 0
+    for seed in range(200):
+        with contextlib.suppress(CapacityError):
+            network = compile_network(separable(seed), TIGHT)
+            above, below = (layer.commands for layer in network.layers[:2])
+            if len(below) > 2 and above[-1] > below[0] and network.prediction.total_cycles < 20_000:
+                check_on_rtl(network, MemoryModel() if ran % 3 else MemoryModel(latency_cycles=13, stall_probability=0.3, seed=seed + 1))
+                ran += 1
+        if ran == 6:
+            return
+    raise AssertionError(f"only {ran} networks are like that")
 
 
 def test_weights_of_nine_bits():

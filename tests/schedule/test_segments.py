@@ -9,6 +9,7 @@ from hwgen.config import SIDES
 from hwgen.errors import CapacityError
 from hwgen.ops.concat import Concat
 from hwgen.schedule import segments
+from hwgen.schedule.cascade import best_cascade
 from hwgen.schedule.segments import plan, run, traffic
 from hwgen.schedule.tiling import best_tiling
 
@@ -49,10 +50,10 @@ def test_segments_follow_each_other_and_hold_every_operation():
         except CapacityError:
             continue
         assert [s.first for s in found] == [0, *(s.end for s in found)][: len(found)] and found[-1].end == len(load.works)
-        assert all((s.tiling is None) != (s.addresses is None) and (s.tiling is None or s.end == s.first + 1) for s in found)
-        kinds |= {("tiled" if s.tiling else "run", min(2, s.end - s.first)) for s in found}
-        assert (len(found) == 1 and found[0].tiling is None) == (run(load, 0, len(load.works)) is not None)
-    assert kinds == {("tiled", 1), ("run", 1), ("run", 2)}
+        assert all(sum(part is not None for part in (s.tiling, s.cascade, s.addresses)) == 1 for s in found)
+        kinds |= {("tiled" if s.tiling else "cascade" if s.cascade else "run", min(3, s.end - s.first)) for s in found}
+        assert (len(found) == 1 and found[0].addresses is not None) == (run(load, 0, len(load.works)) is not None)
+    assert kinds == {("tiled", 1), ("cascade", 2), ("run", 1), ("run", 2), ("run", 3)}
 
 
 def _alive(load, segment):
@@ -106,14 +107,14 @@ def test_the_division_is_the_cheapest_of_all():
         cost = {}
         for first, end in itertools.combinations(range(count + 1), 2):
             on_chip = segments._run_estimate(load, first, end) if run(load, first, end) is not None else None
-            tiling = best_tiling(load.works[first], load) if end == first + 1 else None
-            cost[first, end] = min((c for c in (on_chip, tiling and tiling.estimate) if c is not None), default=None)
+            divided = best_tiling(load.works[first], load) if end == first + 1 else best_cascade(load, first) if end == first + 2 else None
+            cost[first, end] = min((c for c in (on_chip, divided and divided.estimate) if c is not None), default=None)
         possible = [sum(cost[part] for part in parts) for parts in _divisions(count) if None not in [cost[part] for part in parts]]
         if not possible:
             with pytest.raises(CapacityError, match="too few"):
                 plan(load)
             continue
-        found = [s.tiling.estimate if s.tiling else segments._run_estimate(load, s.first, s.end) for s in plan(load)]
+        found = [s.division.estimate if s.division else segments._run_estimate(load, s.first, s.end) for s in plan(load)]
         assert sum(found) == min(possible)
         several += count > 2
     assert several > 10
