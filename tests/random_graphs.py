@@ -294,12 +294,12 @@ def with_wide_weights(graph: Graph, seed: int = 0) -> Graph:
 
 
 def separable(seed: int) -> Graph:
-    """A dense convolution of any window, and behind it one channel by channel; larger than small buffers."""
+    """A convolution of any window, and behind it one channel by channel; larger than small buffers."""
     builder = Builder(seed)
     builder.values.clear()
     r = builder.r
     shape = TensorType(r.randint(6, 24), r.randint(4, 12), r.choice([3, 8, 20]))
     image = builder.input = builder.value(shape, builder.quantization())
     first = Window(kernel=(1, 1)) if r.random() < 0.5 else builder.window(shape, small_pads=True)
-    middle = builder.conv(image, first, r.randint(1, 24), dense=True)
+    middle = builder.conv(image, first, 8 * r.randint(1, 6) if shape.channels % 8 == 0 else r.randint(1, 24), dense=r.random() < 0.6)
     return builder.finish(builder.conv(middle, builder.window(builder.values[middle].type), depthwise=True))

@@ -11,11 +11,13 @@ from schedule_support import cells, cheap_cascade, random_workload, small
 from hwgen.config import SIDES
 from hwgen.errors import CapacityError
 from hwgen.ir.types import TensorType
+from hwgen.isa.instructions import Conv
 from hwgen.ops.base import Window
 from hwgen.schedule import segments
 from hwgen.schedule.box import whole
 from hwgen.schedule.cascade import best_cascade, follows, stripes
 from hwgen.schedule.compile import compile_network
+from hwgen.schedule.footprint import conv_reads, conv_writes
 from hwgen.schedule.segments import plan
 from hwgen.schedule.tiling import COMMAND_CYCLES, words
 
@@ -25,6 +27,10 @@ ARRAYS = ("4x4", "8x8", "4x16", "16x4")
 def loads(words_there, seeds=range(60)):
     for seed in seeds:
         yield random_workload(seed, small(ARRAYS[seed % 4], activation_words=words_there), graph=separable(seed))
+
+
+def words_in(intervals):
+    return {word for first, end in intervals for word in range(first, end)}
 
 
 def inside(box, outer):
@@ -99,6 +105,9 @@ def test_programs_with_cascades_compute_what_the_golden_model_does(words_there, 
             if found:
                 network = compile_network(graph, config)
                 assert run_program(network, random_codes(network, seed)) == []
+                for command in network.commands:
+                    if isinstance(command, Conv):
+                        assert words_in(conv_reads(command, config)).isdisjoint(words_in(conv_writes(command, config)))
                 used, again = used + 1, again + (found[0].stripes > 1)
     assert used > 10 and again > 5
 
