@@ -108,6 +108,7 @@ class Builder:
         *,
         dense: bool = False,
         depthwise: bool = False,
+        groups: int = 0,
         spread: tuple[int, int] = (1, 1),
     ) -> str:
         kind, source = self.values[x].type, self.values[x].quantized
@@ -115,8 +116,8 @@ class Builder:
         group = self.r.choice([1, 1, 1, kind.channels, self.r.choice([g for g in range(1, kind.channels + 1) if kind.channels % g == 0])])
         outputs = channels or (group * self.r.choice([1, 1, 1, 2]) if group > 1 else self.channels())
         group = group if outputs % group == 0 and not dense else 1
-        if depthwise:
-            group = outputs = kind.channels
+        if depthwise or groups:
+            group, outputs = groups or kind.channels, outputs if groups else kind.channels
         weight = self.rng.integers(-128, 128, (outputs, *window.kernel, kind.channels // group)).astype(np.int8)
         if self.r.random() < 0.2:
             weight[self.rng.integers(0, outputs)] = 0
@@ -298,8 +299,9 @@ def separable(seed: int) -> Graph:
     builder = Builder(seed)
     builder.values.clear()
     r = builder.r
-    shape = TensorType(r.randint(6, 24), r.randint(4, 12), r.choice([3, 8, 20]))
+    shape = TensorType(r.randint(6, 24), r.randint(4, 12), r.choice([3, 16, 20, 32]))
     image = builder.input = builder.value(shape, builder.quantization())
     first = Window(kernel=(1, 1)) if r.random() < 0.5 else builder.window(shape, small_pads=True)
-    middle = builder.conv(image, first, 8 * r.randint(1, 6) if shape.channels % 8 == 0 else r.randint(1, 24), dense=r.random() < 0.6)
+    channels = 8 * r.randint(2, 6) if shape.channels % 8 == 0 else r.randint(1, 24)
+    middle = builder.conv(image, first, channels, dense=r.random() < 0.4)
     return builder.finish(builder.conv(middle, builder.window(builder.values[middle].type), depthwise=True))

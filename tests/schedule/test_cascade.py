@@ -93,12 +93,12 @@ def test_estimates_count_what_is_computed_again():
         assert cascade.estimate == (together if cascade.double else max(compute, weights) + sum(read) + written)
 
 
-@pytest.mark.parametrize("words_there", [64, 128, 256])
+@pytest.mark.parametrize("words_there", [128, 256, 512])
 def test_programs_with_cascades_compute_what_the_golden_model_does(words_there, monkeypatch):
     """Cascades wherever they fit, also where tiles would be faster."""
     monkeypatch.setattr(segments, "best_cascade", cheap_cascade)
     used = again = 0
-    for seed in range(60):
+    for seed in range(100):
         graph, config = separable(seed), small(ARRAYS[seed % 4], activation_words=words_there, weight_words=128)
         with contextlib.suppress(CapacityError):
             found = [segment.cascade for segment in plan(random_workload(seed, config, graph=graph)) if segment.cascade]
@@ -138,3 +138,20 @@ def test_a_window_that_leaves_rows_out_is_no_cascade():
     load = random_workload(0, small("8x8", activation_words=256), graph=graph)
     assert load.works[1].lane_wise and not follows(load, 0)
     assert load.extent(middle) == whole(20, 20, 2)
+
+
+def test_groups_of_blocks_cut_the_commands_of_grouped_convolutions(monkeypatch):
+    """Each of two groups computes two blocks, which a cascade takes one at a time."""
+    monkeypatch.setattr(segments, "best_cascade", cheap_cascade)
+    builder = Builder(5)
+    builder.values.clear()
+    image = builder.input = builder.value(TensorType(24, 12, 16), builder.quantization())
+    middle = builder.conv(image, Window(kernel=(1, 1)), 32, groups=2)
+    graph = builder.finish(builder.conv(middle, Window(kernel=(5, 5), pads=(2, 2, 2, 2)), depthwise=True))
+    config = small("8x8", activation_words=512)
+    load = random_workload(0, config, graph=graph)
+    (segment,) = plan(load)
+    assert [box.blocks for box in load.works[0].boxes] == [2, 2] and segment.cascade.blocks == 1
+    network = compile_network(graph, config)
+    assert run_program(network, random_codes(network, 1)) == []
+    assert {part.box.blocks for layer in network.layers for part in layer.parts} == {1}
