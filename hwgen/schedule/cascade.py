@@ -6,8 +6,10 @@ first one's output are enough for as many of its own. Rows that two stripes read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hwgen.config import SIDES
 from hwgen.layout import BlockedLayout
@@ -101,23 +103,32 @@ def best_cascade(load: Workload, first: int) -> Cascade | None:
     if not follows(load, first):
         return None
     config, whole = load.config, load.extent(load.works[first + 1].operation.output)
-    block_sizes = [whole.blocks] if config.out_lanes > config.in_lanes else list(sizes(whole.blocks))
+    heights, side = list(sizes(whole.rows)), config.activation_words // SIDES
     lines: dict[int, list[Stripe]] = {}
 
-    def line(rows: int) -> list[Stripe]:
+    def shaped(blocks: int, double: bool, index: int) -> Cascade:
+        rows = heights[index]
         if rows not in lines:
             lines[rows] = list(stripes(load, first, rows, whole.blocks))
-        return lines[rows]
+        return _shaped(load, first, rows, blocks, double, lines[rows])
 
     best: Cascade | None = None
     for double in (True, False):
-        for blocks in block_sizes:
-            shaped = (_shaped(load, first, rows, blocks, double, line(rows)) for rows in sizes(whole.rows))
-            found = next((c for c in shaped if c.fits(config.activation_words // SIDES)), None)
+        for blocks in [whole.blocks] if config.out_lanes > config.in_lanes else sizes(whole.blocks):
+            found = _tallest(partial(shaped, blocks, double), len(heights), side)
             if found is not None:
-                found = replace(found, estimate=_estimate(found, line(found.rows), load, first))
+                found = replace(found, estimate=_estimate(found, lines[found.rows], load, first))
                 best = found if best is None or found.estimate < best.estimate else best
     return best
+
+
+def _tallest(shaped: Callable[[int], Cascade], count: int, side: int) -> Cascade | None:
+    """The first of `count` cascades, in order of falling height, that fits. All rows at once take one buffer of each kind; of several stripes
+    the lower ones take less, so that not all need to be tried."""
+    if shaped(0).fits(side):
+        return shaped(0)
+    index = 1 + bisect_left(range(1, count), True, key=lambda k: shaped(k).fits(side))
+    return shaped(index) if index < count and shaped(index).fits(side) else None
 
 
 def _shaped(load: Workload, first: int, rows: int, blocks: int, double: bool, line: list[Stripe]) -> Cascade:

@@ -15,11 +15,11 @@ from hwgen.isa.instructions import Conv
 from hwgen.ops.base import Window
 from hwgen.schedule import segments
 from hwgen.schedule.box import whole
-from hwgen.schedule.cascade import best_cascade, follows, stripes
+from hwgen.schedule.cascade import _estimate, _shaped, best_cascade, follows, stripes
 from hwgen.schedule.compile import compile_network
 from hwgen.schedule.footprint import conv_reads, conv_writes
 from hwgen.schedule.segments import plan
-from hwgen.schedule.tiling import COMMAND_CYCLES, words
+from hwgen.schedule.tiling import COMMAND_CYCLES, sizes, words
 
 ARRAYS = ("4x4", "8x8", "4x16", "16x4")
 
@@ -155,3 +155,25 @@ def test_groups_of_blocks_cut_the_commands_of_grouped_convolutions(monkeypatch):
     network = compile_network(graph, config)
     assert run_program(network, random_codes(network, 1)) == []
     assert {part.box.blocks for layer in network.layers for part in layer.parts} == {1}
+
+
+def test_the_tallest_stripes_that_fit_are_found():
+    """Halving finds what trying all heights finds, from the highest stripes down."""
+    several = 0
+    for load in itertools.chain(loads(64), loads(256)):
+        if not follows(load, 0):
+            continue
+        whole_output, found = load.extent(load.works[1].operation.output), []
+        for double, blocks in itertools.product((True, False), sizes(whole_output.blocks)):
+            if blocks < whole_output.blocks and load.config.out_lanes > load.config.in_lanes:
+                continue
+            for rows in sizes(whole_output.rows):
+                lines = list(stripes(load, 0, rows, whole_output.blocks))
+                cascade = _shaped(load, 0, rows, blocks, double, lines)
+                if cascade.fits(load.config.activation_words // SIDES):
+                    found.append(_estimate(cascade, lines, load, 0))
+                    break
+        best = best_cascade(load, 0)
+        assert min(found, default=None) == (best and best.estimate)
+        several += len(set(found)) > 2
+    assert several > 20
