@@ -30,7 +30,8 @@ from hwgen.schedule.work import Workload, workload
 
 __all__ = ["CompiledNetwork", "Layer", "Part", "Routine", "compile_network"]
 
-SHARES = (2, 4, 8, 16, 32)  # a piece of weights takes at most one of so many parts of the buffer: as many as make the program faster
+SHARES = (2, 4, 8, 16, 32)  # a piece of weights takes at most one of so many parts of the buffer; the fastest program wins
+_ALWAYS = 8  # smaller pieces than that only as long as they make the program faster
 _PLANNING, _EMISSION = 0.1, 0.4  # shares of the time that planning takes, and commands of one program before their prediction
 
 
@@ -157,9 +158,10 @@ def _routines(load: Workload, segments: tuple[Segment, ...], places: Homes, befo
     for index, share in enumerate(SHARES):
         weights = before.following()
         routine = emitted(weights, share, between(report, index / len(SHARES), (index + 1) / len(SHARES)))
-        if best is not None and routine.prediction.total_cycles >= best[0].prediction.total_cycles:
-            break  # smaller pieces cost more commands than they save waiting
-        best = routine, weights
+        if best is None or routine.prediction.total_cycles < best[0].prediction.total_cycles:
+            best = routine, weights
+        elif share >= _ALWAYS:
+            break
     report(1)
     assert best is not None
     cold, weights = best
