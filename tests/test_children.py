@@ -22,10 +22,11 @@ PARENT = (
     "print(os.getpid(), other.pid, flush=True); time.sleep(600)"
 )
 COMMAND = f"""
-import sys
+import signal, sys
 from pathlib import Path
 from hwgen.children import ended_by_signals
 from hwgen.synth.tools import SynthesisTool, run
+signal.signal(signal.SIGHUP, getattr(signal, sys.argv[2]))  # whatever the tests themselves were started with, nohup for one
 tool = SynthesisTool(name="waits", version="1", command=(sys.executable, "-c", {PARENT!r}))
 with ended_by_signals():
     run(tool, (), Path(sys.argv[1]))
@@ -61,10 +62,22 @@ def gone(number: int) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_asked_to_end_takes_its_programs_with_it(number: signal.Signals, tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path)]) as command:
+    with subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path), "SIG_DFL"]) as command:
         both = numbers(tmp_path / "waits.log")
         command.send_signal(number)
         assert command.wait(60) == 128 + number
+    assert all(gone(each) for each in both)
+
+
+def test_a_hangup_that_the_caller_has_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As nohup does; SIGTERM ends the command all the same."""
+    with subprocess.Popen([sys.executable, "-c", COMMAND, str(tmp_path), "SIG_IGN"]) as command:
+        both = numbers(tmp_path / "waits.log")
+        command.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert command.poll() is None and all(runs(each) for each in both)
+        command.send_signal(signal.SIGTERM)
+        assert command.wait(60) == 128 + signal.SIGTERM
     assert all(gone(each) for each in both)
 
 
