@@ -68,8 +68,8 @@ def cycles_of_layers(layers: Sequence[Layer], ends: Sequence[int]) -> tuple[int,
     `ends`: of every command of the program; 0 for one of which the end is not known, its cycles are then the next one's.
     """
     owner = {index: number for number, layer in enumerate(layers) for index in layer.commands}
-    cycles = [0] * len(layers)
-    for index, added in zip(sorted(owner), cycles_between([ends[index] for index in sorted(owner)]), strict=True):
+    cycles, order = [0] * len(layers), sorted(owner)
+    for index, added in zip(order, cycles_between([ends[index] for index in order]), strict=True):
         cycles[owner[index]] += added
     return tuple(cycles)
 

@@ -14,7 +14,7 @@ from functools import partial
 from hwgen.config import SIDES
 from hwgen.layout import BlockedLayout
 from hwgen.schedule.box import Box
-from hwgen.schedule.tiling import COMMAND_CYCLES, Shape, largest, shape_in, shape_of, sizes, weight_words, words
+from hwgen.schedule.tiling import COMMAND_CYCLES, Shape, largest, shape_in, shape_of, sizes, together, weight_words, words
 from hwgen.schedule.work import Workload
 
 
@@ -159,7 +159,6 @@ def _estimate(cascade: Cascade, line: list[Stripe], load: Workload, first: int) 
     computed = sum(stripe.parts[0][0].rows for stripe in line)
     commands = cascade.count * (len(above.jobs) + len(below.jobs))
     compute = above.cycles * computed // load.extent(above.operation.output).rows + below.cycles + commands * COMMAND_CYCLES
-    if cascade.double:
-        return max(compute, loaded + weights, stored) + load.bus_words(line[0].source) + stored // cascade.count
-    return max(compute, weights) + loaded + stored
+    ends = load.bus_words(line[0].source) + stored // cascade.count
+    return together(compute, weights, loaded, stored, ends if cascade.double else None)
 

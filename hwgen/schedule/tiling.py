@@ -136,9 +136,15 @@ def _estimate(tiling: Tiling, first: Box, read: Box, work: Work, load: Workload)
     spatial = max(1, tiling.count // -(-output.blocks // tiling.blocks))
     weights = work.weight_bytes // config.bus_bytes * (1 if weights_fit(work, config) else spatial)
     compute = work.cycles + tiling.count * COMMAND_CYCLES * len(work.jobs)
-    if tiling.double:
-        return max(compute, loaded + weights, stored) + begin + stored // tiling.count
-    return max(compute, weights) + loaded + stored
+    return together(compute, weights, loaded, stored, begin + stored // tiling.count if tiling.double else None)
+
+
+def together(compute: int, weights: int, loaded: int, stored: int, ends: int | None) -> int:
+    """Cycles of computing and of the bus words of all tiles. `ends`: of the first one's loads and the last one's stores, where all others overlap with
+    computing; None where there is one buffer of each kind, and only weights do."""
+    if ends is None:
+        return max(compute, weights) + loaded + stored
+    return max(compute, loaded + weights, stored) + ends
 
 
 def weight_words(work: Work, config: HardwareConfig) -> int:
